@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can go wrong in the environment, as a value. A guest's fault is answered by a TPM return code instead
+// (backend/engine/tpm.hpp); a fault of our own is an assertion (require()).
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+#include <utility>
+
+namespace vtpm {
+
+// Why something failed, coarse enough to act upon. The numbers travel between the processes (docs/protocol.md).
+enum class ErrorCode : std::uint16_t {
+    kNone = 0,         // only on the wire: success
+    kNotFound = 1,     // the inventory does not know it
+    kInUse = 2,        // this vTPM already runs elsewhere
+    kRefused = 3,      // state, key or policy does not allow it; never retry, never start afresh
+    kUnavailable = 4,  // a peer or a device is away; may come back
+    kStoreFailed = 5,  // not durable: nothing was acknowledged
+    kInvalid = 6,      // the request itself is malformed
+    kSystem = 7,       // a system call failed
+};
+
+constexpr std::uint16_t kErrorCodeLast = static_cast<std::uint16_t>(ErrorCode::kSystem);
+
+struct Error {
+    ErrorCode code;
+    std::string text;  // a sentence for a human: cause and, where there is one, remedy
+};
+
+template <typename T = void>
+using Result = tl::expected<T, Error>;
+
+template <typename... Args>
+[[nodiscard]] tl::unexpected<Error> fail(ErrorCode code, fmt::format_string<Args...> format, Args &&...args) {
+    return tl::make_unexpected(Error{code, fmt::format(format, std::forward<Args>(args)...)});
+}
+
+// For a system call that just failed: appends errno's text.
+template <typename... Args>
+[[nodiscard]] tl::unexpected<Error> fail_errno(fmt::format_string<Args...> format, Args &&...args) {
+    const int saved = errno;
+    return tl::make_unexpected(
+        Error{ErrorCode::kSystem,
+              fmt::format("{}: {}", fmt::format(format, std::forward<Args>(args)...), std::strerror(saved))});
+}
+
+// An assertion that stays in release builds: `what` names the invariant that our own code broke.
+void require(bool invariant, const char *what);
+
+}  // namespace vtpm
+
+// Evaluates to nothing, or returns the error of `expression` from the enclosing function.
+#define VTPM_TRY(expression)                                                \
+    do {                                                                    \
+        if (auto vtpm_try_result = (expression); !vtpm_try_result)          \
+            return tl::make_unexpected(std::move(vtpm_try_result).error()); \
+    } while (false)

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages with descriptors over AF_UNIX SOCK_SEQPACKET: one send is one message, or none of it.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <initializer_list>
+#include <string>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace vtpm {
+
+constexpr std::size_t kMaxDescriptors = 3;
+
+struct SocketPair {
+    UniqueFd ours;
+    UniqueFd theirs;
+};
+
+struct Received {
+    std::size_t size = 0;                       // 0: the peer closed its end
+    std::array<UniqueFd, kMaxDescriptors> fds;  // filled from the front
+};
+
+// Both ends close-on-exec, with a send buffer that takes the largest message of the protocol.
+Result<SocketPair> make_seqpacket_pair();
+
+// Listening and connecting by path. A stale socket file of a former process is replaced.
+Result<UniqueFd> listen_seqpacket(const std::string &path, unsigned mode);
+Result<UniqueFd> connect_seqpacket(const std::string &path);
+
+// kUnavailable if the peer is gone (no SIGPIPE). A full buffer blocks, unless the socket is non-blocking: kUnavailable.
+Result<> send_message(int socket, ByteView message, std::initializer_list<int> fds = {});
+
+// A message longer than `buffer` or with more than kMaxDescriptors descriptors is kInvalid and is dropped whole.
+// On a non-blocking socket without a message: kUnavailable with `would_block` text.
+Result<Received> receive_message(int socket, MutableBytes buffer);
+
+// Waits until a message or the end of the stream can be received. kUnavailable when `limit` passes.
+Result<> wait_readable(int socket, std::chrono::milliseconds limit);
+
+}  // namespace vtpm

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+namespace {
+
+// One list of fields per message serves both directions: `io` is an Encoder or a Decoder. The overloads of field()
+// say how each type travels and what it may be.
+
+void field(Encoder &io, const std::uint16_t &value) { io.u16(value); }
+void field(Encoder &io, const std::uint32_t &value) { io.u32(value); }
+void field(Encoder &io, const std::uint64_t &value) { io.u64(value); }
+void field(Encoder &io, const Uuid &value) { io.uuid(value); }
+void field(Encoder &io, const std::string_view &value) { io.text(value, kMaxText); }
+void field(Encoder &io, const ByteView &value) { io.bytes(value); }
+void field(Encoder &io, const ErrorCode &value) { io.u16(static_cast<std::uint16_t>(value)); }
+void field(Encoder &io, const TpmVersion &value) { io.u8(static_cast<std::uint8_t>(value)); }
+void field(Encoder &io, const StateKind &value) { io.u8(static_cast<std::uint8_t>(value)); }
+void field(Encoder &io, const Transport &value) { io.u8(static_cast<std::uint8_t>(value)); }
+
+void field(Decoder &io, std::uint16_t &value) { value = io.u16(); }
+void field(Decoder &io, std::uint32_t &value) { value = io.u32(); }
+void field(Decoder &io, std::uint64_t &value) { value = io.u64(); }
+void field(Decoder &io, Uuid &value) { value = io.uuid(); }
+void field(Decoder &io, std::string_view &value) { value = io.text(kMaxText); }
+void field(Decoder &io, ByteView &value) { value = io.bytes(kMaxState); }
+
+void field(Decoder &io, ErrorCode &value) {
+    const std::uint16_t number = io.u16();
+    if (number > kErrorCodeLast) return io.reject();
+    value = static_cast<ErrorCode>(number);
+}
+
+// The enumerations of the protocol all have the values 1 and 2.
+template <typename Enumeration>
+void one_or_two(Decoder &io, Enumeration &value) {
+    const std::uint8_t number = io.u8();
+    if (number != 1 && number != 2) return io.reject();
+    value = static_cast<Enumeration>(number);
+}
+void field(Decoder &io, TpmVersion &value) { one_or_two(io, value); }
+void field(Decoder &io, StateKind &value) { one_or_two(io, value); }
+void field(Decoder &io, Transport &value) { one_or_two(io, value); }
+
+template <typename Io, typename... Fields>
+void all(Io &io, Fields &...fields) {
+    (field(io, fields), ...);
+}
+
+// `Message` is const when encoding. Overloads are chosen by tag, so each list stands once.
+template <typename M>
+struct Layout;
+template <>
+struct Layout<PrepareVtpm> {
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid); }
+};
+template <>
+struct Layout<OpenVtpm> {
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid); }
+};
+template <>
+struct Layout<VtpmAnswer> {
+    static void visit(auto &io, auto &m) { all(io, m.uuid, m.code, m.version, m.text); }
+};
+template <>
+struct Layout<LoadState> {
+    static void visit(auto &io, auto &m) { all(io, m.kind); }
+};
+template <>
+struct Layout<LoadedState> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.sequence, m.text, m.state); }
+};
+template <>
+struct Layout<StoreState> {
+    static void visit(auto &io, auto &m) { all(io, m.kind, m.state); }
+};
+template <>
+struct Layout<StoredState> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.sequence, m.text); }
+};
+template <>
+struct Layout<StartEngine> {
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid); }
+};
+template <>
+struct Layout<EngineExited> {
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.wait_status); }
+};
+template <>
+struct Layout<KillEngine> {
+    static void visit(auto &io, auto &m) { all(io, m.engine); }
+};
+template <>
+struct Layout<EngineReady> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.text); }
+};
+template <>
+struct Layout<AttachRing> {
+    static void visit(auto &io, auto &m) { all(io, m.transport, m.grant_index, m.port); }
+};
+template <>
+struct Layout<RingAttached> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.text); }
+};
+template <>
+struct Layout<DetachRing> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<RingDetached> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<ReplaceStateChannel> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<StateChannelStatus> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.text); }
+};
+
+}  // namespace
+
+std::string_view to_string(TpmVersion version) { return version == TpmVersion::k12 ? "1.2" : "2.0"; }
+
+std::optional<TpmVersion> parse_tpm_version(std::string_view text) {
+    if (text == "1.2") return TpmVersion::k12;
+    if (text == "2.0") return TpmVersion::k20;
+    return std::nullopt;
+}
+
+std::uint16_t message_type(ByteView datagram) { return Decoder(datagram).u16(); }
+
+template <typename Message>
+ByteView encode(const Message &message, MutableBytes buffer) {
+    Encoder encoder(buffer);
+    encoder.u16(Message::kType);
+    Layout<Message>::visit(encoder, message);
+    return encoder.message();
+}
+
+template <typename Message>
+Result<Message> decode(ByteView datagram) {
+    Decoder decoder(datagram);
+    Message message;
+    const bool expected = decoder.u16() == Message::kType;
+    Layout<Message>::visit(decoder, message);
+    if (!expected || !decoder.complete())
+        return fail(ErrorCode::kInvalid, "malformed message of type {}", Message::kType);
+    return message;
+}
+
+#define VTPM_INSTANTIATE(Message)                                     \
+    template ByteView encode<Message>(const Message &, MutableBytes); \
+    template Result<Message> decode<Message>(ByteView)
+VTPM_INSTANTIATE(PrepareVtpm);
+VTPM_INSTANTIATE(OpenVtpm);
+VTPM_INSTANTIATE(VtpmAnswer);
+VTPM_INSTANTIATE(LoadState);
+VTPM_INSTANTIATE(LoadedState);
+VTPM_INSTANTIATE(StoreState);
+VTPM_INSTANTIATE(StoredState);
+VTPM_INSTANTIATE(StartEngine);
+VTPM_INSTANTIATE(EngineExited);
+VTPM_INSTANTIATE(KillEngine);
+VTPM_INSTANTIATE(EngineReady);
+VTPM_INSTANTIATE(AttachRing);
+VTPM_INSTANTIATE(RingAttached);
+VTPM_INSTANTIATE(DetachRing);
+VTPM_INSTANTIATE(RingDetached);
+VTPM_INSTANTIATE(ReplaceStateChannel);
+VTPM_INSTANTIATE(StateChannelStatus);
+
+}  // namespace vtpm

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// The messages between the processes; docs/protocol.md is their specification. Each is one SOCK_SEQPACKET datagram:
+// a 16-bit type, then the fields in the order of declaration. Views borrow from the datagram that was decoded.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/uuid.hpp"
+#include "shared-protocol/codec.hpp"
+
+namespace vtpm {
+
+constexpr std::uint16_t kProtocolVersion = 1;
+
+// Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
+constexpr std::size_t kMaxText = 512;
+constexpr std::size_t kMaxState = 256 * 1024;
+constexpr std::size_t kMaxSmallMessage = 1024;         // every message without a state
+constexpr std::size_t kMaxMessage = kMaxState + 1024;  // every message
+
+enum class TpmVersion : std::uint8_t { k12 = 1, k20 = 2 };
+
+std::string_view to_string(TpmVersion version);  // "1.2", "2.0"
+std::optional<TpmVersion> parse_tpm_version(std::string_view text);
+
+// Which of a vTPM's states: TCG "permanent" (NV, seeds, hierarchies) or "volatile" (PCRs, sessions, objects).
+enum class StateKind : std::uint8_t { kPermanent = 1, kVolatile = 2 };
+
+enum class Transport : std::uint8_t {
+    kXen = 1,       // grant page and event channel
+    kLoopback = 2,  // memfd and two eventfds: tests and benchmarks on a host without Xen
+};
+
+// ---- backend -> manager, /run/xen-vtpm/manager.sock ----------------------------------------------------------------
+
+// May this vTPM be attached? Creates it if it is unknown and auto_create is on. Answered by VtpmAnswer without a
+// descriptor.
+struct PrepareVtpm {
+    static constexpr std::uint16_t kType = 1;
+    std::uint16_t protocol = kProtocolVersion;
+    Uuid uuid;
+};
+
+// Start using it. Answered by VtpmAnswer with the state channel as its descriptor. The vTPM is in use until the
+// channel is closed.
+struct OpenVtpm {
+    static constexpr std::uint16_t kType = 2;
+    std::uint16_t protocol = kProtocolVersion;
+    Uuid uuid;
+};
+
+struct VtpmAnswer {
+    static constexpr std::uint16_t kType = 3;
+    Uuid uuid;
+    ErrorCode code = ErrorCode::kNone;
+    TpmVersion version = TpmVersion::k20;
+    std::string_view text;
+};
+
+// ---- engine <-> manager, the state channel; one request at a time
+// ----------------------------------------------------
+
+struct LoadState {
+    static constexpr std::uint16_t kType = 16;
+    StateKind kind = StateKind::kPermanent;
+};
+
+// code kNone: `state` is what was stored last. kNotFound: the inventory says that nothing was ever stored: a new TPM
+// may be made. Anything else: stop.
+struct LoadedState {
+    static constexpr std::uint16_t kType = 17;
+    ErrorCode code = ErrorCode::kNone;
+    std::uint64_t sequence = 0;  // of the last stored state; 0 if there was none
+    std::string_view text;
+    ByteView state;
+};
+
+struct StoreState {
+    static constexpr std::uint16_t kType = 18;
+    StateKind kind = StateKind::kPermanent;
+    ByteView state;
+};
+
+// code kNone: the state is durable.
+struct StoredState {
+    static constexpr std::uint16_t kType = 19;
+    ErrorCode code = ErrorCode::kNone;
+    std::uint64_t sequence = 0;
+    std::string_view text;
+};
+
+// ---- backend <-> zygote --------------------------------------------------------------------------------------------
+
+// With two descriptors: the engine's end of its control socket, its state channel.
+struct StartEngine {
+    static constexpr std::uint16_t kType = 32;
+    std::uint32_t engine = 0;  // the backend's number for it, never reused
+    std::uint32_t uid = 0;     // user and group it runs as
+    TpmVersion version = TpmVersion::k20;
+    Uuid uuid;
+};
+
+struct EngineExited {
+    static constexpr std::uint16_t kType = 33;
+    std::uint32_t engine = 0;
+    std::uint32_t wait_status = 0;  // wait(2)
+};
+
+// Ends an engine that does not answer: SIGKILL by its parent, which alone knows that the pid is still its.
+struct KillEngine {
+    static constexpr std::uint16_t kType = 34;
+    std::uint32_t engine = 0;
+};
+
+// ---- backend <-> engine, the control socket. Its end means: shut the TPM down and exit.
+// ------------------------------
+
+struct EngineReady {
+    static constexpr std::uint16_t kType = 48;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text;
+};
+
+// With descriptors. kXen: gntdev (with the grant entered at `grant_index`), evtchn (with `port` bound).
+// kLoopback: memfd of the page, eventfd to wait on, eventfd to notify by.
+struct AttachRing {
+    static constexpr std::uint16_t kType = 49;
+    Transport transport = Transport::kXen;
+    std::uint64_t grant_index = 0;
+    std::uint32_t port = 0;
+};
+
+struct RingAttached {
+    static constexpr std::uint16_t kType = 50;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text;
+};
+
+struct DetachRing {
+    static constexpr std::uint16_t kType = 51;
+};
+
+struct RingDetached {
+    static constexpr std::uint16_t kType = 52;
+};
+
+// With one descriptor: the state channel to use from now on, after the manager was restarted.
+struct ReplaceStateChannel {
+    static constexpr std::uint16_t kType = 53;
+};
+
+// What became of ReplaceStateChannel, or: the present channel is no longer of use (code is not kNone).
+struct StateChannelStatus {
+    static constexpr std::uint16_t kType = 54;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text;
+};
+
+// ---- codec ----------------------------------------------------------------------------------------------------------
+
+// The type of a datagram, 0 if it is too short to have one.
+std::uint16_t message_type(ByteView datagram);
+
+// Encodes into `buffer`; the result is empty if it did not fit.
+template <typename Message>
+ByteView encode(const Message &message, MutableBytes buffer);
+
+// kInvalid if the datagram is not exactly one such message.
+template <typename Message>
+Result<Message> decode(ByteView datagram);
+
+}  // namespace vtpm
