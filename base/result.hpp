@@ -56,9 +56,20 @@ void require(bool invariant, const char *what);
 
 }  // namespace vtpm
 
+#define VTPM_JOIN_(a, b) a##b
+#define VTPM_JOIN(a, b) VTPM_JOIN_(a, b)
+
 // Evaluates to nothing, or returns the error of `expression` from the enclosing function.
 #define VTPM_TRY(expression)                                                \
     do {                                                                    \
         if (auto vtpm_try_result = (expression); !vtpm_try_result)          \
             return tl::make_unexpected(std::move(vtpm_try_result).error()); \
     } while (false)
+
+// `VTPM_ASSIGN(const auto size, read_size());` declares `size`, or returns the error from the enclosing function.
+#define VTPM_ASSIGN(declaration, expression) \
+    VTPM_ASSIGN_(declaration, expression, VTPM_JOIN(vtpm_assign_result_, __LINE__))
+#define VTPM_ASSIGN_(declaration, expression, result)                        \
+    auto result = (expression);                                             \
+    if (!(result)) return tl::make_unexpected(std::move(result).error());   \
+    declaration = std::move(*(result))

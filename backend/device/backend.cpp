@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/device/backend.hpp"
+
+#include <algorithm>
+
+namespace vtpm {
+namespace {
+
+constexpr const char *kRootToken = "backend";
+
+// "K/N" with anything after the second number.
+std::optional<DeviceId> parse_device(std::string_view text) {
+    const auto slash = text.find('/');
+    if (slash == std::string_view::npos) return std::nullopt;
+    const auto domain = parse_number(text.substr(0, slash));
+    const auto device = parse_number(text.substr(slash + 1, text.find('/', slash + 1) - slash - 1));
+    if (!domain || !device) return std::nullopt;
+    return DeviceId{*domain, *device};
+}
+
+}  // namespace
+
+Backend::Backend(DeviceServices services) : services_(std::move(services)), root_(backend_root(services_.own_domain)) {
+    services_.runs_elsewhere = [this](const Uuid &uuid, DeviceId asking) {
+        return std::ranges::any_of(devices_, [&](const auto &entry) {
+            const Device &device = *entry.second;
+            return device.id() != asking && device.uuid() == uuid && device.has_engine();
+        });
+    };
+}
+
+Result<> Backend::start() {
+    VTPM_TRY(services_.xenstore.watch(root_, kRootToken));
+    VTPM_ASSIGN(readable_, services_.loop.on_readable(services_.xenstore.fd(), [this] { take_events(); }));
+    return {};
+}
+
+void Backend::manager_is_back() {
+    for (const auto &entry : devices_) entry.second->manager_is_back();
+}
+
+void Backend::take_events() {
+    while (const auto event = services_.xenstore.next_event()) {
+        if (event->token != kRootToken) {
+            if (const auto id = parse_device(event->token); id && devices_.contains(*id)) changed(*id);
+        } else if (const auto id = device_of(event->path)) {
+            changed(*id);
+        } else {
+            scan();
+        }
+    }
+    forget_finished();
+}
+
+void Backend::scan() {
+    for (const std::string &domain : services_.xenstore.list(root_))
+        for (const std::string &device : services_.xenstore.list(root_ + "/" + domain))
+            if (const auto id = parse_device(domain + "/" + device)) changed(*id);
+    for (const auto &entry : devices_) entry.second->reconcile();  // those whose directory went as a whole
+}
+
+void Backend::changed(DeviceId id) {
+    auto &device = devices_[id];
+    if (!device) device = std::make_unique<Device>(id, services_);
+    device->reconcile();
+}
+
+void Backend::forget_finished() {
+    std::erase_if(devices_, [](const auto &entry) { return entry.second->finished(); });
+}
+
+std::optional<DeviceId> Backend::device_of(std::string_view path) const {
+    if (!path.starts_with(root_ + "/")) return std::nullopt;
+    return parse_device(path.substr(root_.size() + 1));
+}
+
+}  // namespace vtpm

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/device/device.hpp"
+
+#include "base/log.hpp"
+
+namespace vtpm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long an attach waits for a manager that is just restarting, within libxl's 10 s.
+constexpr std::chrono::seconds kPrepareLimit{7};
+// How long a new device waits for the former engine of the same vTPM to end (a reboot).
+constexpr std::chrono::seconds kOpenLimit{20};
+constexpr std::chrono::milliseconds kRetry{250};
+// After this an engine that was told to stop is killed; libxl waits 10 s for state 6.
+constexpr std::chrono::seconds kStopLimit{5};
+
+// In the backend's directory, which a guest cannot write: an engine has been started for this device. A daemon that
+// finds it without an engine knows that the PCRs are lost.
+constexpr const char *kPoweredOn = "powered-on";
+
+XenbusState to_state(const std::optional<std::uint32_t> &number) {
+    if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
+    return static_cast<XenbusState>(*number);
+}
+
+bool wants_ring(XenbusState frontend) {
+    return frontend == XenbusState::kInitialised || frontend == XenbusState::kConnected;
+}
+
+}  // namespace
+
+Device::Device(DeviceId id, DeviceServices &services)
+    : id_(id),
+      services_(services),
+      own_path_(backend_path(services.own_domain, id)),
+      guest_path_(frontend_path(id)),
+      first_seen_(Clock::now()),
+      self_(std::make_shared<Device *>(this)) {
+    if (const auto text = services_.xenstore.read(own_path_ + "/uuid")) uuid_ = Uuid::parse(*text);
+    if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
+        log::warning("device {}: {}", to_string(id_), watched.error().text);
+    if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
+        fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
+}
+
+Device::~Device() { services_.xenstore.unwatch(guest_path_ + "/state", to_string(id_)); }
+
+Device::View Device::look() const {
+    View view;
+    view.own = to_state(services_.xenstore.read_number(own_path_ + "/state"));
+    view.online = services_.xenstore.read_number(own_path_ + "/online") == 1u;
+    view.frontend = to_state(services_.xenstore.read_number(guest_path_ + "/state"));
+    return view;
+}
+
+void Device::reconcile() {
+    gone_ = !services_.xenstore.read(own_path_ + "/frontend-id");
+    if (gone_) return stop_engine();
+    const View view = look();
+    if (view.own == XenbusState::kUnknown) return;  // refused: the toolstack is about to remove it
+    const bool told_to_leave = view.own == XenbusState::kClosing && !closing_is_ours_;
+    if (!view.online || told_to_leave) return leave(view);
+    if (view.own == XenbusState::kInitialising) return prepare();
+    serve_frontend(view);
+}
+
+// ---- attach ----------------------------------------------------------------------------------------------------------
+
+void Device::prepare() {
+    if (asked_) return;
+    if (!uuid_) return refuse("its uuid is missing or malformed");
+    if (services_.runs_elsewhere(*uuid_, id_)) return refuse("this vTPM already runs for another guest");
+    asked_ = true;
+    services_.manager.prepare(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+        if (const auto self = weak.lock()) (*self)->prepared(answer);
+    });
+}
+
+void Device::prepared(const Result<OpenedVtpm> &answer) {
+    if (answer) {
+        offered_ = Clock::now();
+        (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
+        const View view = look();
+        if (view.own == XenbusState::kInitialising) set_state(view, XenbusState::kInitWait);
+        return reconcile();
+    }
+    if (answer.error().code != ErrorCode::kUnavailable || Clock::now() - first_seen_ > kPrepareLimit)
+        return refuse(answer.error().text);
+    asked_ = false;
+    reconcile_in(retry_, kRetry);
+}
+
+// libxl fails at once when the state node vanishes, and only after 10 s on anything else.
+void Device::refuse(const std::string &why) {
+    reason_ = why;
+    log::error("device {} (vTPM {}) refused: {}", to_string(id_), uuid_ ? uuid_->to_string() : "?", why);
+    (void)services_.xenstore.remove(own_path_ + "/state");
+}
+
+// ---- the guest -------------------------------------------------------------------------------------------------------
+
+void Device::serve_frontend(const View &view) {
+    if (failed_ || !wants_ring(view.frontend)) return follow_frontend_away(view);
+    connect(view);
+}
+
+// 5 -> 5, 6 -> 6, 1 -> 2: the answers that a closing frontend waits for. A failed device closes and stays closed.
+void Device::follow_frontend_away(const View &view) {
+    if (ring_state_ == RingState::kAttached) return detach_ring();
+    if (ring_state_ != RingState::kNone) return;
+    const bool closed = view.own == XenbusState::kClosing || view.own == XenbusState::kClosed;
+    switch (view.frontend) {
+        case XenbusState::kClosing:
+            if (view.own != XenbusState::kClosed) set_state(view, XenbusState::kClosing);
+            break;
+        case XenbusState::kClosed:
+            if (failed_ || view.own != XenbusState::kInitWait) set_state(view, XenbusState::kClosed);
+            break;
+        case XenbusState::kInitialising:
+            set_state(view, failed_ ? XenbusState::kClosed : XenbusState::kInitWait);
+            break;
+        default:
+            if (failed_ && !closed) set_state(view, XenbusState::kClosing);
+            break;
+    }
+}
+
+void Device::connect(const View &view) {
+    if (engine_state_ == EngineState::kNone) return open_vtpm();
+    if (engine_state_ != EngineState::kRunning) return;
+    if (ring_state_ == RingState::kNone) return attach_ring();
+    if (ring_state_ != RingState::kAttached) return;
+
+    // The same ring, or has the frontend started over without our seeing it close?
+    const bool started_over = view.frontend == XenbusState::kInitialised && frontend_was_connected_;
+    if (started_over || ring_numbers() != attached_) return detach_ring();
+    frontend_was_connected_ = view.frontend == XenbusState::kConnected;
+
+    const auto held = std::chrono::floor<std::chrono::milliseconds>(Clock::now() - offered_);
+    if (held < services_.hold_init_wait) return reconcile_in(hold_, services_.hold_init_wait - held);
+    set_state(view, XenbusState::kConnected);
+}
+
+std::optional<Device::RingNumbers> Device::ring_numbers() const {
+    const auto ring_ref = services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_RING_REF);
+    const auto event_channel = services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_EVENT_CHANNEL);
+    if (!ring_ref || !event_channel) return std::nullopt;
+    return RingNumbers{*ring_ref, *event_channel};
+}
+
+void Device::attach_ring() {
+    const auto numbers = ring_numbers();
+    if (!numbers || services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_PROTOCOL_V2) != 1u)
+        return fail_for_good("the frontend's ring-ref, event-channel or feature-protocol-v2 is missing or malformed");
+    const auto ring = services_.rings.open(id_.domain, numbers->ring_ref, numbers->event_channel);
+    if (!ring) return fail_for_good(ring.error().text);
+    attached_ = numbers;
+    frontend_was_connected_ = false;
+    ring_state_ = RingState::kAttaching;
+    engine_->attach_ring(*ring);
+}
+
+void Device::ring_attached(const Result<> &attached) {
+    if (ring_state_ != RingState::kAttaching) return;
+    ring_state_ = attached ? RingState::kAttached : RingState::kNone;
+    if (!attached) return fail_for_good(attached.error().text);
+    reason_.clear();
+    log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
+    reconcile();
+}
+
+void Device::detach_ring() {
+    ring_state_ = RingState::kDetaching;
+    attached_.reset();
+    engine_->detach_ring();
+}
+
+void Device::ring_detached() {
+    ring_state_ = RingState::kNone;
+    reconcile();
+}
+
+// ---- the engine ------------------------------------------------------------------------------------------------------
+
+void Device::open_vtpm() {
+    if (!uuid_) return fail_for_good("its uuid is missing or malformed");
+    if (want_engine_since_ == Clock::time_point{}) want_engine_since_ = Clock::now();
+    engine_state_ = EngineState::kOpening;
+    services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+        if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
+    });
+}
+
+void Device::opened(Result<OpenedVtpm> answer) {
+    engine_state_ = EngineState::kNone;
+    if (!answer) {
+        const ErrorCode code = answer.error().code;
+        const bool may_change = code == ErrorCode::kUnavailable || code == ErrorCode::kInUse;
+        if (!may_change || Clock::now() - want_engine_since_ > kOpenLimit) return fail_for_good(answer.error().text);
+        reason_ = answer.error().text;
+        return reconcile_in(retry_, kRetry);
+    }
+    auto engine =
+        services_.engines.start_engine(*uuid_, answer->version, std::move(answer->state_channel), *this);
+    if (!engine) return fail_for_good(engine.error().text);
+    engine_ = std::move(*engine);
+    engine_state_ = EngineState::kStarting;
+    (void)services_.xenstore.update(own_path_, kPoweredOn, "1");
+    reconcile();
+}
+
+void Device::engine_ready(const Result<> &started) {
+    if (engine_state_ != EngineState::kStarting) return;
+    if (started) {
+        engine_state_ = EngineState::kRunning;
+        return reconcile();
+    }
+    fail_for_good(started.error().text);
+}
+
+void Device::stop_engine() {
+    ring_state_ = RingState::kNone;
+    attached_.reset();
+    if (!engine_ || engine_state_ == EngineState::kStopping) return;
+    engine_state_ = EngineState::kStopping;
+    engine_->stop();
+    if (auto timer = services_.loop.after(kStopLimit, [this] {
+            log::warning("device {}: the engine does not stop and is killed", to_string(id_));
+            if (engine_) engine_->kill();
+        }))
+        kill_ = std::move(*timer);
+}
+
+void Device::engine_exited(const std::string &how, bool orderly) {
+    const bool expected = engine_state_ == EngineState::kStopping;
+    engine_.reset();
+    kill_.reset();
+    engine_state_ = EngineState::kNone;
+    ring_state_ = RingState::kNone;
+    attached_.reset();
+    if (!expected) {
+        fail_for_good(reason_.empty() || orderly ? how : reason_ + "; " + how);
+        return;
+    }
+    if (!orderly) log::warning("device {}: {}", to_string(id_), how);
+    reconcile();
+}
+
+void Device::state_channel_changed(const Result<> &usable) {
+    if (usable) {
+        reason_.clear();
+        log::info("device {}: stores again", to_string(id_));
+        return;
+    }
+    reason_ = "cannot store: " + usable.error().text;
+    log::error("device {}: {}", to_string(id_), reason_);
+    if (usable.error().code == ErrorCode::kUnavailable && services_.manager.connected()) manager_is_back();
+}
+
+void Device::manager_is_back() {
+    if (engine_state_ != EngineState::kRunning) return;
+    services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+        const auto self = weak.lock();
+        if (!self || (*self)->engine_state_ != EngineState::kRunning) return;
+        if (answer) return (*self)->engine_->replace_state_channel(std::move(answer->state_channel));
+        (*self)->reason_ = "cannot store: " + answer.error().text;
+        log::error("device {}: {}", to_string((*self)->id_), (*self)->reason_);
+    });
+}
+
+void Device::fail_for_good(const std::string &why) {
+    failed_ = true;
+    reason_ = why;
+    log::error("device {} (vTPM {}): {}", to_string(id_), uuid_ ? uuid_->to_string() : "?", why);
+    stop_engine();
+    // Not reconcile(): this may be called from the constructor, or in the middle of a step.
+    reconcile_in(retry_, std::chrono::milliseconds(0));
+}
+
+// ---- detach ----------------------------------------------------------------------------------------------------------
+
+// Needs nothing of the guest, which may be dying.
+void Device::leave(const View &view) {
+    stop_engine();
+    if (!engine_) set_state(view, XenbusState::kClosed);
+}
+
+// ---- little helpers --------------------------------------------------------------------------------------------------
+
+void Device::set_state(const View &view, XenbusState state) {
+    if (view.own == state) return;
+    closing_is_ours_ = state == XenbusState::kClosing;
+    const auto written =
+        services_.xenstore.update(own_path_, TPMIF_KEY_STATE, std::to_string(static_cast<unsigned>(state)));
+    if (!written) log::error("device {}: {}", to_string(id_), written.error().text);
+}
+
+void Device::reconcile_in(EventSource &timer, std::chrono::milliseconds delay) {
+    if (auto source = services_.loop.after(delay, [this] { reconcile(); })) timer = std::move(*source);
+}
+
+std::string Device::status() const {
+    if (failed_) return "failed";
+    switch (engine_state_) {
+        case EngineState::kNone:
+            return asked_ ? "waiting for the guest" : "attaching";
+        case EngineState::kOpening:
+        case EngineState::kStarting:
+            return "starting";
+        case EngineState::kStopping:
+            return "stopping";
+        case EngineState::kRunning:
+            break;
+    }
+    return ring_state_ == RingState::kAttached ? "connected" : "running, not connected";
+}
+
+}  // namespace vtpm

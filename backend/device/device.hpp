@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// One vTPM device of one guest: the backend's half of the xenbus state machine, and the engine behind it.
+//
+// reconcile() compares what xenstore says with what is there and takes the next step; everything that happens later
+// (an answer of the manager, an engine's report, a timer) ends in another reconcile(). A guest may write anything into
+// its directory at any time: it changes what is wanted, at worst for its own device.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backend/device/engine_host.hpp"
+#include "backend/manager_client.hpp"
+#include "backend/xen/ring_opener.hpp"
+#include "backend/xen/xenstore.hpp"
+#include "shared-protocol/xenstore_names.hpp"
+
+namespace vtpm {
+
+// What devices share; outlives them.
+struct DeviceServices {
+    EventLoop &loop;
+    Xenstore &xenstore;
+    ManagerClient &manager;
+    EngineHost &engines;
+    RingOpener &rings;
+    std::uint32_t own_domain;
+    // libxl waits for state 2 and wants to read exactly that: on a hot attach, state 4 follows no sooner than this.
+    std::chrono::milliseconds hold_init_wait{1500};
+    // Does a device other than this one have a living engine for this vTPM?
+    std::function<bool(const Uuid &, DeviceId)> runs_elsewhere{};
+};
+
+class Device final : private EngineObserver {
+public:
+    Device(DeviceId id, DeviceServices &services);
+    ~Device() override;
+
+    void reconcile();
+    // The manager was restarted: the engine needs a new state channel.
+    void manager_is_back();
+
+    // The toolstack has removed the device and its engine has ended: nothing is left to do.
+    [[nodiscard]] bool finished() const { return gone_ && !engine_; }
+    [[nodiscard]] bool has_engine() const { return engine_ != nullptr; }
+    [[nodiscard]] const std::optional<Uuid> &uuid() const { return uuid_; }
+    [[nodiscard]] DeviceId id() const { return id_; }
+    // For people: "connected", "waiting for the guest", "failed", ... and why.
+    [[nodiscard]] std::string status() const;
+    [[nodiscard]] const std::string &reason() const { return reason_; }
+
+private:
+    struct View {
+        bool online = false;
+        XenbusState own = XenbusState::kUnknown;
+        XenbusState frontend = XenbusState::kUnknown;
+    };
+    enum class EngineState { kNone, kOpening, kStarting, kRunning, kStopping };
+    enum class RingState { kNone, kAttaching, kAttached, kDetaching };
+    struct RingNumbers {
+        std::uint32_t ring_ref;
+        std::uint32_t event_channel;
+        bool operator==(const RingNumbers &) const = default;
+    };
+
+    // The steps of reconcile().
+    void prepare();
+    void leave(const View &view);
+    void serve_frontend(const View &view);
+    void follow_frontend_away(const View &view);
+    void connect(const View &view);
+
+    void prepared(const Result<OpenedVtpm> &answer);
+    void refuse(const std::string &why);
+    void open_vtpm();
+    void opened(Result<OpenedVtpm> answer);
+    void attach_ring();
+    void detach_ring();
+    void stop_engine();
+    // Until the guest is power cycled, or the device detached.
+    void fail_for_good(const std::string &why);
+
+    void engine_ready(const Result<> &started) override;
+    void ring_attached(const Result<> &attached) override;
+    void ring_detached() override;
+    void state_channel_changed(const Result<> &usable) override;
+    void engine_exited(const std::string &how, bool orderly) override;
+
+    [[nodiscard]] View look() const;
+    [[nodiscard]] std::optional<RingNumbers> ring_numbers() const;
+    void set_state(const View &view, XenbusState state);
+    void reconcile_in(EventSource &timer, std::chrono::milliseconds delay);
+
+    DeviceId id_;
+    DeviceServices &services_;
+    std::string own_path_;
+    std::string guest_path_;
+    std::optional<Uuid> uuid_;
+    std::string reason_;
+
+    bool asked_ = false;      // the manager has been asked whether this vTPM may be attached
+    bool gone_ = false;
+    bool failed_ = false;
+    bool closing_is_ours_ = false;  // state 5 was written by us; otherwise it is the toolstack's order to leave
+    EngineState engine_state_ = EngineState::kNone;
+    RingState ring_state_ = RingState::kNone;
+    std::unique_ptr<EngineProcess> engine_;
+    std::optional<RingNumbers> attached_;
+    bool frontend_was_connected_ = false;  // since the ring was attached
+    std::chrono::steady_clock::time_point first_seen_;
+    std::chrono::steady_clock::time_point offered_;       // when state 2 was written first
+    std::chrono::steady_clock::time_point want_engine_since_;
+    EventSource hold_;
+    EventSource retry_;
+    EventSource kill_;
+    std::shared_ptr<Device *> self_;  // answers of the manager may come after the device has gone
+};
+
+}  // namespace vtpm

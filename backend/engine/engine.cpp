@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/engine/engine.hpp"
+
+#include <poll.h>
+
+#include <array>
+
+namespace vtpm {
+
+Result<> Engine::run() {
+    bool ended = false;
+    while (!ended) {
+        pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {ring_ ? ring_->events->fd() : -1, POLLIN, 0}};
+        if (::poll(waiting, 2, -1) < 0) {
+            if (errno == EINTR) continue;
+            return fail_errno("poll");
+        }
+        if (waiting[1].revents != 0) {
+            // Before the page is looked at: an event that comes meanwhile is not lost.
+            ring_->events->acknowledge();
+            VTPM_TRY(serve());
+        }
+        if (waiting[0].revents != 0) VTPM_TRY(obey(ended));
+    }
+    ring_.reset();
+    return tpm_->power_off();
+}
+
+// One command: one wake-up, one notification.
+Result<> Engine::serve() {
+    const SharedPage::Taken taken = ring_->page.take();
+    switch (taken.event) {
+        case SharedPage::Event::kNothing:
+            return {};
+        case SharedPage::Event::kCancel:
+            ring_->page.acknowledge_cancel();
+            break;
+        case SharedPage::Event::kMalformed:
+            ring_->page.publish(tpm_->answer_fault(GuestFault::kMalformed));
+            break;
+        case SharedPage::Event::kCommand: {
+            const auto response = tpm_->execute(taken.command, taken.locality);
+            if (!response) return tl::make_unexpected(response.error());
+            const bool fits = response->size() <= ring_->page.room();
+            ring_->page.publish(fits ? *response : tpm_->answer_fault(GuestFault::kFailure));
+            break;
+        }
+    }
+    ring_->events->notify();
+    return report_lost_channel();
+}
+
+Result<> Engine::obey(bool &ended) {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    auto received = receive_message(control_.get(), buffer);
+    if (!received) return tl::make_unexpected(received.error());
+    if (received->size == 0) {
+        ended = true;
+        return {};
+    }
+    const ByteView order = ByteView(buffer).first(received->size);
+    switch (message_type(order)) {
+        case AttachRing::kType: {
+            const auto attach_order = decode<AttachRing>(order);
+            if (!attach_order) return tl::make_unexpected(attach_order.error());
+            return attach(*attach_order, *received);
+        }
+        case DetachRing::kType:
+            ring_.reset();
+            return tell(RingDetached{});
+        case ReplaceStateChannel::kType:
+            return replace_channel(*received);
+        default:
+            return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(order));
+    }
+}
+
+Result<> Engine::attach(const AttachRing &order, Received &received) {
+    ring_.reset();
+    auto ring = open_ring(order, received);
+    if (!ring) return tell(RingAttached{ring.error().code, ring.error().text});
+    ring_ = std::move(*ring);
+    VTPM_TRY(tell(RingAttached{}));
+    return serve();  // Linux submits its first command before we are connected
+}
+
+Result<Engine::Ring> Engine::open_ring(const AttachRing &order, Received &received) {
+    const bool xen = order.transport == Transport::kXen;
+    auto page = xen ? SharedPage::map_grant(received.fds[0].get(), order.grant_index, order.port)
+                    : SharedPage::map_memory(received.fds[0].get());
+    if (!page) return tl::make_unexpected(page.error());
+    if (!xen)
+        return Ring{std::move(*page), EventChannel::loopback(std::move(received.fds[1]), std::move(received.fds[2]))};
+    auto events = EventChannel::xen(std::move(received.fds[1]), order.port);
+    if (!events) return tl::make_unexpected(events.error());
+    return Ring{std::move(*page), std::move(*events)};
+}
+
+Result<> Engine::replace_channel(Received &received) {
+    const auto replaced = tpm_->replace_channel(StateChannel(std::move(received.fds[0])));
+    channel_reported_lost_ = false;
+    if (replaced) return tell(StateChannelStatus{});
+    return tell(StateChannelStatus{replaced.error().code, replaced.error().text});
+}
+
+Result<> Engine::report_lost_channel() {
+    if (tpm_->can_store() || channel_reported_lost_) return {};
+    channel_reported_lost_ = true;
+    return tell(StateChannelStatus{ErrorCode::kUnavailable, "the manager closed the state channel"});
+}
+
+template <typename Message>
+Result<> Engine::tell(const Message &message) {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    return send_message(control_.get(), encode(message, buffer));
+}
+
+}  // namespace vtpm

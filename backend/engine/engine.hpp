@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop of one engine process: a guest's page on one side, its TPM on the other, and the daemon's few orders.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "backend/engine/event_channel.hpp"
+#include "backend/engine/shared_page.hpp"
+#include "backend/engine/tpm.hpp"
+#include "base/seqpacket.hpp"
+#include "base/unique_fd.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+class Engine {
+public:
+    // `control` is this engine's end of the socket to the daemon.
+    Engine(UniqueFd control, std::unique_ptr<Tpm> tpm) : control_(std::move(control)), tpm_(std::move(tpm)) {}
+
+    // Serves until the daemon closes the control socket, then powers the TPM off.
+    Result<> run();
+
+private:
+    struct Ring {
+        SharedPage page;
+        std::unique_ptr<EventChannel> events;
+    };
+
+    Result<> serve();
+    Result<> obey(bool &ended);
+    Result<> attach(const AttachRing &order, Received &received);
+    static Result<Ring> open_ring(const AttachRing &order, Received &received);
+    Result<> replace_channel(Received &received);
+    Result<> report_lost_channel();
+    template <typename Message>
+    Result<> tell(const Message &message);
+
+    UniqueFd control_;
+    std::unique_ptr<Tpm> tpm_;
+    std::optional<Ring> ring_;
+    bool channel_reported_lost_ = false;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/engine/sandbox.hpp"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <memory>
+
+extern "C" {
+#include <xen/xen.h>
+#include <xen/grant_table.h>
+#include <xen/sys/evtchn.h>
+#include <xen/sys/gntdev.h>
+}
+
+namespace vtpm {
+namespace {
+
+struct ReleaseFilter {
+    void operator()(void *filter) const { seccomp_release(filter); }
+};
+using Filter = std::unique_ptr<void, ReleaseFilter>;
+
+// libseccomp reports errors as negative errno values.
+bool added(int returned) {
+    errno = -returned;
+    return returned == 0;
+}
+
+bool allow(const Filter &filter, std::initializer_list<int> calls) {
+    for (const int call : calls)
+        if (!added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0))) return false;
+    return true;
+}
+
+bool allow_ioctl(const Filter &filter, unsigned long request) {
+    return added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, request)));
+}
+
+// Memory may be mapped, never as code.
+bool allow_without_exec(const Filter &filter, int call) {
+    return added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
+}
+
+Result<> set_limit(int resource, rlim_t value) {
+    const rlimit limit{value, value};
+    // glibc's C++ prototype wants its enumeration type.
+    if (::setrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) return fail_errno("setrlimit {}", resource);
+    return {};
+}
+
+}  // namespace
+
+Result<> enter_empty_world() {
+    if (::unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) return fail_errno("unshare");
+    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno("make mounts private");
+    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    if (::mount("none", "/tmp", "tmpfs", flags, "size=4k,nr_inodes=1,mode=0555") != 0) return fail_errno("mount tmpfs");
+    if (::chdir("/tmp") != 0) return fail_errno("chdir");
+    // pivot_root(".", ".") stacks the old root over the new one, where it is taken off: pivot_root(2).
+    if (::syscall(SYS_pivot_root, ".", ".") != 0) return fail_errno("pivot_root");
+    if (::umount2(".", MNT_DETACH) != 0) return fail_errno("detach the old root");
+    if (::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY | flags, nullptr) != 0) return fail_errno("read-only");
+    return {};
+}
+
+Result<> become_user(std::uint32_t uid) {
+    VTPM_TRY(set_limit(RLIMIT_CORE, 0));
+    VTPM_TRY(set_limit(RLIMIT_NOFILE, 32));
+    if (::setgroups(0, nullptr) != 0) return fail_errno("setgroups");
+    if (::setresgid(uid, uid, uid) != 0) return fail_errno("setresgid {}", uid);
+    if (::setresuid(uid, uid, uid) != 0) return fail_errno("setresuid {}", uid);
+    VTPM_TRY(set_limit(RLIMIT_NPROC, 0));  // counted per user: no fork from here on
+    if (::prctl(PR_SET_DUMPABLE, 0) != 0) return fail_errno("PR_SET_DUMPABLE");
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("PR_SET_NO_NEW_PRIVS");
+    return {};
+}
+
+Result<> allow_only_engine_calls() {
+    const Filter filter(seccomp_init(SCMP_ACT_KILL_PROCESS));
+    if (!filter) return fail(ErrorCode::kSystem, "seccomp_init");
+    bool complete =
+        // The loop: wait, the control socket, the state channel, event channel reads and unmasks.
+        allow(filter, {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg), SCMP_SYS(read),
+                       SCMP_SYS(write), SCMP_SYS(close), SCMP_SYS(restart_syscall)}) &&
+        // libxenevtchn and eventfd; the unmap notification of a grant that was entered by the daemon.
+        allow_ioctl(filter, IOCTL_EVTCHN_NOTIFY) && allow_ioctl(filter, IOCTL_EVTCHN_UNBIND) &&
+        allow_ioctl(filter, IOCTL_GNTDEV_SET_UNMAP_NOTIFY) &&
+        // malloc, and the page of the guest.
+        allow(filter, {SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise)}) &&
+        allow_without_exec(filter, SCMP_SYS(mmap)) && allow_without_exec(filter, SCMP_SYS(mprotect)) &&
+        // OpenSSL: its random generator, its notice of a fork, its locks; libtpms: clocks.
+        allow(filter, {SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(futex),
+                       SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(sched_yield)}) &&
+        // glibc's abort(), on an internal error; the end.
+        allow(filter, {SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigreturn), SCMP_SYS(tgkill),
+                       SCMP_SYS(exit), SCMP_SYS(exit_group)});
+#if defined(__SANITIZE_ADDRESS__)
+    // The sanitizer's own: reports and its leak check's bookkeeping. Never in a release build.
+    complete = complete && allow(filter, {SCMP_SYS(sigaltstack), SCMP_SYS(prctl), SCMP_SYS(readlink), SCMP_SYS(openat),
+                                          SCMP_SYS(newfstatat), SCMP_SYS(getrlimit), SCMP_SYS(prlimit64)});
+#endif
+    if (!complete) return fail_errno("seccomp rule");
+    if (!added(seccomp_load(filter.get()))) return fail_errno("seccomp_load");
+    return {};
+}
+
+}  // namespace vtpm

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/engine/state_channel.hpp"
+
+#include <chrono>
+
+#include "base/seqpacket.hpp"
+
+namespace vtpm {
+namespace {
+
+// Longer than any disk's worst answer, shorter than a guest's patience (TCG PTP, 120 s by default on Linux).
+constexpr std::chrono::seconds kAnswerLimit{20};
+
+Error error_of(ErrorCode code, std::string_view text) { return Error{code, std::string(text)}; }
+
+}  // namespace
+
+StateChannel::StateChannel(UniqueFd socket)
+    : socket_(std::move(socket)), buffer_(std::make_unique_for_overwrite<std::uint8_t[]>(kMaxMessage)) {}
+
+StateChannel::~StateChannel() = default;
+
+// An answer that is late, malformed or absent ends the channel: a later answer must not be taken for another request's.
+template <typename Answer, typename Request>
+Result<Answer> StateChannel::ask(const Request &request) {
+    if (!socket_) return fail(ErrorCode::kUnavailable, "the manager is away");
+    const MutableBytes buffer(buffer_.get(), kMaxMessage);
+    const ByteView message = encode(request, buffer);
+    if (message.empty()) return fail(ErrorCode::kInvalid, "the state is larger than the protocol allows");
+
+    Result<> io = send_message(socket_.get(), message);
+    wipe(buffer.first(message.size()));
+    if (io) io = wait_readable(socket_.get(), kAnswerLimit);
+    Result<Answer> answer = fail(ErrorCode::kUnavailable, "the manager closed the state channel");
+    if (!io) {
+        answer = fail(ErrorCode::kUnavailable, "the manager does not answer: {}", io.error().text);
+    } else if (const auto received = receive_message(socket_.get(), buffer); received && received->size > 0) {
+        answer = decode<Answer>(buffer.first(received->size));
+    }
+    if (!answer) {
+        socket_.reset();
+        answer.error().code = ErrorCode::kUnavailable;
+    }
+    return answer;
+}
+
+Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
+    auto answer = ask<LoadedState>(LoadState{kind});
+    if (!answer) return tl::make_unexpected(std::move(answer).error());
+    if (answer->code == ErrorCode::kNotFound) return Loaded{.is_new = true, .state = {}};
+    if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
+    Loaded loaded{.sequence = answer->sequence, .state = SecretBytes(answer->state)};
+    wipe({buffer_.get(), kMaxSmallMessage + answer->state.size()});
+    return loaded;
+}
+
+Result<std::uint64_t> StateChannel::store(StateKind kind, ByteView state) {
+    const auto answer = ask<StoredState>(StoreState{kind, state});
+    if (!answer) return tl::make_unexpected(answer.error());
+    if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
+    return answer->sequence;
+}
+
+}  // namespace vtpm

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's end of its connection with the manager: loads and stores the state of this one vTPM.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/secret.hpp"
+#include "base/unique_fd.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+class StateChannel {
+public:
+    struct Loaded {
+        std::uint64_t sequence = 0;
+        bool is_new = false;  // the inventory says that nothing was ever stored
+        SecretBytes state;
+    };
+
+    explicit StateChannel(UniqueFd socket);
+    StateChannel(StateChannel &&) = default;
+    StateChannel &operator=(StateChannel &&) = default;
+    StateChannel(const StateChannel &) = delete;
+    StateChannel &operator=(const StateChannel &) = delete;
+    ~StateChannel();
+
+    Result<Loaded> load(StateKind kind);
+    // Returns when the state is durable, with its sequence number. After kUnavailable nobody knows whether it was
+    // stored: the channel is then closed, and stays so.
+    Result<std::uint64_t> store(StateKind kind, ByteView state);
+
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(socket_); }
+
+private:
+    template <typename Answer, typename Request>
+    Result<Answer> ask(const Request &request);
+
+    UniqueFd socket_;
+    // Not touched beyond the largest message so far: an idle engine costs no memory for it.
+    std::unique_ptr<std::uint8_t[]> buffer_;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/engine/tpm.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+#include "shared-protocol/tpmif.h"
+
+extern "C" {
+#include <libtpms/tpm_error.h>
+#include <libtpms/tpm_library.h>
+#include <libtpms/tpm_nvfilename.h>
+}
+
+namespace vtpm {
+namespace {
+
+// libtpms' callbacks carry no user pointer: what they work on is as global as libtpms' own state.
+struct Storage {
+    SecretBytes durable;                   // the permanent state as last stored
+    std::optional<SecretBytes> changed;    // the permanent state that libtpms wants stored
+    SecretBytes volatile_state;            // handed to libtpms when it starts
+    bool may_manufacture = false;          // the inventory says that there was never a state
+};
+Storage storage;
+
+// TPM_RETRY is libtpms' word for "there is no such state", on which it makes a new TPM.
+TPM_RESULT hand_out(const SecretBytes &state, unsigned char **data, uint32_t *length) noexcept {
+    const ByteView view = state.view();
+    auto *copy = static_cast<unsigned char *>(std::malloc(view.size()));  // libtpms frees it
+    if (copy == nullptr) return TPM_SIZE;
+    std::memcpy(copy, view.data(), view.size());
+    *data = copy;
+    *length = static_cast<uint32_t>(view.size());
+    return TPM_SUCCESS;
+}
+
+TPM_RESULT load_data(unsigned char **data, uint32_t *length, uint32_t, const char *name) noexcept {
+    const std::string_view wanted(name);
+    if (wanted == TPM_PERMANENT_ALL_NAME) {
+        // libtpms reads back what it has just manufactured, before anyone could have stored it.
+        if (storage.changed) return hand_out(*storage.changed, data, length);
+        if (!storage.durable.empty()) return hand_out(storage.durable, data, length);
+        return storage.may_manufacture ? TPM_RETRY : TPM_FAIL;
+    }
+    if (wanted == TPM_VOLATILESTATE_NAME && !storage.volatile_state.empty())
+        return hand_out(storage.volatile_state, data, length);
+    return TPM_RETRY;
+}
+
+TPM_RESULT store_data(const unsigned char *data, uint32_t length, uint32_t, const char *name) noexcept {
+    // TPM_SaveState of TPM 1.2 is for a suspend in which the TPM loses power. Ours does not, and every power-on is
+    // TPM_ST_CLEAR, which discards it: nothing to keep.
+    if (std::string_view(name) != TPM_PERMANENT_ALL_NAME) return TPM_SUCCESS;
+    if (length == 0 || length > kMaxState) return TPM_SIZE;
+    storage.changed = SecretBytes(ByteView(data, length));
+    return TPM_SUCCESS;
+}
+
+TPM_RESULT delete_name(uint32_t, const char *name, TPM_BOOL) noexcept {
+    return std::string_view(name) == TPM_PERMANENT_ALL_NAME ? TPM_FAIL : TPM_SUCCESS;
+}
+
+// The engine lets only locality 0 through (Engine::serve).
+TPM_RESULT get_locality(TPM_MODIFIER_INDICATOR *locality, uint32_t) noexcept {
+    *locality = 0;
+    return TPM_SUCCESS;
+}
+
+TPM_RESULT no_physical_presence(TPM_BOOL *presence, uint32_t) noexcept {
+    *presence = 0;
+    return TPM_SUCCESS;
+}
+
+TPM_RESULT succeed() noexcept { return TPM_SUCCESS; }
+
+Result<> start_libtpms(TpmVersion version) {
+    libtpms_callbacks callbacks{};
+    callbacks.sizeOfStruct = sizeof callbacks;
+    callbacks.tpm_nvram_init = succeed;
+    callbacks.tpm_nvram_loaddata = load_data;
+    callbacks.tpm_nvram_storedata = store_data;
+    callbacks.tpm_nvram_deletename = delete_name;
+    callbacks.tpm_io_init = succeed;
+    callbacks.tpm_io_getlocality = get_locality;
+    callbacks.tpm_io_getphysicalpresence = no_physical_presence;
+    const auto family = version == TpmVersion::k12 ? TPMLIB_TPM_VERSION_1_2 : TPMLIB_TPM_VERSION_2;
+    if (TPMLIB_ChooseTPMVersion(family) != TPM_SUCCESS || TPMLIB_RegisterCallbacks(&callbacks) != TPM_SUCCESS)
+        return fail(ErrorCode::kRefused, "libtpms lacks TPM {}", to_string(version));
+    (void)TPMLIB_SetBufferSize(TPMIF_MAX_MESSAGE, nullptr, nullptr);
+    if (const TPM_RESULT result = TPMLIB_MainInit(); result != TPM_SUCCESS)
+        return fail(ErrorCode::kRefused, "libtpms does not accept the stored state (error {:#x})", result);
+    return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel channel) {
+    std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
+    VTPM_TRY(tpm->load());
+    VTPM_TRY(start_libtpms(version));
+    if (storage.may_manufacture) VTPM_TRY(tpm->finish_manufacture());
+    VTPM_TRY(tpm->run_firmware(power_on_commands(version)));
+    VTPM_TRY(tpm->commit());
+    return tpm;
+}
+
+Tpm::~Tpm() {
+    TPMLIB_Terminate();
+    storage = Storage{};
+    if (response_ != nullptr) wipe({response_, response_capacity_});
+    std::free(response_);
+}
+
+Result<> Tpm::finish_manufacture() {
+    const auto commands = first_power_on_commands(version_);
+    VTPM_TRY(run_firmware(commands));
+    VTPM_TRY(commit());
+    storage.may_manufacture = false;
+    return commands.empty() ? Result<>{} : restart_with({});
+}
+
+Result<> Tpm::load() {
+    auto loaded = channel_.load(StateKind::kPermanent);
+    if (!loaded) return tl::make_unexpected(std::move(loaded).error());
+    storage.may_manufacture = loaded->is_new;
+    storage.durable = std::move(loaded->state);
+    sequence_ = loaded->sequence;
+    return {};
+}
+
+Result<> Tpm::run_firmware(const std::vector<Bytes> &commands) {
+    for (const Bytes &command : commands) {
+        if (const std::uint32_t code = return_code(process(command)); code != 0)
+            return fail(ErrorCode::kRefused, "the TPM does not start up: command {:#04x} gave {:#x}", command[9], code);
+    }
+    return {};
+}
+
+ByteView Tpm::process(ByteView command) {
+    std::uint32_t size = 0;
+    // libtpms takes the command as writable, but only reads it.
+    const TPM_RESULT result =
+        TPMLIB_Process(&response_, &size, &response_capacity_, const_cast<std::uint8_t *>(command.data()),
+                       static_cast<std::uint32_t>(command.size()));
+    if (result != TPM_SUCCESS || size < TPM_MESSAGE_HEADER_SIZE) return answer_fault(GuestFault::kFailure);
+    return {response_, size};
+}
+
+ByteView Tpm::answer_fault(GuestFault fault) { return fault_ = error_response(version_, fault); }
+
+Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
+    if (locality != 0) return answer_fault(GuestFault::kLocality);
+    const ByteView response = process(command);
+    if (!storage.changed) return response;
+    if (commit()) return response;
+    VTPM_TRY(undo());
+    return answer_fault(GuestFault::kNvUnavailable);
+}
+
+Result<> Tpm::commit() {
+    if (!storage.changed) return {};
+    const auto sequence = channel_.store(StateKind::kPermanent, storage.changed->view());
+    if (!sequence) return tl::make_unexpected(sequence.error());
+    storage.durable = std::move(*storage.changed);
+    storage.changed.reset();
+    sequence_ = *sequence;
+    return {};
+}
+
+// Back to the permanent state that is durable. PCRs, sessions and loaded objects stay as the command left them.
+Result<> Tpm::undo() {
+    storage.changed.reset();
+    unsigned char *blob = nullptr;
+    std::uint32_t size = 0;
+    if (TPMLIB_GetState(TPMLIB_STATE_VOLATILE, &blob, &size) != TPM_SUCCESS)
+        return fail(ErrorCode::kRefused, "libtpms does not give its volatile state");
+    const auto restarted = restart_with({blob, size});
+    wipe({blob, size});
+    std::free(blob);
+    return restarted;
+}
+
+Result<> Tpm::restart_with(ByteView volatile_state) {
+    storage.volatile_state = SecretBytes(volatile_state);
+    TPMLIB_Terminate();
+    const auto started = start_libtpms(version_);
+    storage.volatile_state = SecretBytes{};
+    storage.changed.reset();  // start-up rewrites what it just loaded
+    return started;
+}
+
+Result<> Tpm::replace_channel(StateChannel channel) {
+    auto loaded = channel.load(StateKind::kPermanent);
+    if (!loaded) return tl::make_unexpected(std::move(loaded).error());
+    if (loaded->is_new || loaded->sequence < sequence_)
+        return fail(ErrorCode::kRefused, "the store is older than this TPM (sequence {}, acknowledged was {})",
+                    loaded->sequence, sequence_);
+    channel_ = std::move(channel);
+    sequence_ = loaded->sequence;
+    if (std::ranges::equal(loaded->state.view(), storage.durable.view())) return {};
+    storage.durable = std::move(loaded->state);
+    return undo();
+}
+
+Result<> Tpm::power_off() {
+    VTPM_TRY(run_firmware(power_off_commands(version_)));
+    return commit();
+}
+
+}  // namespace vtpm

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// One TPM: libtpms, whose state lives in this process and nowhere else (so: one Tpm per process), and the rule that a
+// change of its permanent state is answered only after the manager has made it durable.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "backend/engine/state_channel.hpp"
+#include "backend/engine/tpm_messages.hpp"
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+
+namespace vtpm {
+
+class Tpm {
+public:
+    // A power-on: loads the state, or makes a new TPM if, and only if, the inventory says that there was none;
+    // then does what a firmware would (power_on_commands). PCRs are zero afterwards.
+    static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, StateChannel channel);
+    ~Tpm();
+    Tpm(const Tpm &) = delete;
+    Tpm &operator=(const Tpm &) = delete;
+
+    // Executes a command of at least a TPM header. The response is borrowed until the next call. A change that could
+    // not be made durable is undone, and the response says so. kRefused: the state could not be undone either; this
+    // process must end, for what the TPM knows no longer is what is stored.
+    Result<ByteView> execute(ByteView command, std::uint8_t locality);
+    ByteView answer_fault(GuestFault fault);
+
+    // The manager was restarted. What it has is what counts: if the last store was not acknowledged it may have
+    // happened all the same, and the TPM then takes that state.
+    Result<> replace_channel(StateChannel channel);
+    [[nodiscard]] bool can_store() const { return channel_.is_open(); }
+
+    // An orderly end. PCRs and sessions are gone afterwards.
+    Result<> power_off();
+
+private:
+    Tpm(TpmVersion version, StateChannel channel) : version_(version), channel_(std::move(channel)) {}
+
+    Result<> load();
+    Result<> finish_manufacture();
+    Result<> run_firmware(const std::vector<Bytes> &commands);
+    ByteView process(ByteView command);
+    Result<> commit();
+    Result<> undo();
+    Result<> restart_with(ByteView volatile_state);
+
+    TpmVersion version_;
+    StateChannel channel_;
+    std::uint64_t sequence_ = 0;  // of the state that is known to be durable
+    ErrorResponse fault_{};
+    std::uint8_t *response_ = nullptr;  // libtpms' malloc'ed buffer, reused for each command
+    std::uint32_t response_capacity_ = 0;
+};
+
+}  // namespace vtpm

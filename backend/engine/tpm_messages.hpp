@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The few TPM messages that the engine itself makes: what a firmware would send before an operating system runs, and
+// the error responses for what never reaches libtpms.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+// Why a command is answered here. Each TPM family has its own number for it.
+enum class GuestFault : std::uint8_t {
+    kMalformed,      // TPM_RC_COMMAND_SIZE (Part 2, 6.6.3), TPM_BAD_PARAM_SIZE
+    kLocality,       // TPM_RC_LOCALITY, TPM_BAD_LOCALITY: only locality 0 is granted
+    kNvUnavailable,  // TPM_RC_NV_UNAVAILABLE, TPM_IOERROR: the change could not be made durable
+    kFailure,        // TPM_RC_FAILURE, TPM_FAIL: libtpms itself gave up
+};
+
+using ErrorResponse = std::array<std::uint8_t, 10>;
+ErrorResponse error_response(TpmVersion version, GuestFault fault);
+
+// The return code of a response; of one that is too short to have one, a failure.
+std::uint32_t return_code(ByteView response);
+
+// What firmware sends at power-on: start up, and take the platform's authority away from the guest (2.0: the platform
+// hierarchy is disabled, Part 3, 24.2; 1.2: physical presence is locked).
+std::vector<Bytes> power_on_commands(TpmVersion version);
+// What a manufacturer does once. 1.2: enable and activate the TPM, which takes effect at the next power-on.
+std::vector<Bytes> first_power_on_commands(TpmVersion version);
+// TPM2_Shutdown(CLEAR): without it, each power-on counts towards dictionary-attack lockout (Part 1, 19.8.6).
+std::vector<Bytes> power_off_commands(TpmVersion version);
+
+}  // namespace vtpm

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/engine/zygote.hpp"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <map>
+
+#include "backend/engine/engine.hpp"
+#include "backend/engine/sandbox.hpp"
+#include "base/log.hpp"
+#include "base/seqpacket.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+namespace {
+
+// ---- in the child ----------------------------------------------------------------------------------------------------
+
+Result<> tell_ready(int control, const Result<> &started) {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    const EngineReady ready = started ? EngineReady{} : EngineReady{started.error().code, started.error().text};
+    return send_message(control, encode(ready, buffer));
+}
+
+Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
+    Result<> confined = become_user(order.uid);
+    if (confined) confined = allow_only_engine_calls();
+    if (!confined) {
+        (void)tell_ready(control.get(), confined);
+        return confined;
+    }
+    // Confined before the first byte of state or of a guest is read.
+    auto tpm = Tpm::power_on(order.version, StateChannel(std::move(state_channel)));
+    const Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
+    VTPM_TRY(tell_ready(control.get(), started));
+    if (!tpm) return started;
+    return Engine(std::move(control), std::move(*tpm)).run();
+}
+
+[[noreturn]] void be_engine(const StartEngine &order, Received received) {
+    const Result<> ended = run_engine(order, std::move(received.fds[0]), std::move(received.fds[1]));
+    if (!ended) log::error("vTPM {}: {}", order.uuid.to_string(), ended.error().text);
+    ::_exit(ended ? 0 : 1);
+}
+
+// ---- in the zygote ---------------------------------------------------------------------------------------------------
+
+class Zygote {
+public:
+    Zygote(UniqueFd control, UniqueFd child_signal)
+        : control_(std::move(control)), child_signal_(std::move(child_signal)) {}
+
+    Result<> run() {
+        for (;;) {
+            pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {child_signal_.get(), POLLIN, 0}};
+            if (::poll(waiting, 2, -1) < 0 && errno != EINTR) return fail_errno("poll");
+            if (waiting[1].revents != 0) reap();
+            if (waiting[0].revents == 0) continue;
+            std::array<std::uint8_t, kMaxSmallMessage> buffer;
+            auto received = receive_message(control_.get(), buffer);
+            if (!received) return tl::make_unexpected(received.error());
+            if (received->size == 0) return {};
+            VTPM_TRY(obey(ByteView(buffer).first(received->size), std::move(*received)));
+        }
+    }
+
+private:
+    Result<> obey(ByteView message, Received received) {
+        if (message_type(message) == KillEngine::kType) {
+            const auto order = decode<KillEngine>(message);
+            if (!order) return tl::make_unexpected(order.error());
+            const auto child = children_.find(order->engine);
+            if (child != children_.end()) (void)::kill(child->second, SIGKILL);
+            return {};
+        }
+        const auto order = decode<StartEngine>(message);
+        if (!order) return tl::make_unexpected(order.error());
+        return start(*order, std::move(received));
+    }
+
+    Result<> start(const StartEngine &order, Received received) {
+        const pid_t child = ::fork();
+        if (child < 0) {
+            log::error("vTPM {}: fork: {}", order.uuid.to_string(), std::strerror(errno));
+            tell_exit(order.engine, 1 << 8);  // as if it had exited with status 1
+            return {};
+        }
+        if (child == 0) {
+            control_.reset();
+            child_signal_.reset();
+            be_engine(order, std::move(received));
+        }
+        children_.emplace(order.engine, child);
+        return {};
+    }
+
+    void reap() {
+        signalfd_siginfo ignored;
+        (void)!::read(child_signal_.get(), &ignored, sizeof ignored);  // several exits share one signal: see waitpid
+        int status = 0;
+        for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
+            const auto child = std::ranges::find(children_, pid, [](const auto &entry) { return entry.second; });
+            if (child == children_.end()) continue;
+            const std::uint32_t engine = child->first;
+            children_.erase(child);
+            tell_exit(engine, static_cast<std::uint32_t>(status));
+        }
+    }
+
+    // If the daemon is gone, so is its interest.
+    void tell_exit(std::uint32_t engine, std::uint32_t wait_status) {
+        std::array<std::uint8_t, kMaxSmallMessage> buffer;
+        (void)send_message(control_.get(), encode(EngineExited{engine, wait_status}, buffer));
+    }
+
+    UniqueFd control_;
+    UniqueFd child_signal_;
+    std::map<std::uint32_t, pid_t> children_;
+};
+
+// What every engine needs is paged in and initialised once, and shared by the fork. No random generator is touched:
+// OpenSSL seeds one in each child.
+void warm_up() {
+    (void)OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS | OPENSSL_INIT_ADD_ALL_DIGESTS,
+                              nullptr);
+    for (const char *name : {"SHA1", "SHA256", "SHA384", "SHA512"}) EVP_MD_free(EVP_MD_fetch(nullptr, name, nullptr));
+}
+
+}  // namespace
+
+Result<> run_zygote(UniqueFd control) {
+    warm_up();
+    sigset_t child_only;
+    sigemptyset(&child_only);
+    sigaddset(&child_only, SIGCHLD);
+    if (::sigprocmask(SIG_SETMASK, &child_only, nullptr) != 0) return fail_errno("sigprocmask");
+    UniqueFd child_signal(::signalfd(-1, &child_only, SFD_CLOEXEC));
+    if (!child_signal) return fail_errno("signalfd");
+    VTPM_TRY(enter_empty_world());
+    return Zygote(std::move(control), std::move(child_signal)).run();
+}
+
+}  // namespace vtpm

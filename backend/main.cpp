@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// xen-vtpmd: the backend daemon. See xen-vtpmd(8).
+#include <systemd/sd-daemon.h>
+
+#include <CLI/CLI.hpp>
+
+#include "backend/device/backend.hpp"
+#include "backend/device/engine_host.hpp"
+#include "backend/manager_client.hpp"
+#include "backend/xen/ring_opener.hpp"
+#include "backend/xen/xenstore.hpp"
+#include "base/log.hpp"
+
+namespace vtpm {
+namespace {
+
+struct Options {
+    std::string manager_socket = "/run/xen-vtpm/manager.sock";
+    std::string engine_program = VTPM_ENGINE_PROGRAM;
+};
+
+Result<> run(const Options &options) {
+    VTPM_ASSIGN(EventLoop loop, EventLoop::create());
+    VTPM_TRY(loop.stop_on_signals());  // before libxenstore starts its thread
+    bool zygote_lost = false;
+    VTPM_ASSIGN(const auto engines, EngineHost::start(loop, options.engine_program, [&] {
+                    zygote_lost = true;
+                    loop.stop();
+                }));
+    VTPM_ASSIGN(const auto xenstore, open_xenstore());
+    // "domid" is relative: xenstored resolves it in the caller's own domain. dom0 may lack it.
+    const std::uint32_t own_domain = xenstore->read_number("domid").value_or(0);
+
+    Backend *backend_if_built = nullptr;
+    ManagerClient manager(loop, options.manager_socket, [&] {
+        if (backend_if_built != nullptr) backend_if_built->manager_is_back();
+    });
+    const auto rings = make_xen_ring_opener();
+    Backend backend({loop, *xenstore, manager, *engines, *rings, own_domain});
+    backend_if_built = &backend;
+
+    manager.stay_connected();
+    VTPM_TRY(backend.start());
+    loop.feed_watchdog();
+    (void)sd_notify(0, "READY=1\nSTATUS=Serving vTPM devices");
+    VTPM_TRY(loop.run());
+    (void)sd_notify(0, "STOPPING=1");
+    if (zygote_lost) return fail(ErrorCode::kSystem, "the engines' parent process has ended");
+    return {};
+}
+
+}  // namespace
+}  // namespace vtpm
+
+int main(int argc, char **argv) {
+    vtpm::Options options;
+    CLI::App app("The backend of Xen's paravirtual TPMs");
+    app.add_option("--manager-socket", options.manager_socket, "Where xen-vtpm-managerd listens");
+    app.add_option("--engine", options.engine_program, "The engine program");
+    app.set_version_flag("--version", VTPM_VERSION);
+    CLI11_PARSE(app, argc, argv);
+
+    const auto ended = vtpm::run(options);
+    if (!ended) vtpm::log::error("xen-vtpmd: {}", ended.error().text);
+    return ended ? 0 : 1;
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/manager_client.hpp"
+
+#include <array>
+
+#include "base/log.hpp"
+#include "base/seqpacket.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::chrono::milliseconds kRetry{250};
+constexpr std::chrono::seconds kAnswerLimit{5};  // libxl gives an attach 10 s altogether
+
+}  // namespace
+
+void ManagerClient::prepare(const Uuid &uuid, Answer answer) {
+    ask(PrepareVtpm{.uuid = uuid}, std::move(answer));
+}
+
+void ManagerClient::open(const Uuid &uuid, Answer answer) { ask(OpenVtpm{.uuid = uuid}, std::move(answer)); }
+
+template <typename Request>
+void ManagerClient::ask(const Request &request, Answer answer) {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    if ((socket_ || connect()) && send_message(socket_.get(), encode(request, buffer))) {
+        waiting_.push_back(std::move(answer));
+        if (waiting_.size() > 1) return;
+        if (auto timer = loop_.after(kAnswerLimit, [this] { disconnect("it does not answer"); }))
+            deadline_ = std::move(*timer);
+        return;
+    }
+    failing_.push_back(std::move(answer));
+    disconnect("it is not running");
+}
+
+bool ManagerClient::connect() {
+    auto socket = connect_seqpacket(socket_path_);
+    if (!socket) return false;
+    auto readable = loop_.on_readable(socket->get(), [this] { receive(); });
+    if (!readable) return false;
+    socket_ = std::move(*socket);
+    readable_ = std::move(*readable);
+    retry_.reset();
+    if (std::exchange(was_connected_, true)) {
+        log::info("the manager is back");
+        reconnected_();
+    }
+    return true;
+}
+
+// Everyone who waits is told, from the loop; whoever still needs an answer asks again.
+void ManagerClient::disconnect(const std::string &why) {
+    if (socket_) log::warning("lost xen-vtpm-managerd: {}", why);
+    readable_.reset();
+    deadline_.reset();
+    socket_.reset();
+    std::move(waiting_.begin(), waiting_.end(), std::back_inserter(failing_));
+    waiting_.clear();
+    if (auto source = loop_.when_idle([this, why] {
+            for (const Answer &answer : std::exchange(failing_, {}))
+                answer(fail(ErrorCode::kUnavailable, "xen-vtpm-managerd: {}; see systemctl status xen-vtpm-managerd", why));
+        }))
+        failures_ = std::move(*source);
+    retry_later();
+}
+
+void ManagerClient::retry_later() {
+    if (auto timer = loop_.after(kRetry, [this] { stay_connected(); })) retry_ = std::move(*timer);
+}
+
+void ManagerClient::stay_connected() {
+    if (!socket_ && !connect()) retry_later();
+}
+
+void ManagerClient::receive() {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    auto received = receive_message(socket_.get(), buffer);
+    if (!received || received->size == 0) return disconnect("it closed the connection");
+    const auto message = decode<VtpmAnswer>(ByteView(buffer).first(received->size));
+    if (!message || waiting_.empty()) return disconnect("it sent what was not asked for");
+
+    const Answer answer = std::move(waiting_.front());
+    waiting_.pop_front();
+    deadline_.reset();
+    if (!waiting_.empty())
+        if (auto timer = loop_.after(kAnswerLimit, [this] { disconnect("it does not answer"); }))
+            deadline_ = std::move(*timer);
+    if (message->code != ErrorCode::kNone)
+        answer(tl::make_unexpected(Error{message->code, std::string(message->text)}));
+    else
+        answer(OpenedVtpm{message->version, std::move(received->fds[0])});
+}
+
+}  // namespace vtpm

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's connection to xen-vtpm-managerd. Survives the manager's restarts.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <string>
+
+#include "base/event_loop.hpp"
+#include "base/unique_fd.hpp"
+#include "base/uuid.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+struct OpenedVtpm {
+    TpmVersion version = TpmVersion::k20;
+    UniqueFd state_channel;  // empty in the answer to prepare()
+};
+
+class ManagerClient {
+public:
+    using Answer = std::function<void(Result<OpenedVtpm>)>;
+
+    // `reconnected` runs after each connection that followed a loss: state channels must be opened anew.
+    ManagerClient(EventLoop &loop, std::string socket_path, std::function<void()> reconnected)
+        : loop_(loop), socket_path_(std::move(socket_path)), reconnected_(std::move(reconnected)) {}
+
+    // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
+    void prepare(const Uuid &uuid, Answer answer);
+    void open(const Uuid &uuid, Answer answer);
+
+    // Keeps trying to connect, so that `reconnected` is called soon after the manager is back.
+    void stay_connected();
+    [[nodiscard]] bool connected() const { return static_cast<bool>(socket_); }
+
+private:
+    template <typename Request>
+    void ask(const Request &request, Answer answer);
+    bool connect();
+    void disconnect(const std::string &why);
+    void receive();
+    void retry_later();
+
+    EventLoop &loop_;
+    std::string socket_path_;
+    std::function<void()> reconnected_;
+    UniqueFd socket_;
+    EventSource readable_;
+    EventSource retry_;
+    EventSource deadline_;
+    EventSource failures_;
+    std::deque<Answer> waiting_;  // answers come in the order of the requests
+    std::deque<Answer> failing_;
+    bool was_connected_ = false;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens a guest's ring for an engine, which itself may open nothing: the descriptors it gets are good for this one
+// page and this one event channel. The page itself is never mapped here.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "base/result.hpp"
+#include "base/seqpacket.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+struct OpenedRing {
+    AttachRing order;
+    std::array<UniqueFd, kMaxDescriptors> fds;  // as AttachRing says; the third may be empty
+};
+
+class RingOpener {
+public:
+    virtual ~RingOpener() = default;
+    // `ring_ref` and `event_channel` are the guest's claims; Xen judges them.
+    virtual Result<OpenedRing> open(std::uint32_t domain, std::uint32_t ring_ref, std::uint32_t event_channel) = 0;
+};
+
+std::unique_ptr<RingOpener> make_xen_ring_opener();
+
+}  // namespace vtpm

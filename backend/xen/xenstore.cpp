@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/xen/xenstore.hpp"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "backend/xen/libxen.hpp"
+
+namespace vtpm {
+namespace {
+
+struct FreeMemory {
+    void operator()(void *memory) const { std::free(memory); }
+};
+template <typename T>
+using Malloced = std::unique_ptr<T, FreeMemory>;
+
+class LibXenstore final : public Xenstore {
+public:
+    explicit LibXenstore(XenstoreHandle handle) : handle_(std::move(handle)) {}
+
+    std::optional<std::string> read(const std::string &path) override { return read_in(XBT_NULL, path); }
+
+    std::vector<std::string> list(const std::string &path) override {
+        unsigned count = 0;
+        const Malloced<char *> names(xs_directory(handle_.get(), XBT_NULL, path.c_str(), &count));
+        if (!names) return {};
+        return {names.get(), names.get() + count};
+    }
+
+    Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
+        for (;;) {
+            const xs_transaction_t transaction = xs_transaction_start(handle_.get());
+            if (transaction == XBT_NULL) return fail_errno("xenstore transaction");
+            const bool present = read_in(transaction, directory + "/state").has_value();
+            const std::string path = directory + "/" + key;
+            const bool written =
+                present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
+                                    static_cast<unsigned>(value.size()));
+            const int write_error = errno;
+            if (xs_transaction_end(handle_.get(), transaction, !written)) {
+                if (written || !present) return written;
+                errno = write_error;
+                return fail_errno("write {}", path);
+            }
+            if (errno != EAGAIN) return fail_errno("write {}", path);
+        }
+    }
+
+    Result<> remove(const std::string &path) override {
+        if (!xs_rm(handle_.get(), XBT_NULL, path.c_str()) && errno != ENOENT) return fail_errno("remove {}", path);
+        return {};
+    }
+
+    Result<> watch(const std::string &path, const std::string &token) override {
+        if (!xs_watch(handle_.get(), path.c_str(), token.c_str())) return fail_errno("watch {}", path);
+        return {};
+    }
+
+    void unwatch(const std::string &path, const std::string &token) override {
+        (void)xs_unwatch(handle_.get(), path.c_str(), token.c_str());
+    }
+
+    [[nodiscard]] int fd() const override { return xs_fileno(handle_.get()); }
+
+    std::optional<WatchEvent> next_event() override {
+        const Malloced<char *> event(xs_check_watch(handle_.get()));
+        if (!event) return std::nullopt;
+        return WatchEvent{event.get()[XS_WATCH_PATH], event.get()[XS_WATCH_TOKEN]};
+    }
+
+private:
+    std::optional<std::string> read_in(xs_transaction_t transaction, const std::string &path) {
+        unsigned length = 0;
+        const Malloced<void> value(xs_read(handle_.get(), transaction, path.c_str(), &length));
+        if (!value) return std::nullopt;
+        return std::string(static_cast<const char *>(value.get()), length);
+    }
+
+    XenstoreHandle handle_;
+};
+
+}  // namespace
+
+std::optional<std::uint32_t> parse_number(std::string_view text) {
+    std::uint32_t number = 0;
+    const char *end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, number);
+    if (parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
+    return number;
+}
+
+std::optional<std::uint32_t> Xenstore::read_number(const std::string &path) {
+    const auto text = read(path);
+    return text ? parse_number(*text) : std::nullopt;
+}
+
+Result<std::unique_ptr<Xenstore>> open_xenstore() {
+    XenstoreHandle handle(xs_open(XS_UNWATCH_FILTER));
+    if (!handle) return fail_errno("connect to xenstored");
+    return std::make_unique<LibXenstore>(std::move(handle));
+}
+
+}  // namespace vtpm

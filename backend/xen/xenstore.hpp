@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// xenstore, as much of it as a backend needs. An interface, so that the state machine runs on a fake in unit tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace vtpm {
+
+// Decimal digits only, no sign, no space, in range: what a guest wrote is not to be guessed at.
+std::optional<std::uint32_t> parse_number(std::string_view text);
+
+class Xenstore {
+public:
+    struct WatchEvent {
+        std::string path;
+        std::string token;
+    };
+
+    virtual ~Xenstore() = default;
+
+    // The value, or nothing if the node is absent or unreadable.
+    virtual std::optional<std::string> read(const std::string &path) = 0;
+    virtual std::vector<std::string> list(const std::string &path) = 0;
+    // Writes `directory`/`key` if `directory`/state still exists, in one transaction: a node that the toolstack
+    // has removed is never brought back. False if it did not exist.
+    virtual Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) = 0;
+    virtual Result<> remove(const std::string &path) = 0;
+
+    virtual Result<> watch(const std::string &path, const std::string &token) = 0;
+    virtual void unwatch(const std::string &path, const std::string &token) = 0;
+    // Readable when next_event() may have something.
+    [[nodiscard]] virtual int fd() const = 0;
+    virtual std::optional<WatchEvent> next_event() = 0;
+
+    std::optional<std::uint32_t> read_number(const std::string &path);
+};
+
+// The real one. Starts a hidden thread (libxenstore's reader), so signals must be blocked before.
+Result<std::unique_ptr<Xenstore>> open_xenstore();
+
+}  // namespace vtpm

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/bus.hpp"
+
+#include <algorithm>
+
+#include "base/bus_message.hpp"
+
+namespace vtpm::bus {
+namespace {
+
+constexpr std::chrono::seconds kRetryInterval(5);
+constexpr std::uint64_t kCallTimeout = 30'000'000;  // microseconds
+constexpr std::uint64_t kBusTimeout = 2'000'000;    // for the bus itself, on which the loop waits
+
+struct ReleaseMessage {
+    void operator()(sd_bus_message *message) const { sd_bus_message_unref(message); }
+};
+using Message = std::unique_ptr<sd_bus_message, ReleaseMessage>;
+
+// sd_bus_error is a C struct that may own its texts.
+struct BusError : sd_bus_error {
+    BusError() : sd_bus_error(SD_BUS_ERROR_NULL) {}
+    BusError(const BusError &) = delete;
+    BusError &operator=(const BusError &) = delete;
+    ~BusError() { sd_bus_error_free(this); }
+};
+
+Result<> check(int returned, const char *what) {
+    if (returned >= 0) return {};
+    return fail(ErrorCode::kUnavailable, "D-Bus: {}: {}", what, std::strerror(-returned));
+}
+
+Result<Connection> open_bus() {
+    sd_bus *raw = nullptr;
+    VTPM_TRY(check(sd_bus_open_system(&raw), "the system bus"));
+    return Connection(raw);
+}
+
+tl::unexpected<Error> call_failure(const sd_bus_error &error, int returned, const Address &address) {
+    if (error.name == nullptr) return tl::make_unexpected(check(returned, address.name).error());
+    if (sd_bus_error_has_name(&error, SD_BUS_ERROR_SERVICE_UNKNOWN) != 0)
+        return fail(ErrorCode::kUnavailable, "nobody serves {}: the daemon does not run", address.name);
+    return fail(error_code(error.name), "{}", error.message != nullptr ? error.message : error.name);
+}
+
+int send_reply(sd_bus_message *call, const Reply &reply) {
+    sd_bus_message *raw = nullptr;
+    const int made = sd_bus_message_new_method_return(call, &raw);
+    if (made < 0) return made;
+    const Message message(raw);
+    const int appended = append(raw, reply);
+    return appended < 0 ? appended : sd_bus_send(nullptr, raw, nullptr);
+}
+
+}  // namespace
+
+// Every method has the flag UNPRIVILEGED: without it sd-bus would ask for CAP_SYS_ADMIN of the caller, which a
+// confined daemon cannot look up. The bus policy lets root call only.
+Server::Server(EventLoop &loop, Address address, std::vector<Method> methods,
+               std::function<void(const std::string &)> report)
+    : loop_(loop), address_(address), methods_(std::move(methods)), report_(std::move(report)) {
+    vtable_.push_back(SD_BUS_VTABLE_START(0));
+    for (const Method &method : methods_)
+        vtable_.push_back(
+            SD_BUS_METHOD(method.name, method.takes, method.returns, on_call, SD_BUS_VTABLE_UNPRIVILEGED));
+    vtable_.push_back(SD_BUS_VTABLE_END);
+}
+
+void Server::start() { connect(); }
+
+void Server::connect() {
+    auto connected = try_connect();
+    if (connected) {
+        bus_ = std::move(*connected);
+        reported_ = false;
+        return;
+    }
+    if (!std::exchange(reported_, true)) report_(connected.error().text);
+    reconnect_later();
+}
+
+// Waits for the name: who starts the daemon and then calls it finds it.
+Result<Connection> Server::try_connect() {
+    VTPM_ASSIGN(Connection bus, open_bus());
+    sd_bus *raw = bus.get();
+    VTPM_TRY(check(sd_bus_set_method_call_timeout(raw, kBusTimeout), "timeout"));
+    VTPM_TRY(check(sd_bus_attach_event(raw, loop_.raw(), SD_EVENT_PRIORITY_NORMAL), "attach"));
+    VTPM_TRY(check(
+        sd_bus_add_object_vtable(raw, nullptr, address_.path, address_.interface, vtable_.data(), this), "vtable"));
+    VTPM_TRY(check(sd_bus_match_signal(raw, nullptr, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
+                                       "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, this),
+                   "match"));
+    VTPM_TRY(check(sd_bus_request_name(raw, address_.name, 0), address_.name));
+    return bus;
+}
+
+// Without the event source the daemon goes on, but not on the bus.
+void Server::reconnect_later() {
+    if (auto source = loop_.after(kRetryInterval, [this] { connect(); })) retry_ = std::move(*source);
+}
+
+int Server::on_disconnected(sd_bus_message *, void *userdata, sd_bus_error *) noexcept {
+    auto *self = static_cast<Server *>(userdata);  // what try_connect gave to sd-bus
+    self->report_("D-Bus: disconnected");
+    self->reported_ = true;
+    self->reconnect_later();  // not here: the connection is in use by sd-bus
+    return 0;
+}
+
+int Server::on_call(sd_bus_message *message, void *userdata, sd_bus_error *error) noexcept {
+    auto *self = static_cast<Server *>(userdata);  // what try_connect gave to sd-bus
+    const std::string_view member = sd_bus_message_get_member(message);
+    const auto method = std::ranges::find(self->methods_, member, [](const Method &m) { return std::string_view(m.name); });
+    require(method != self->methods_.end(), "sd-bus calls methods of the vtable only");
+    Arguments arguments;
+    if (const int failed = read(message, arguments); failed < 0) return failed;
+    const Result<Reply> reply = method->handler(arguments);
+    if (!reply) return sd_bus_error_set(error, error_name(reply.error().code), reply.error().text.c_str());
+    return send_reply(message, *reply);
+}
+
+Result<Client> Client::open_system() {
+    VTPM_ASSIGN(Connection bus, open_bus());
+    return Client(std::move(bus));
+}
+
+Result<Reply> Client::call(const Address &address, const char *method, const Arguments &arguments) {
+    sd_bus_message *raw_call = nullptr;
+    VTPM_TRY(check(sd_bus_message_new_method_call(bus_.get(), &raw_call, address.name, address.path,
+                                                  address.interface, method),
+                   method));
+    const Message request(raw_call);
+    VTPM_TRY(check(append(raw_call, arguments), method));
+    BusError error;
+    sd_bus_message *raw_reply = nullptr;
+    const int returned = sd_bus_call(bus_.get(), raw_call, kCallTimeout, &error, &raw_reply);
+    const Message answer(raw_reply);
+    if (returned < 0) return call_failure(error, returned, address);
+    Reply reply;
+    VTPM_TRY(check(read(raw_reply, reply), method));
+    return reply;
+}
+
+}  // namespace vtpm::bus

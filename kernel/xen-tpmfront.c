@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Frontend of the Xen paravirtual TPM: TPM 2.0 and TPM 1.2.
+ *
+ * One page is shared with the backend (shared-protocol/tpmif.h). The backend is trusted for answers, never for memory
+ * safety: each response is copied out of the page once and judged by the copy, and every wait has an end.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/err.h>
+#include <linux/interrupt.h>
+#include <linux/jiffies.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/wait.h>
+#include <asm/unaligned.h>
+#include <xen/events.h>
+#include <xen/grant_table.h>
+#include <xen/platform_pci.h>
+#include <xen/xen.h>
+#include <xen/xenbus.h>
+
+#include "tpm_core.h"
+#include "tpmif.h"
+
+/*
+ * The durations of the TPM core are those of a chip of its own; a virtual TPM also waits for a processor and for the
+ * disk in the backend's domain. No command is given up earlier than this.
+ */
+#define MIN_COMMAND_SECONDS 10
+/* How long a cancelled command may still occupy the page. */
+#define CANCEL_SECONDS 2
+
+/*
+ * @ring_lock: held for the whole of a command and while the ring is made or freed; protects @page, @irq, @response
+ * @lost: the backend has left, or is to be left: whoever waits must return, nobody may start. Written with or without
+ *	@ring_lock, so that a waiter that holds it can be told.
+ */
+struct tpmfront {
+	struct xenbus_device *dev;
+	struct tpm_chip *chip;
+	bool registered;
+
+	struct mutex ring_lock;
+	wait_queue_head_t wait;
+	bool lost;
+
+	struct tpmif_header *page;
+	grant_ref_t ring_ref;
+	int irq;
+
+	u8 response[TPMIF_MAX_MESSAGE];
+	size_t response_size;
+};
+
+static u8 page_state(const struct tpmfront *front)
+{
+	/* Pairs with the backend's release: what it wrote before the state is visible after it. */
+	return smp_load_acquire(&front->page->state);
+}
+
+static bool page_is_ours(const struct tpmfront *front)
+{
+	u8 state = page_state(front);
+
+	return state == TPMIF_STATE_IDLE || state == TPMIF_STATE_FINISH;
+}
+
+static bool page_is_ours_or_lost(const struct tpmfront *front)
+{
+	return READ_ONCE(front->lost) || page_is_ours(front);
+}
+
+/* A spurious event costs the backend, not us: the event channel then stays masked for longer and longer. */
+static irqreturn_t tpmfront_interrupt(int irq, void *data)
+{
+	struct tpmfront *front = data;
+	bool awaited = wq_has_sleeper(&front->wait) && page_is_ours(front);
+
+	if (awaited)
+		wake_up(&front->wait);
+	xen_irq_lateeoi(irq, awaited ? 0 : XEN_EOI_FLAG_SPURIOUS);
+	return IRQ_HANDLED;
+}
+
+/* Asks the backend to stop. It may do so (IDLE), or finish the command all the same (FINISH). */
+static void tpmfront_cancel(struct tpm_chip *chip)
+{
+	struct tpmfront *front = dev_get_drvdata(&chip->dev);
+
+	/* Not under ring_lock: it is the waiter who holds it that is to be helped. The core keeps the ring alive. */
+	if (cmpxchg(&front->page->state, TPMIF_STATE_SUBMIT, TPMIF_STATE_CANCEL) == TPMIF_STATE_SUBMIT)
+		notify_remote_via_irq(front->irq);
+}
+
+/* The caller has given up on a submitted command; give the page a chance to come back to us. */
+static void abandon_command(struct tpmfront *front)
+{
+	tpmfront_cancel(front->chip);
+	wait_event_timeout(front->wait, page_is_ours_or_lost(front), CANCEL_SECONDS * HZ);
+}
+
+static int wait_for_response(struct tpmfront *front, unsigned long timeout)
+{
+	long left = wait_event_killable_timeout(front->wait, page_is_ours_or_lost(front), timeout);
+
+	if (READ_ONCE(front->lost))
+		return -EIO;
+	if (left > 0)
+		return page_state(front) == TPMIF_STATE_FINISH ? 0 : -ECANCELED;
+	abandon_command(front);
+	return left < 0 ? -EINTR : -ETIME;
+}
+
+/* Copies the response out of the page, then looks at the copy only. */
+static int take_response(struct tpmfront *front)
+{
+	struct tpmif_header header;
+	u32 length;
+
+	memcpy(&header, front->page, sizeof(header));
+	length = header.length;
+	if (header.nr_extra_pages || length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
+		return -EPROTO;
+	memcpy(front->response, (u8 *)front->page + TPMIF_DATA_OFFSET(0), length);
+	if (get_unaligned_be32(front->response + TPM_MESSAGE_SIZE_OFFSET) != length)
+		return -EPROTO;
+	front->response_size = length;
+	return 0;
+}
+
+static void submit_request(struct tpmfront *front, const u8 *request, size_t length, int locality)
+{
+	struct tpmif_header *page = front->page;
+
+	memcpy((u8 *)page + TPMIF_DATA_OFFSET(0), request, length);
+	page->length = length;
+	page->locality = locality;
+	page->pad = 0;
+	page->nr_extra_pages = 0;
+	/* The request is complete before the backend can see that there is one. */
+	smp_store_release(&page->state, TPMIF_STATE_SUBMIT);
+	notify_remote_via_irq(front->irq);
+}
+
+/* Nothing of a request or a response stays in memory that another domain can read. */
+static void wipe_page(struct tpmfront *front)
+{
+	if (page_is_ours(front))
+		memzero_explicit((u8 *)front->page + TPMIF_DATA_OFFSET(0), TPMIF_MAX_MESSAGE);
+}
+
+static int exchange(struct tpmfront *front, const u8 *request, size_t length, unsigned long timeout)
+{
+	int err;
+
+	if (READ_ONCE(front->lost))
+		return -EIO;
+	/* A command that was given up may still be running; a second one would overwrite it. */
+	if (!page_is_ours(front))
+		return -EBUSY;
+
+	submit_request(front, request, length, max(front->chip->locality, 0));
+	err = wait_for_response(front, timeout);
+	if (!err)
+		err = take_response(front);
+	wipe_page(front);
+	if (err == -EPROTO)
+		dev_err_ratelimited(&front->dev->dev, "malformed response from the backend\n");
+	return err;
+}
+
+/* The whole exchange happens in here, so that the TPM core never has a reason to poll: see tpmfront_status(). */
+static int tpmfront_send(struct tpm_chip *chip, u8 *buf, size_t length)
+{
+	struct tpmfront *front = dev_get_drvdata(&chip->dev);
+	unsigned long timeout;
+	int err;
+
+	if (length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
+		return -EINVAL;
+	timeout = max_t(unsigned long, MIN_COMMAND_SECONDS * HZ,
+			tpm_calc_ordinal_duration(chip, get_unaligned_be32(buf + 6)));
+
+	mutex_lock(&front->ring_lock);
+	front->response_size = 0;
+	err = exchange(front, buf, length, timeout);
+	mutex_unlock(&front->ring_lock);
+	return err;
+}
+
+static int tpmfront_recv(struct tpm_chip *chip, u8 *buf, size_t size)
+{
+	struct tpmfront *front = dev_get_drvdata(&chip->dev);
+	size_t length;
+	int ret = -EIO;
+
+	mutex_lock(&front->ring_lock);
+	length = front->response_size;
+	if (length && length <= size) {
+		memcpy(buf, front->response, length);
+		ret = length;
+	}
+	memzero_explicit(front->response, length);
+	front->response_size = 0;
+	mutex_unlock(&front->ring_lock);
+	return ret;
+}
+
+/* With a complete mask of 0 the core takes any status as "response ready", which it is when send() has returned. */
+static u8 tpmfront_status(struct tpm_chip *chip)
+{
+	return 0;
+}
+
+static bool tpmfront_req_canceled(struct tpm_chip *chip, u8 status)
+{
+	return false;
+}
+
+static const struct tpm_class_ops tpmfront_ops = {
+	.flags = TPM_OPS_AUTO_STARTUP,
+	.req_complete_mask = 0,
+	.req_complete_val = 0,
+	.req_canceled = tpmfront_req_canceled,
+	.send = tpmfront_send,
+	.recv = tpmfront_recv,
+	.cancel = tpmfront_cancel,
+	.status = tpmfront_status,
+};
+
+static int publish_ring(struct tpmfront *front, evtchn_port_t port)
+{
+	struct xenbus_device *dev = front->dev;
+	struct xenbus_transaction xbt;
+	int err;
+
+	do {
+		err = xenbus_transaction_start(&xbt);
+		if (err)
+			return err;
+		err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_RING_REF, "%u", front->ring_ref);
+		if (!err)
+			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_EVENT_CHANNEL, "%u", port);
+		if (!err)
+			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_PROTOCOL_V2, "1");
+		if (err) {
+			xenbus_transaction_end(xbt, 1);
+			return err;
+		}
+		err = xenbus_transaction_end(xbt, 0);
+	} while (err == -EAGAIN);
+	return err;
+}
+
+static int bind_event_channel(struct tpmfront *front, evtchn_port_t *port)
+{
+	int err = xenbus_alloc_evtchn(front->dev, port);
+
+	if (err)
+		return err;
+	err = bind_evtchn_to_irqhandler_lateeoi(*port, tpmfront_interrupt, 0, "xen-tpmfront", front);
+	if (err < 0) {
+		xenbus_free_evtchn(front->dev, *port);
+		return err;
+	}
+	front->irq = err;
+	return 0;
+}
+
+/* The interrupt goes first: its handler reads the page. */
+static void close_ring(struct tpmfront *front)
+{
+	if (front->irq)
+		unbind_from_irqhandler(front->irq, front);
+	front->irq = 0;
+	if (front->page)
+		xenbus_teardown_ring((void **)&front->page, 1, &front->ring_ref);
+	front->page = NULL;
+}
+
+static int open_ring(struct tpmfront *front)
+{
+	evtchn_port_t port;
+	int err;
+
+	err = xenbus_setup_ring(front->dev, GFP_KERNEL, (void **)&front->page, 1, &front->ring_ref);
+	if (err)
+		return err;
+	err = bind_event_channel(front, &port);
+	if (!err)
+		err = publish_ring(front, port);
+	if (err) {
+		close_ring(front);
+		return err;
+	}
+	WRITE_ONCE(front->lost, false);
+	return xenbus_switch_state(front->dev, XenbusStateInitialised);
+}
+
+/*
+ * Finds out what the TPM is and hands it to the TPM core. Its first command may be submitted before the backend is
+ * connected: the event is then pending for it, and so a probe at boot needs no thread of its own to wait for xenstore.
+ */
+static int register_chip(struct tpmfront *front)
+{
+	int err = tpm2_probe(front->chip);
+
+	if (!err)
+		err = tpm_chip_register(front->chip);
+	front->registered = !err;
+	return err;
+}
+
+static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
+{
+	struct tpmfront *front = kzalloc(sizeof(*front), GFP_KERNEL);
+	int err;
+
+	if (!front)
+		return -ENOMEM;
+	front->dev = dev;
+	mutex_init(&front->ring_lock);
+	init_waitqueue_head(&front->wait);
+	dev_set_drvdata(&dev->dev, front);
+
+	front->chip = tpmm_chip_alloc(&dev->dev, &tpmfront_ops);
+	if (IS_ERR(front->chip)) {
+		err = PTR_ERR(front->chip);
+		goto free_front;
+	}
+	dev_set_drvdata(&front->chip->dev, front);
+
+	err = open_ring(front);
+	if (err)
+		goto free_front;
+	err = register_chip(front);
+	if (err)
+		/* Not fatal: should the backend connect later, tpmfront_backend_changed() tries again. */
+		dev_warn(&dev->dev, "no answer from the TPM yet (%d)\n", err);
+	return 0;
+
+free_front:
+	dev_set_drvdata(&dev->dev, NULL);
+	kfree(front);
+	xenbus_dev_fatal(dev, err, "setting up the vTPM");
+	return err;
+}
+
+/* Whoever waits for the backend stops waiting; the chip stays, and answers with an error. */
+static void lose_ring(struct tpmfront *front)
+{
+	WRITE_ONCE(front->lost, true);
+	wake_up_all(&front->wait);
+}
+
+static void tpmfront_remove(struct xenbus_device *dev)
+{
+	struct tpmfront *front = dev_get_drvdata(&dev->dev);
+
+	if (!front)
+		return;
+	if (dev->state != XenbusStateConnected && dev->state != XenbusStateInitialised)
+		lose_ring(front);
+	if (front->registered)
+		tpm_chip_unregister(front->chip);
+	mutex_lock(&front->ring_lock);
+	close_ring(front);
+	mutex_unlock(&front->ring_lock);
+	dev_set_drvdata(&dev->dev, NULL);
+	kfree_sensitive(front);
+}
+
+/* After restore or migration: the same vTPM, another page and another event channel. */
+static int tpmfront_resume(struct xenbus_device *dev)
+{
+	struct tpmfront *front = dev_get_drvdata(&dev->dev);
+	int err;
+
+	lose_ring(front);
+	mutex_lock(&front->ring_lock);
+	close_ring(front);
+	err = open_ring(front);
+	mutex_unlock(&front->ring_lock);
+	return err;
+}
+
+static void backend_connected(struct tpmfront *front)
+{
+	struct xenbus_device *dev = front->dev;
+
+	if (dev->state == XenbusStateConnected)
+		return;
+	if (!xenbus_read_unsigned(dev->otherend, TPMIF_KEY_PROTOCOL_V2, 0)) {
+		xenbus_dev_fatal(dev, -EPROTONOSUPPORT, "the backend does not speak vTPM protocol 2");
+		return;
+	}
+	xenbus_switch_state(dev, XenbusStateConnected);
+	if (!front->registered && register_chip(front))
+		dev_err(&dev->dev, "the TPM does not answer\n");
+}
+
+static void tpmfront_backend_changed(struct xenbus_device *dev, enum xenbus_state state)
+{
+	struct tpmfront *front = dev_get_drvdata(&dev->dev);
+
+	if (!front)
+		return;
+	switch (state) {
+	case XenbusStateUnknown:
+	case XenbusStateInitialising:
+	case XenbusStateInitWait:
+	case XenbusStateInitialised:
+	case XenbusStateReconfiguring:
+	case XenbusStateReconfigured:
+		break;
+	case XenbusStateConnected:
+		backend_connected(front);
+		break;
+	case XenbusStateClosing:
+	case XenbusStateClosed:
+		lose_ring(front);
+		if (dev->state != XenbusStateClosed)
+			xenbus_frontend_closed(dev);
+		break;
+	}
+}
+
+static const struct xenbus_device_id tpmfront_ids[] = {
+	{ TPMIF_DEVICE },
+	{ "" }
+};
+
+static struct xenbus_driver tpmfront_driver = {
+	.name = "xen-tpmfront",
+	.ids = tpmfront_ids,
+	.probe = tpmfront_probe,
+	.remove = tpmfront_remove,
+	.resume = tpmfront_resume,
+	.otherend_changed = tpmfront_backend_changed,
+};
+
+static int __init tpmfront_init(void)
+{
+	if (!xen_domain() || !xen_has_pv_devices())
+		return -ENODEV;
+	return xenbus_register_frontend(&tpmfront_driver);
+}
+module_init(tpmfront_init);
+
+static void __exit tpmfront_exit(void)
+{
+	xenbus_unregister_driver(&tpmfront_driver);
+}
+module_exit(tpmfront_exit);
+
+MODULE_DESCRIPTION("Xen paravirtual TPM frontend");
+MODULE_ALIAS("xen:" TPMIF_DEVICE);
+MODULE_LICENSE("GPL");

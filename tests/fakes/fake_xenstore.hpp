@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// xenstore in memory, as far as a backend can tell. What it pretends (a watch fires once when set and then for every
+// write or removal at or below its path; a transaction sees its directory) is shown on a real xenstored by tests/lab.
+#pragma once
+
+#include <sys/eventfd.h>
+
+#include <deque>
+#include <map>
+#include <set>
+
+#include "backend/xen/xenstore.hpp"
+#include "base/unique_fd.hpp"
+
+namespace vtpm {
+
+class FakeXenstore final : public Xenstore {
+public:
+    FakeXenstore() : readable_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+    std::optional<std::string> read(const std::string &path) override {
+        const auto node = nodes_.find(path);
+        return node == nodes_.end() ? std::nullopt : std::optional(node->second);
+    }
+
+    std::vector<std::string> list(const std::string &path) override {
+        std::set<std::string> names;
+        const std::string prefix = path + "/";
+        for (const auto &[node, value] : nodes_)
+            if (node.starts_with(prefix)) names.insert(node.substr(prefix.size(), node.find('/', prefix.size()) - prefix.size()));
+        return {names.begin(), names.end()};
+    }
+
+    Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
+        if (!nodes_.contains(directory + "/state")) return false;
+        write(directory + "/" + key, value);
+        return true;
+    }
+
+    Result<> remove(const std::string &path) override {
+        std::erase_if(nodes_, [&](const auto &node) { return at_or_below(node.first, path); });
+        fire(path);
+        return {};
+    }
+
+    Result<> watch(const std::string &path, const std::string &token) override {
+        watches_.insert({path, token});
+        push({path, token});
+        return {};
+    }
+
+    void unwatch(const std::string &path, const std::string &token) override { watches_.erase({path, token}); }
+    [[nodiscard]] int fd() const override { return readable_.get(); }
+
+    std::optional<WatchEvent> next_event() override {
+        eventfd_t count = 0;
+        (void)::eventfd_read(readable_.get(), &count);
+        if (events_.empty()) return std::nullopt;
+        WatchEvent event = events_.front();
+        events_.pop_front();
+        return event;
+    }
+
+    // The other side's hand.
+    void write(const std::string &path, const std::string &value) {
+        nodes_[path] = value;
+        fire(path);
+    }
+
+private:
+    static bool at_or_below(const std::string &path, const std::string &top) {
+        return path == top || path.starts_with(top + "/");
+    }
+    void fire(const std::string &path) {
+        for (const auto &[watched, token] : watches_)
+            if (at_or_below(path, watched) || at_or_below(watched, path)) push({path, token});
+    }
+    void push(WatchEvent event) {
+        events_.push_back(std::move(event));
+        (void)::eventfd_write(readable_.get(), 1);
+    }
+
+    std::map<std::string, std::string> nodes_;
+    std::set<std::pair<std::string, std::string>> watches_;
+    std::deque<WatchEvent> events_;
+    UniqueFd readable_;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/fakes/tpm_commands.hpp"
+#include "tests/integration/backend/host.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr DeviceId kDevice{7, 0};
+constexpr DeviceId kOther{8, 0};
+const Uuid kUuid = *Uuid::parse("11111111-2222-3333-4444-555555555555");
+constexpr std::uint32_t kIndex = 0x01500001;
+const Bytes kZeroPcr(32, 0);
+
+std::uint32_t rc(const Bytes &response) { return response.empty() ? 0xffffffff : return_code(response); }
+
+}  // namespace
+
+TEST_CASE("a device is offered, connected, and its guest gets random bytes") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const Bytes response = host.execute(guest, commands::get_random());
+    CHECK(rc(response) == 0);
+    CHECK(response.size() == 10 + 2 + 16);
+    CHECK(host.xenstore.read(backend_path(0, kDevice) + "/feature-protocol-v2") == "1");
+}
+
+TEST_CASE("a command that was submitted before the backend connects is answered") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    guest.submit(commands::get_random());
+    host.frontend_initialised(kDevice);
+    CHECK(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }));
+}
+
+TEST_CASE("a hot attach shows state 2 long enough for libxl to see it") {
+    TestHost host(std::chrono::milliseconds(1500));
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    const auto offered = std::chrono::steady_clock::now();
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.reaches(kDevice, "4"));
+    CHECK(std::chrono::steady_clock::now() - offered > std::chrono::seconds(1));
+}
+
+TEST_CASE("PCRs survive the frontend's close and re-open, and are zero after a new attach") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == kZeroPcr);
+    CHECK(rc(host.execute(guest, commands::pcr_extend(10, 0xab))) == 0);
+    const Bytes extended = commands::pcr_value(host.execute(guest, commands::pcr_read(10)));
+    CHECK(extended != kZeroPcr);
+
+    host.frontend_state(kDevice, 5);
+    REQUIRE(host.reaches(kDevice, "5"));
+    host.frontend_state(kDevice, 6);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.frontend_initialised(kDevice, 21);  // insmod again: 6 -> 3 without a 1 between
+    REQUIRE(host.reaches(kDevice, "4"));
+    host.frontend_state(kDevice, 4);
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == extended);
+
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    host.run_for(std::chrono::milliseconds(50));
+    CHECK(host.backend->devices().empty());
+    host.bring_up(kOther, kUuid, guest);
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == kZeroPcr);
+}
+
+TEST_CASE("kexec: 5, 6 and 1 are answered by 5, 6 and 2") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    for (const auto &[frontend, own] : {std::pair{5, "5"}, {6, "6"}, {1, "2"}}) {
+        host.frontend_state(kDevice, frontend);
+        CHECK(host.reaches(kDevice, own));
+    }
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "4"));
+}
+
+TEST_CASE("NV survives a detach, and the change is stored before it is answered") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 8))) == 0);
+    const Bytes data{1, 2, 3, 4, 5, 6, 7, 8};
+    const auto before = host.manager.store[kUuid].sequence;
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, data))) == 0);
+    CHECK(host.manager.store[kUuid].sequence > before);
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    host.bring_up(kOther, kUuid, guest);
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 8))) == data);
+}
+
+TEST_CASE("a command that changes nothing permanent never reaches the manager") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const int before = host.manager.stores;
+    for (int i = 0; i < 50; ++i) {
+        CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+        CHECK(rc(host.execute(guest, commands::pcr_extend(5, 1))) == 0);
+        CHECK(rc(host.execute(guest, commands::pcr_read(5))) == 0);
+    }
+    CHECK(host.manager.stores == before);
+}
+
+TEST_CASE("a store that fails undoes the change, keeps PCRs, and works again afterwards") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 4))) == 0);
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{1, 1, 1, 1}))) == 0);
+    CHECK(rc(host.execute(guest, commands::pcr_extend(3, 7))) == 0);
+    const Bytes pcr = commands::pcr_value(host.execute(guest, commands::pcr_read(3)));
+
+    host.manager.answer_store = ErrorCode::kStoreFailed;
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{2, 2, 2, 2}))) == 0x923);  // TPM_RC_NV_UNAVAILABLE
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 4))) == Bytes{1, 1, 1, 1});
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(3))) == pcr);
+
+    host.manager.answer_store = ErrorCode::kNone;
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{3, 3, 3, 3}))) == 0);
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 4))) == Bytes{3, 3, 3, 3});
+}
+
+TEST_CASE("without the manager reads work, writes fail, and its return is picked up") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{1}))) == 0);
+    host.manager.stop();
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{2}))) == 0x923);
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 1))) == Bytes{1});
+    host.manager.start();
+    CHECK(host.run_until([&] { return host.manager.in_use(kUuid); }));
+    host.run_for(std::chrono::milliseconds(200));
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{3}))) == 0);
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 1))) == Bytes{3});
+}
+
+TEST_CASE("a change that was stored but not acknowledged is what the guest finds later") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{1}))) == 0);
+    CHECK(rc(host.execute(guest, commands::pcr_extend(3, 7))) == 0);
+    const Bytes pcr = commands::pcr_value(host.execute(guest, commands::pcr_read(3)));
+    host.manager.vanish_after_store = true;
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{2}))) == 0x923);
+    host.manager.start();
+    CHECK(host.run_until([&] { return host.manager.in_use(kUuid); }));
+    host.run_for(std::chrono::milliseconds(200));
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 1))) == Bytes{2});
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(3))) == pcr);
+}
+
+TEST_CASE("a store that lost acknowledged changes is not accepted by a running TPM") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const FakeManager::Stored old = host.manager.store[kUuid];
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    host.manager.stop();
+    host.manager.store[kUuid] = old;
+    host.manager.start();
+    CHECK(host.run_until([&] { return host.reason(kDevice).find("older") != std::string::npos; }));
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{2}))) == 0x923);
+    CHECK(host.manager.store[kUuid].sequence == old.sequence);
+}
+
+TEST_CASE("state that is there and does not load stops the vTPM and is left as it is") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    const bool refused_by_manager = GENERATE(true, false);
+    const Bytes garbage(600, 0x5a);
+    host.manager.store[kUuid] = {TpmVersion::k20, 5, garbage};
+    if (refused_by_manager) host.manager.answer_load = ErrorCode::kRefused;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "5"));
+    CHECK(host.status(kDevice) == "failed");
+    CHECK(host.reason(kDevice) != "");
+    CHECK(host.manager.store[kUuid].state == garbage);
+    CHECK(host.manager.stores == 0);
+}
+
+TEST_CASE("an attach that the manager refuses fails at once: the state node goes") {
+    TestHost host;
+    host.manager.answer_prepare = ErrorCode::kRefused;
+    host.attach(kDevice, kUuid);
+    CHECK(host.reaches(kDevice, "none"));
+    CHECK(host.reason(kDevice) == "as the test wants it");
+}
+
+TEST_CASE("an attach waits for a manager that is restarting") {
+    TestHost host;
+    host.manager.stop();
+    host.attach(kDevice, kUuid);
+    host.run_for(std::chrono::milliseconds(600));
+    CHECK(host.own_state(kDevice) == "1");
+    host.manager.start();
+    CHECK(host.reaches(kDevice, "2"));
+}
+
+TEST_CASE("the same vTPM for a second guest is refused while the first runs") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    host.attach(kOther, kUuid);
+    CHECK(host.reaches(kOther, "none"));
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+}
+
+TEST_CASE("a frontend with malformed numbers or a bad grant closes its own device only") {
+    TestHost host;
+    LoopbackGuest guest;
+    LoopbackGuest other;
+    host.bring_up(kOther, Uuid::random(), other);
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    const std::string ring_ref = GENERATE("", "-1", "8 ", "0x8", "4294967296", "666", "../../0");
+    host.xenstore.write(frontend_path(kDevice) + "/ring-ref", ring_ref);
+    host.xenstore.write(frontend_path(kDevice) + "/event-channel", "9");
+    host.xenstore.write(frontend_path(kDevice) + "/feature-protocol-v2", "1");
+    host.frontend_state(kDevice, 3);
+    CHECK(host.reaches(kDevice, "5"));
+    host.frontend_state(kDevice, 6);
+    CHECK(host.reaches(kDevice, "6"));
+    CHECK(rc(host.execute(other, commands::get_random())) == 0);
+}
+
+TEST_CASE("an engine that dies fails the device until it is detached") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    // SIGKILL by the zygote, as the daemon does with an engine that hangs.
+    REQUIRE(std::system("pkill -KILL -u 1900000000") == 0);
+    CHECK(host.reaches(kDevice, "5"));
+    CHECK(host.reason(kDevice).find("signal 9") != std::string::npos);
+    host.frontend_state(kDevice, 6);
+    CHECK(host.reaches(kDevice, "6"));
+    host.frontend_initialised(kDevice);  // rmmod and insmod do not help: the PCRs are lost
+    host.run_for(std::chrono::milliseconds(300));
+    CHECK(host.own_state(kDevice) == "6");
+    host.detach(kDevice);
+    host.remove(kDevice);
+    host.run_for(std::chrono::milliseconds(50));
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+}
+
+TEST_CASE("a daemon that finds a device which had an engine does not pretend: the device fails") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    host.xenstore.write(backend_path(0, kDevice) + "/powered-on", "1");
+    host.xenstore.write(backend_path(0, kDevice) + "/state", "4");
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "5"));
+    CHECK(host.reason(kDevice).find("power cycled") != std::string::npos);
+}
+
+TEST_CASE("a TPM 1.2 is started up, enabled and activated") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.manager.store[kUuid].version = TpmVersion::k12;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::tpm12_version())) == 0);
+    const Bytes pcr = host.execute(guest, commands::tpm12_pcr_read(3));
+    REQUIRE(rc(pcr) == 0);
+    CHECK(Bytes(pcr.begin() + 10, pcr.end()) == Bytes(20, 0));
+    // TPM_GetCapability(TPM_CAP_FLAG, TPM_CAP_FLAG_PERMANENT): disable, ownership, deactivated
+    const Bytes flags = host.execute(
+        guest, commands::with_size({0, 0xC1, 0, 0, 0, 0, 0, 0, 0, 0x65, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 1, 8}));
+    REQUIRE(flags.size() > 18);
+    CHECK(flags.at(16) == 0);  // disable
+    CHECK(flags.at(18) == 0);  // deactivated
+}
+
+TEST_CASE("the platform hierarchy is closed before the guest gets the TPM") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    // TPM2_HierarchyControl by platform authorization: the hierarchy is disabled, TPM_RC_HIERARCHY (handle 1)
+    const Bytes response = host.execute(
+        guest, commands::with_size({0x80, 0x02, 0, 0, 0, 0, 0, 0, 0x01, 0x21, 0x40, 0, 0, 0x0C, 0, 0, 0, 9, 0x40, 0, 0, 9,
+                                    0, 0, 0, 0, 0, 0x40, 0, 0, 0x0C, 1}));
+    CHECK(rc(response) == 0x185);
+}
+
+TEST_CASE("two new vTPMs draw different random bytes") {
+    TestHost host;
+    LoopbackGuest one;
+    LoopbackGuest two;
+    host.bring_up(kDevice, kUuid, one);
+    host.bring_up(kOther, Uuid::random(), two);
+    CHECK(host.execute(one, commands::get_random()) != host.execute(two, commands::get_random()));
+}
+
+TEST_CASE("a malformed page gets a TPM error, and the engine lives on") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const std::uint32_t length = GENERATE(0u, 9u, 4089u, 4096u, 0xffffffffu, 11u);
+    const auto extra = static_cast<std::uint8_t>(GENERATE(0, 1, 255));
+    const Bytes command = commands::get_random();
+    std::memcpy(guest.page().data() + TPMIF_DATA_OFFSET(extra), command.data(), command.size());
+    guest.write_header(length, TPMIF_STATE_SUBMIT, 0, extra);
+    guest.notify();
+    REQUIRE(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }));
+    const Bytes response = guest.response();
+    CHECK(response == Bytes{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x42});
+    CHECK(rc(host.execute(guest, command)) == 0);
+}
+
+TEST_CASE("states that are not the guest's to write are ignored, and a cancel without a command is answered") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    for (const int state : {0, 2, 4, 77, 255}) {
+        guest.write_header(12, static_cast<std::uint8_t>(state));
+        guest.notify();
+        host.run_for(std::chrono::milliseconds(30));
+        CHECK(guest.state() == state);
+    }
+    guest.write_header(12, TPMIF_STATE_CANCEL);
+    guest.notify();
+    CHECK(host.run_until([&] { return guest.state() == TPMIF_STATE_IDLE; }));
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+}
+
+TEST_CASE("locality is a claim: any but 0 is refused") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    for (const int locality : {1, 4, 255}) {
+        guest.submit(commands::get_random(), static_cast<std::uint8_t>(locality));
+        REQUIRE(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }));
+        CHECK(rc(guest.response()) == 0x907);
+    }
+}
+
+TEST_CASE("an engine runs as a user of its own, with no privileges and a system call filter") {
+    TestHost host;
+    LoopbackGuest one;
+    LoopbackGuest two;
+    host.bring_up(kDevice, kUuid, one);
+    host.bring_up(kOther, Uuid::random(), two);
+    for (const char *uid : {"1900000000", "1900000001"}) {
+        const std::string proc = std::string("s=/proc/$(pgrep -n -u ") + uid + ")/status; ";
+        CHECK(std::system((proc + "grep -q '^NoNewPrivs:.1' $s").c_str()) == 0);
+        CHECK(std::system((proc + "grep -q '^Seccomp:.2' $s").c_str()) == 0);
+        CHECK(std::system((proc + "grep -q '^CapPrm:.0000000000000000' $s").c_str()) == 0);
+    }
+}
+
+}  // namespace vtpm
