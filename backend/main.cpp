@@ -10,6 +10,7 @@
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "base/log.hpp"
+#include "shared-protocol/bus_names.hpp"
 
 namespace vtpm {
 namespace {
@@ -18,6 +19,19 @@ struct Options {
     std::string manager_socket = "/run/xen-vtpm/manager.sock";
     std::string engine_program = VTPM_ENGINE_PROGRAM;
 };
+
+bus::Reply describe(const Backend &backend) {
+    bus::Rows rows;
+    for (const auto &[id, device] : backend.devices()) {
+        if (device->finished()) continue;
+        rows.push_back({{"device", to_string(id)},
+                        {"uuid", device->uuid() ? device->uuid()->to_string() : std::string()},
+                        {"state", device->status()},
+                        {"engine_pid", device->engine_pid()},
+                        {"reason", device->reason()}});
+    }
+    return rows;
+}
 
 Result<> run(const Options &options) {
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
@@ -39,6 +53,11 @@ Result<> run(const Options &options) {
     Backend backend({loop, *xenstore, manager, *engines, *rings, own_domain});
     backend_if_built = &backend;
 
+    bus::Server control(loop, kBackendBus,
+                        {{"ListDevices", "", "aa{sv}", [&](const bus::Arguments &) { return describe(backend); }}},
+                        [](const std::string &text) { log::warning("{}", text); });
+
+    control.start();
     manager.stay_connected();
     VTPM_TRY(backend.start());
     loop.feed_watchdog();

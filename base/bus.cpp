@@ -85,8 +85,8 @@ Result<Connection> Server::try_connect() {
     sd_bus *raw = bus.get();
     VTPM_TRY(check(sd_bus_set_method_call_timeout(raw, kBusTimeout), "timeout"));
     VTPM_TRY(check(sd_bus_attach_event(raw, loop_.raw(), SD_EVENT_PRIORITY_NORMAL), "attach"));
-    VTPM_TRY(check(
-        sd_bus_add_object_vtable(raw, nullptr, address_.path, address_.interface, vtable_.data(), this), "vtable"));
+    VTPM_TRY(check(sd_bus_add_object_vtable(raw, nullptr, address_.path, address_.interface, vtable_.data(), this),
+                   "vtable"));
     VTPM_TRY(check(sd_bus_match_signal(raw, nullptr, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
                                        "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, this),
                    "match"));
@@ -110,7 +110,8 @@ int Server::on_disconnected(sd_bus_message *, void *userdata, sd_bus_error *) no
 int Server::on_call(sd_bus_message *message, void *userdata, sd_bus_error *error) noexcept {
     auto *self = static_cast<Server *>(userdata);  // what try_connect gave to sd-bus
     const std::string_view member = sd_bus_message_get_member(message);
-    const auto method = std::ranges::find(self->methods_, member, [](const Method &m) { return std::string_view(m.name); });
+    const auto method =
+        std::ranges::find(self->methods_, member, [](const Method &m) { return std::string_view(m.name); });
     require(method != self->methods_.end(), "sd-bus calls methods of the vtable only");
     Arguments arguments;
     if (const int failed = read(message, arguments); failed < 0) return failed;
@@ -126,9 +127,9 @@ Result<Client> Client::open_system() {
 
 Result<Reply> Client::call(const Address &address, const char *method, const Arguments &arguments) {
     sd_bus_message *raw_call = nullptr;
-    VTPM_TRY(check(sd_bus_message_new_method_call(bus_.get(), &raw_call, address.name, address.path,
-                                                  address.interface, method),
-                   method));
+    VTPM_TRY(check(
+        sd_bus_message_new_method_call(bus_.get(), &raw_call, address.name, address.path, address.interface, method),
+        method));
     const Message request(raw_call);
     VTPM_TRY(check(append(raw_call, arguments), method));
     BusError error;

@@ -18,10 +18,10 @@
 
 namespace vtpm::bus {
 
-using Value = std::variant<bool, std::uint32_t, std::uint64_t, std::string>;       // b, u, t, s
-using Dictionary = std::map<std::string, Value>;                                   // a{sv}
-using Rows = std::vector<Dictionary>;                                              // aa{sv}
-using Reply = std::variant<std::monostate, std::string, Dictionary, Rows>;         // nothing, s, a{sv}, aa{sv}
+using Value = std::variant<bool, std::uint32_t, std::uint64_t, std::string>;  // b, u, t, s
+using Dictionary = std::map<std::string, Value>;                              // a{sv}
+using Rows = std::vector<Dictionary>;                                         // aa{sv}
+using Reply = std::variant<std::monostate, std::string, Dictionary, Rows>;    // nothing, s, a{sv}, aa{sv}
 using Arguments = std::vector<std::string>;
 
 // What is served, and where. Constants only: the pointers are kept.

@@ -5,9 +5,9 @@
 #include <string_view>
 
 // Inside this file: sd-bus calls in a row, the first error ends the function.
-#define VTPM_BUS(call)                                  \
-    do {                                                \
-        if (const int r = (call); r < 0) return r;      \
+#define VTPM_BUS(call)                             \
+    do {                                           \
+        if (const int r = (call); r < 0) return r; \
     } while (false)
 
 namespace vtpm::bus {

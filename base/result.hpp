@@ -69,7 +69,7 @@ void require(bool invariant, const char *what);
 // `VTPM_ASSIGN(const auto size, read_size());` declares `size`, or returns the error from the enclosing function.
 #define VTPM_ASSIGN(declaration, expression) \
     VTPM_ASSIGN_(declaration, expression, VTPM_JOIN(vtpm_assign_result_, __LINE__))
-#define VTPM_ASSIGN_(declaration, expression, result)                        \
-    auto result = (expression);                                             \
-    if (!(result)) return tl::make_unexpected(std::move(result).error());   \
+#define VTPM_ASSIGN_(declaration, expression, result)                     \
+    auto result = (expression);                                           \
+    if (!(result)) return tl::make_unexpected(std::move(result).error()); \
     declaration = std::move(*(result))

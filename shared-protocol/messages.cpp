@@ -83,6 +83,10 @@ struct Layout<StartEngine> {
     static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid); }
 };
 template <>
+struct Layout<EngineStarted> {
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.pid); }
+};
+template <>
 struct Layout<EngineExited> {
     static void visit(auto &io, auto &m) { all(io, m.engine, m.wait_status); }
 };
@@ -161,6 +165,7 @@ VTPM_INSTANTIATE(LoadedState);
 VTPM_INSTANTIATE(StoreState);
 VTPM_INSTANTIATE(StoredState);
 VTPM_INSTANTIATE(StartEngine);
+VTPM_INSTANTIATE(EngineStarted);
 VTPM_INSTANTIATE(EngineExited);
 VTPM_INSTANTIATE(KillEngine);
 VTPM_INSTANTIATE(EngineReady);

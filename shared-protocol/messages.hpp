@@ -104,6 +104,13 @@ struct StartEngine {
     Uuid uuid;
 };
 
+// So that people and the journal can name the process.
+struct EngineStarted {
+    static constexpr std::uint16_t kType = 35;
+    std::uint32_t engine = 0;
+    std::uint32_t pid = 0;
+};
+
 struct EngineExited {
     static constexpr std::uint16_t kType = 33;
     std::uint32_t engine = 0;

@@ -50,6 +50,7 @@ public:
     // For people: "connected", "waiting for the guest", "failed", ... and why.
     [[nodiscard]] std::string status() const;
     [[nodiscard]] const std::string &reason() const { return reason_; }
+    [[nodiscard]] std::uint32_t engine_pid() const { return engine_ ? engine_->pid() : 0; }
 
 private:
     struct View {

@@ -131,7 +131,7 @@ Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(const Uuid &uuid
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
     const std::uint32_t slot = free_slot();
     std::unique_ptr<EngineProcess> engine(
-        new EngineProcess(*this, next_id_++, slot, std::move(ends.ours), observer));
+        new EngineProcess(*this, next_id_++, std::move(ends.ours), observer));
     VTPM_ASSIGN(engine->readable_,
                 loop_.on_readable(engine->control_.get(), [raw = engine.get()] { raw->receive(); }));
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
@@ -151,11 +151,16 @@ std::uint32_t EngineHost::free_slot() const {
 void EngineHost::receive() {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
     const auto received = receive_message(control_.get(), buffer);
-    const auto report = received ? decode<EngineExited>(ByteView(buffer).first(received->size))
-                                 : tl::make_unexpected(received.error());
-    if (report) return exited(*report);
+    const ByteView message = ByteView(buffer).first(received ? received->size : 0);
+    if (const auto report = decode<EngineStarted>(message)) return started(*report);
+    if (const auto report = decode<EngineExited>(message)) return exited(*report);
     readable_.reset();
     lost_();
+}
+
+void EngineHost::started(const EngineStarted &report) {
+    const auto entry = running_.find(report.engine);
+    if (entry != running_.end() && entry->second.process != nullptr) entry->second.process->pid_ = report.pid;
 }
 
 void EngineHost::exited(const EngineExited &report) {

@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "backend/xen/ring_opener.hpp"
@@ -46,18 +45,20 @@ public:
         control_.reset();
     }
     void kill();
+    // 0 until the zygote has said so.
+    [[nodiscard]] std::uint32_t pid() const { return pid_; }
 
 private:
     friend class EngineHost;
-    EngineProcess(EngineHost &host, std::uint32_t id, std::uint32_t slot, UniqueFd control, EngineObserver &observer)
-        : host_(host), id_(id), slot_(slot), control_(std::move(control)), observer_(&observer) {}
+    EngineProcess(EngineHost &host, std::uint32_t id, UniqueFd control, EngineObserver &observer)
+        : host_(host), id_(id), control_(std::move(control)), observer_(&observer) {}
     template <typename Message>
     void tell(const Message &message, std::initializer_list<int> fds = {});
     void receive();
 
     EngineHost &host_;
     std::uint32_t id_;
-    std::uint32_t slot_;
+    std::uint32_t pid_ = 0;
     UniqueFd control_;
     EventSource readable_;
     EngineObserver *observer_;
@@ -78,6 +79,7 @@ private:
     EngineHost(EventLoop &loop, UniqueFd control, std::function<void()> lost)
         : loop_(loop), control_(std::move(control)), lost_(std::move(lost)) {}
     void receive();
+    void started(const EngineStarted &report);
     void exited(const EngineExited &report);
     std::uint32_t free_slot() const;
 

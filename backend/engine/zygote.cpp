@@ -89,7 +89,7 @@ private:
         const pid_t child = ::fork();
         if (child < 0) {
             log::error("vTPM {}: fork: {}", order.uuid.to_string(), std::strerror(errno));
-            tell_exit(order.engine, 1 << 8);  // as if it had exited with status 1
+            tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
             return {};
         }
         if (child == 0) {
@@ -98,6 +98,7 @@ private:
             be_engine(order, std::move(received));
         }
         children_.emplace(order.engine, child);
+        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(child)});
         return {};
     }
 
@@ -110,14 +111,15 @@ private:
             if (child == children_.end()) continue;
             const std::uint32_t engine = child->first;
             children_.erase(child);
-            tell_exit(engine, static_cast<std::uint32_t>(status));
+            tell(EngineExited{engine, static_cast<std::uint32_t>(status)});
         }
     }
 
     // If the daemon is gone, so is its interest.
-    void tell_exit(std::uint32_t engine, std::uint32_t wait_status) {
+    template <typename Message>
+    void tell(const Message &message) {
         std::array<std::uint8_t, kMaxSmallMessage> buffer;
-        (void)send_message(control_.get(), encode(EngineExited{engine, wait_status}, buffer));
+        (void)send_message(control_.get(), encode(message, buffer));
     }
 
     UniqueFd control_;
@@ -140,7 +142,11 @@ Result<> run_zygote(UniqueFd control) {
     sigset_t child_only;
     sigemptyset(&child_only);
     sigaddset(&child_only, SIGCHLD);
-    if (::sigprocmask(SIG_SETMASK, &child_only, nullptr) != 0) return fail_errno("sigprocmask");
+    sigset_t blocked = child_only;
+    // Engines too: a service manager that stops the unit ends the daemon, and its sockets' end is the order to stop.
+    sigaddset(&blocked, SIGTERM);
+    sigaddset(&blocked, SIGINT);
+    if (::sigprocmask(SIG_SETMASK, &blocked, nullptr) != 0) return fail_errno("sigprocmask");
     UniqueFd child_signal(::signalfd(-1, &child_only, SFD_CLOEXEC));
     if (!child_signal) return fail_errno("signalfd");
     VTPM_TRY(enter_empty_world());

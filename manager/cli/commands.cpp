@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/commands.hpp"
+
+#include "base/uuid.hpp"
+
+namespace vtpm::cli {
+namespace {
+
+Json json_of(const bus::Dictionary &dictionary) {
+    Json object = Json::object();
+    for (const auto &[key, value] : dictionary)
+        object[key] = std::visit([](const auto &plain) { return Json(plain); }, value);
+    return object;
+}
+
+// The backend's devices with this vTPM; a backend that is away has none.
+Json devices_of(const std::optional<bus::Rows> &devices, const bus::Value &uuid) {
+    Json matching = Json::array();
+    for (const bus::Dictionary &device : devices.value_or(bus::Rows{}))
+        if (const auto its = device.find("uuid"); its != device.end() && its->second == uuid)
+            matching.push_back(json_of(device));
+    return matching;
+}
+
+Json vtpm_json(const bus::Dictionary &vtpm, const std::optional<bus::Rows> &devices) {
+    Json object = json_of(vtpm);
+    if (const auto uuid = vtpm.find("uuid"); uuid != vtpm.end()) object["devices"] = devices_of(devices, uuid->second);
+    return object;
+}
+
+// Checked here, so that a slip of the pen needs no daemon to be told.
+Result<> require_uuid(const std::string &text) {
+    if (Uuid::parse(text)) return {};
+    return fail(ErrorCode::kInvalid, "'{}' is not a UUID such as 01234567-89ab-cdef-0123-456789abcdef", text);
+}
+
+}  // namespace
+
+Result<Json> status(Daemons &daemons) {
+    VTPM_ASSIGN(const auto manager, daemons.status());
+    VTPM_ASSIGN(const auto devices, daemons.devices());
+    Json rows = Json::array();
+    for (const bus::Dictionary &device : devices.value_or(bus::Rows{})) rows.push_back(json_of(device));
+    return Json{{"manager", json_of(manager)}, {"backend", {{"running", devices.has_value()}, {"devices", rows}}}};
+}
+
+Result<Json> list(Daemons &daemons) {
+    VTPM_ASSIGN(const auto vtpms, daemons.list());
+    VTPM_ASSIGN(const auto devices, daemons.devices());
+    Json rows = Json::array();
+    for (const bus::Dictionary &vtpm : vtpms) rows.push_back(vtpm_json(vtpm, devices));
+    return rows;
+}
+
+Result<Json> show(Daemons &daemons, const std::string &uuid) {
+    VTPM_TRY(require_uuid(uuid));
+    VTPM_ASSIGN(const auto vtpm, daemons.show(uuid));
+    VTPM_ASSIGN(const auto devices, daemons.devices());
+    return vtpm_json(vtpm, devices);
+}
+
+Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version) {
+    if (!uuid.empty()) VTPM_TRY(require_uuid(uuid));
+    VTPM_ASSIGN(const std::string created, daemons.create(uuid, version));
+    return Json{{"uuid", created}};
+}
+
+Result<Json> destroy(Daemons &daemons, const std::string &uuid) {
+    VTPM_TRY(require_uuid(uuid));
+    VTPM_TRY(daemons.destroy(uuid));
+    return Json{{"uuid", uuid}, {"destroyed", true}};
+}
+
+}  // namespace vtpm::cli

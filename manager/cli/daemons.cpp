@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/daemons.hpp"
+
+#include "shared-protocol/bus_names.hpp"
+
+namespace vtpm::cli {
+namespace {
+
+template <typename T>
+Result<T> expect(Result<bus::Reply> reply, const char *method) {
+    if (!reply) return tl::make_unexpected(std::move(reply).error());
+    if (T *value = std::get_if<T>(&*reply)) return std::move(*value);
+    return fail(ErrorCode::kSystem, "{} answered something else than this program knows: upgrade both", method);
+}
+
+}  // namespace
+
+Result<Daemons> Daemons::reach() {
+    VTPM_ASSIGN(bus::Client client, bus::Client::open_system());
+    return Daemons(std::move(client));
+}
+
+template <typename T>
+Result<T> Daemons::ask_manager(const char *method, const bus::Arguments &arguments) {
+    auto value = expect<T>(bus_.call(kManagerBus, method, arguments), method);
+    if (!value && value.error().code == ErrorCode::kUnavailable)
+        return fail(ErrorCode::kUnavailable, "xen-vtpm-managerd: {}; see: systemctl status xen-vtpm-managerd",
+                    value.error().text);
+    return value;
+}
+
+Result<bus::Dictionary> Daemons::status() { return ask_manager<bus::Dictionary>("Status"); }
+Result<bus::Rows> Daemons::list() { return ask_manager<bus::Rows>("List"); }
+Result<bus::Dictionary> Daemons::show(const std::string &uuid) { return ask_manager<bus::Dictionary>("Show", {uuid}); }
+Result<std::string> Daemons::create(const std::string &uuid, const std::string &version) {
+    return ask_manager<std::string>("Create", {uuid, version});
+}
+Result<> Daemons::destroy(const std::string &uuid) {
+    VTPM_TRY(ask_manager<std::monostate>("Destroy", {uuid}));
+    return {};
+}
+
+Result<std::optional<bus::Rows>> Daemons::devices() {
+    auto rows = expect<bus::Rows>(bus_.call(kBackendBus, "ListDevices"), "ListDevices");
+    if (!rows && rows.error().code == ErrorCode::kUnavailable) return std::nullopt;
+    if (!rows) return tl::make_unexpected(std::move(rows).error());
+    return std::move(*rows);
+}
+
+}  // namespace vtpm::cli

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line asks of the two daemons.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/bus.hpp"
+
+namespace vtpm::cli {
+
+class Daemons {
+public:
+    static Result<Daemons> reach();
+
+    Result<bus::Dictionary> status();
+    Result<bus::Rows> list();
+    Result<bus::Dictionary> show(const std::string &uuid);
+    // Empty texts: the manager chooses. The new vTPM's UUID.
+    Result<std::string> create(const std::string &uuid, const std::string &version);
+    Result<> destroy(const std::string &uuid);
+    // The backend's devices; nothing if it does not run.
+    Result<std::optional<bus::Rows>> devices();
+
+private:
+    explicit Daemons(bus::Client bus) : bus_(std::move(bus)) {}
+    template <typename T>
+    Result<T> ask_manager(const char *method, const bus::Arguments &arguments = {});
+    bus::Client bus_;
+};
+
+}  // namespace vtpm::cli

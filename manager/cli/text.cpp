@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/text.hpp"
+
+#include <fmt/format.h>
+
+namespace vtpm::cli {
+namespace {
+
+// Absent keys are empty: an older daemon may say less.
+std::string text(const Json &object, const char *key) {
+    const auto found = object.find(key);
+    if (found == object.end()) return {};
+    return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+bool flag(const Json &object, const char *key) { return object.value(key, false); }
+
+void line(std::string &out, std::string_view label, std::string_view value) {
+    if (!value.empty()) out += fmt::format("{:<14}{}\n", label, value);
+}
+
+std::string device_line(const Json &device) {
+    std::string out = fmt::format("{:<7} {:<12}", text(device, "device"), text(device, "state"));
+    if (device.value("engine_pid", 0) != 0) out += fmt::format(" engine {}", text(device, "engine_pid"));
+    out += fmt::format(", {} commands", device.value("commands", std::uint64_t{0}));
+    if (const auto reason = text(device, "reason"); !reason.empty()) out += ": " + reason;
+    return out;
+}
+
+std::string policy(const Json &manager) {
+    if (text(manager, "sealing") == "file") return "NONE: who has the disk has the keys of all vTPMs";
+    const std::string pcrs = text(manager, "seal_pcrs");
+    return pcrs.empty() ? "this TPM only" : fmt::format("this TPM, PCRs {} as they were", pcrs);
+}
+
+std::string used_by(const Json &vtpm) {
+    std::string devices;
+    for (const Json &device : vtpm.value("devices", Json::array()))
+        devices += (devices.empty() ? "" : " ") + text(device, "device");
+    if (!devices.empty()) return devices;
+    return flag(vtpm, "in_use") ? "yes" : "-";
+}
+
+}  // namespace
+
+std::string status_text(const Json &status) {
+    const Json &manager = status.at("manager");
+    const Json &backend = status.at("backend");
+    std::string out;
+    line(out, "manager", fmt::format("{}, version {}", text(manager, "state"), text(manager, "version")));
+    line(out, "refusing", text(manager, "reason"));
+    line(out, "sealed to", text(manager, "sealed_to"));
+    if (!text(manager, "sealed_to").empty()) line(out, "policy", policy(manager));
+    line(out, "store", text(manager, "store"));
+    line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
+    const Json &devices = backend.at("devices");
+    line(out, "backend", flag(backend, "running") ? fmt::format("running, {} devices", devices.size()) : "not running");
+    for (const Json &device : devices)
+        line(out, "  device", fmt::format("{}  vTPM {}", device_line(device), text(device, "uuid")));
+    return out;
+}
+
+std::string list_text(const Json &vtpms) {
+    if (vtpms.empty()) return "no vTPMs\n";
+    constexpr auto kRow = "{:<36}  {:<3}  {:<10}  {:<20}  {:>8}  {:<8}  {}\n";
+    std::string out = fmt::format(kRow, "UUID", "TPM", "GROUP", "CREATED", "STORES", "USED BY", "REFUSED");
+    for (const Json &vtpm : vtpms)
+        out += fmt::format(kRow, text(vtpm, "uuid"), text(vtpm, "tpm"), text(vtpm, "group"), text(vtpm, "created"),
+                           text(vtpm, "sequence"), used_by(vtpm), text(vtpm, "reason"));
+    return out;
+}
+
+std::string show_text(const Json &vtpm) {
+    std::string out;
+    line(out, "vTPM", text(vtpm, "uuid"));
+    line(out, "TPM", text(vtpm, "tpm"));
+    line(out, "group", text(vtpm, "group"));
+    line(out, "created", text(vtpm, "created"));
+    line(out, "stores", text(vtpm, "sequence"));
+    line(out, "in use", flag(vtpm, "in_use") ? "yes" : "no");
+    line(out, "refused", text(vtpm, "reason"));
+    for (const Json &device : vtpm.value("devices", Json::array())) line(out, "device", device_line(device));
+    return out;
+}
+
+std::string create_text(const Json &created) { return text(created, "uuid") + "\n"; }
+
+std::string destroy_text(const Json &destroyed) { return fmt::format("{} destroyed\n", text(destroyed, "uuid")); }
+
+}  // namespace vtpm::cli

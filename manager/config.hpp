@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// /etc/xen-vtpm/manager.toml. The keys are the members' names; their meaning: xen-vtpm-managerd(8).
+#pragma once
+
+#include <string>
+
+#include "manager/hardware_tpm/pcr_selection.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+constexpr const char *kDefaultConfig = "/etc/xen-vtpm/manager.toml";
+
+enum class Sealing { kTpm, kFile };
+
+struct Config {
+    Sealing sealing = Sealing::kTpm;
+    std::string tcti = "device:/dev/tpmrm0";
+    PcrSelection seal_pcrs;  // sha256:7
+    bool auto_create = true;
+    TpmVersion default_tpm = TpmVersion::k20;
+    std::string state_directory = "/var/lib/xen-vtpm";
+    std::string socket = "/run/xen-vtpm/manager.sock";
+};
+
+// kInvalid names file and line: not TOML, an unknown key, a value of the wrong type.
+Result<Config> load_config(const std::string &path);
+// The defaults, or `text` over them; `path` is for error texts.
+Result<Config> parse_config(std::string_view text, const std::string &path);
+
+}  // namespace vtpm

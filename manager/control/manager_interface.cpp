@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/control/manager_interface.hpp"
+
+#include <fmt/chrono.h>
+
+#include "version.hpp"
+
+namespace vtpm {
+namespace {
+
+std::string utc(std::int64_t seconds) {
+    constexpr std::int64_t kYear10000 = 253'402'300'800;  // a damaged row must not throw
+    if (seconds < 0 || seconds >= kYear10000) return "unknown";
+    return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(seconds));
+}
+
+bus::Dictionary describe(const VtpmInfo &vtpm) {
+    return {
+        {"uuid", vtpm.record.uuid.to_string()},
+        {"tpm", std::string(to_string(vtpm.record.version))},
+        {"group", vtpm.record.group},
+        {"sequence", vtpm.record.sequence},
+        {"created", utc(vtpm.record.created)},
+        {"in_use", vtpm.in_use},
+        {"reason", vtpm.refusal},
+    };
+}
+
+Result<Uuid> uuid_of(const std::string &text) {
+    const auto uuid = Uuid::parse(text);
+    if (!uuid) return fail(ErrorCode::kInvalid, "'{}' is not a UUID", text);
+    return *uuid;
+}
+
+Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store) {
+    VTPM_ASSIGN(const auto list, vtpms.list());
+    const Result<> &state = keys.state();
+    return bus::Dictionary{
+        {"version", std::string(kVersion)},
+        {"state", std::string(state ? "ready" : "refusing")},
+        {"reason", state ? std::string() : state.error().text},
+        {"sealing", keys.sealing()},
+        {"sealed_to", keys.sealer_description()},
+        {"seal_pcrs", keys.policy()},
+        {"store", store.path()},
+        {"store_id", store.id()},
+        {"vtpms", static_cast<std::uint32_t>(list.size())},
+        {"vtpms_in_use", static_cast<std::uint32_t>(vtpms.in_use())},
+    };
+}
+
+Result<bus::Reply> list(Vtpms &vtpms) {
+    VTPM_ASSIGN(const auto infos, vtpms.list());
+    bus::Rows rows;
+    for (const VtpmInfo &info : infos) rows.push_back(describe(info));
+    return rows;
+}
+
+Result<bus::Reply> show(Vtpms &vtpms, const std::string &text) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
+    VTPM_ASSIGN(const VtpmInfo info, vtpms.show(uuid));
+    return describe(info);
+}
+
+Result<bus::Reply> create(Vtpms &vtpms, const std::string &uuid_text, const std::string &version_text) {
+    const auto uuid = Uuid::parse(uuid_text);
+    if (!uuid_text.empty() && !uuid) return tl::make_unexpected(uuid_of(uuid_text).error());
+    const auto version = parse_tpm_version(version_text);
+    if (!version_text.empty() && !version)
+        return fail(ErrorCode::kInvalid, "'{}' is not a TPM version: 2.0 or 1.2", version_text);
+    VTPM_ASSIGN(const Uuid created, vtpms.create(uuid, version));
+    return created.to_string();
+}
+
+Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
+    VTPM_TRY(vtpms.destroy(uuid));
+    return std::monostate{};
+}
+
+}  // namespace
+
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, const GroupKeys &keys, const Store &store) {
+    using bus::Arguments;
+    return {
+        {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store); }},
+        {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
+        {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
+        {"Create", "ss", "s", [&](const Arguments &a) { return create(vtpms, a[0], a[1]); }},
+        {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
+    };
+}
+
+}  // namespace vtpm

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// org.xenvtpm.Manager1: what the administrator may ask, as D-Bus methods. docs/protocol.md and xen-vtpm(1) list the
+// keys of the dictionaries; they may grow, none goes or changes its meaning.
+#pragma once
+
+#include <vector>
+
+#include "base/bus.hpp"
+#include "manager/keys/group_keys.hpp"
+#include "manager/vtpm/vtpms.hpp"
+
+namespace vtpm {
+
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, const GroupKeys &keys, const Store &store);
+
+}  // namespace vtpm

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+
+#include <algorithm>
+#include <span>
+
+#include "manager/hardware_tpm/tpm_error.hpp"
+
+namespace vtpm {
+namespace {
+
+std::string hex(ByteView bytes) { return fmt::format("{:02x}", fmt::join(bytes, "")); }
+
+Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,
+                                                 std::uint32_t count) {
+    EsysPtr<TPMS_CAPABILITY_DATA> data;
+    VTPM_TRY(checked("TPM2_GetCapability", [&] {
+        return Esys_GetCapability(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, what, first, count, nullptr,
+                                  out(data));
+    }));
+    return data;
+}
+
+// Four characters in one property (TCG Part 2, 6.13: TPM_PT_MANUFACTURER, TPM_PT_VENDOR_STRING_*).
+void append_characters(std::string &text, std::uint32_t property) {
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        const auto character = static_cast<char>(property >> shift);
+        if (character > ' ' && character < 0x7f) text += character;
+    }
+}
+
+Result<std::string> describe(ESYS_CONTEXT *context) {
+    VTPM_ASSIGN(const auto data, capability(context, TPM2_CAP_TPM_PROPERTIES, TPM2_PT_MANUFACTURER, 8));
+    const auto &list = data->data.tpmProperties;
+    std::string maker;
+    std::string model;
+    std::uint32_t firmware[2] = {};
+    for (const auto &[property, value] : std::span(list.tpmProperty, list.count)) {
+        if (property == TPM2_PT_MANUFACTURER) append_characters(maker, value);
+        if (property >= TPM2_PT_VENDOR_STRING_1 && property <= TPM2_PT_VENDOR_STRING_4) append_characters(model, value);
+        if (property == TPM2_PT_FIRMWARE_VERSION_1) firmware[0] = value;
+        if (property == TPM2_PT_FIRMWARE_VERSION_2) firmware[1] = value;
+    }
+    return fmt::format("{} {}, firmware {}.{}.{}.{}", maker, model, firmware[0] >> 16, firmware[0] & 0xffff,
+                       firmware[1] >> 16, firmware[1] & 0xffff);
+}
+
+}  // namespace
+
+Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned) {
+    VTPM_ASSIGN(Esys esys, connect_tpm(tcti));
+    VTPM_ASSIGN(std::string description, describe(esys.get()));
+    VTPM_ASSIGN(StoragePrimary primary, create_storage_primary(esys.get()));
+    if (!pinned.empty() && !std::ranges::equal(pinned, primary.name))
+        return fail(ErrorCode::kRefused,
+                    "this is not the hardware TPM that sealed this store ({}): its storage key is {}, the store's {}",
+                    description, hex(primary.name), hex(pinned));
+    return HardwareTpm(std::move(esys), std::move(primary), std::move(description));
+}
+
+// The TPM ignores PCRs of banks that it has not allocated: a policy over them would ask for nothing.
+Result<> HardwareTpm::require_allocated(const PcrSelection &pcrs) {
+    VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_PCRS, 0, 1));
+    if (pcrs.within(data->data.assignedPCR)) return {};
+    return fail(ErrorCode::kRefused, "hardware TPM: it has not all of the PCRs '{}': choose another bank in seal_pcrs",
+                pcrs.to_string());
+}
+
+}  // namespace vtpm

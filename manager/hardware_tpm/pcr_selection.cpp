@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/hardware_tpm/pcr_selection.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <span>
+
+namespace vtpm {
+namespace {
+
+TPM2_ALG_ID bank_of(std::string_view name) {
+    if (name == "sha1") return TPM2_ALG_SHA1;
+    if (name == "sha256") return TPM2_ALG_SHA256;
+    if (name == "sha384") return TPM2_ALG_SHA384;
+    if (name == "sha512") return TPM2_ALG_SHA512;
+    return TPM2_ALG_NULL;
+}
+
+}  // namespace
+
+Result<PcrSelection> PcrSelection::parse(std::string_view text) {
+    PcrSelection selection;
+    selection.text_ = text;
+    if (text.empty()) return selection;
+    const auto invalid = [&] {
+        return fail(ErrorCode::kInvalid, "'{}' is not a PCR selection such as \"sha256:7\" or \"sha256:0,2,4,7\"",
+                    text);
+    };
+    const auto colon = text.find(':');
+    selection.bank_ = bank_of(text.substr(0, colon));
+    if (colon == std::string_view::npos || selection.bank_ == TPM2_ALG_NULL) return invalid();
+    const char *const end = text.data() + text.size();
+    for (const char *at = text.data() + colon;;) {
+        std::size_t pcr = kPcrs;
+        const auto [stopped, error] = std::from_chars(at + 1, end, pcr);
+        if (error != std::errc{} || pcr >= kPcrs) return invalid();
+        selection.pcrs_.set(pcr);
+        if (stopped == end) return selection;
+        if (*stopped != ',') return invalid();
+        at = stopped;
+    }
+}
+
+TPML_PCR_SELECTION PcrSelection::tpm() const {
+    TPML_PCR_SELECTION list{};
+    if (empty()) return list;
+    list.count = 1;
+    TPMS_PCR_SELECTION &bank = list.pcrSelections[0];
+    bank.hash = bank_;
+    bank.sizeofSelect = kPcrs / 8;
+    const auto bits = static_cast<std::uint32_t>(pcrs_.to_ulong());
+    for (std::size_t i = 0; i < kPcrs / 8; ++i) bank.pcrSelect[i] = static_cast<std::uint8_t>(bits >> (8 * i));
+    return list;
+}
+
+bool PcrSelection::within(const TPML_PCR_SELECTION &allocated) const {
+    const TPML_PCR_SELECTION wanted = tpm();
+    const std::span banks(allocated.pcrSelections, allocated.count);
+    return empty() || std::ranges::any_of(banks, [&](const TPMS_PCR_SELECTION &bank) {
+               const TPMS_PCR_SELECTION &ours = wanted.pcrSelections[0];
+               bool all = bank.hash == ours.hash && bank.sizeofSelect >= ours.sizeofSelect;
+               for (std::size_t i = 0; all && i < ours.sizeofSelect; ++i)
+                   all = (ours.pcrSelect[i] & ~bank.pcrSelect[i]) == 0;
+               return all;
+           });
+}
+
+}  // namespace vtpm

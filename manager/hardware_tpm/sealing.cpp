@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <tss2/tss2_mu.h>
+
+#include <algorithm>
+#include <array>
+
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/session.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
+
+namespace vtpm {
+namespace {
+
+// A sealed data object that only its policy opens: no userWithAuth, and no dictionary-attack lockout on its account.
+TPM2B_PUBLIC sealed_template(const TPM2B_DIGEST &policy) {
+    TPM2B_PUBLIC object{};
+    TPMT_PUBLIC &area = object.publicArea;
+    area.type = TPM2_ALG_KEYEDHASH;
+    area.nameAlg = TPM2_ALG_SHA256;
+    area.objectAttributes =
+        TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_ADMINWITHPOLICY | TPMA_OBJECT_NODA;
+    area.authPolicy = policy;
+    area.parameters.keyedHashDetail.scheme.scheme = TPM2_ALG_NULL;
+    return object;
+}
+
+// The two marshalling functions differ in type only.
+template <typename T, typename Marshal>
+Result<Bytes> marshalled(const T &value, Marshal marshal) {
+    std::array<std::uint8_t, sizeof(T)> buffer{};
+    std::size_t size = 0;
+    const TSS2_RC rc = marshal(&value, buffer.data(), buffer.size(), &size);
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "marshal the sealed object");
+    return Bytes(buffer.data(), buffer.data() + size);
+}
+
+template <typename T, typename Unmarshal>
+Result<T> unmarshalled(ByteView bytes, Unmarshal unmarshal) {
+    T value{};
+    std::size_t consumed = 0;
+    const TSS2_RC rc = unmarshal(bytes.data(), bytes.size(), &consumed, &value);
+    if (rc != TSS2_RC_SUCCESS || consumed != bytes.size())
+        return fail(ErrorCode::kRefused, "the sealed group key in the store is damaged");
+    return value;
+}
+
+// Wiped when it goes.
+struct SensitiveCreate : TPM2B_SENSITIVE_CREATE {
+    explicit SensitiveCreate(ByteView secret) : TPM2B_SENSITIVE_CREATE{} {
+        sensitive.data.size = static_cast<UINT16>(secret.size());
+        std::ranges::copy(secret, sensitive.data.buffer);
+    }
+    SensitiveCreate(const SensitiveCreate &) = delete;
+    SensitiveCreate &operator=(const SensitiveCreate &) = delete;
+    ~SensitiveCreate() { explicit_bzero(&sensitive, sizeof sensitive); }
+};
+
+}  // namespace
+
+Result<TPM2B_DIGEST> HardwareTpm::policy_digest(const PcrSelection &pcrs) {
+    VTPM_ASSIGN(const EsysHandle trial, start_session(esys_.get(), primary_.handle.get(), SessionUse::kTrial));
+    VTPM_TRY(satisfy_policy(esys_.get(), trial.get(), pcrs));
+    EsysPtr<TPM2B_DIGEST> digest;
+    VTPM_TRY(checked("TPM2_PolicyGetDigest", [&] {
+        return Esys_PolicyGetDigest(esys_.get(), trial.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(digest));
+    }));
+    return *digest;
+}
+
+Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs) {
+    require(secret.size() <= 128, "a TPM seals at most MAX_SYM_DATA bytes");
+    VTPM_TRY(require_allocated(pcrs));
+    VTPM_ASSIGN(const TPM2B_DIGEST policy, policy_digest(pcrs));
+    VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kCommand));
+    const SensitiveCreate sensitive(secret);
+    const TPM2B_PUBLIC in_public = sealed_template(policy);
+    const TPM2B_DATA outside_info{};
+    const TPML_PCR_SELECTION creation_pcrs{};
+    EsysPtr<TPM2B_PRIVATE> private_area;
+    EsysPtr<TPM2B_PUBLIC> public_area;
+    VTPM_TRY(checked("TPM2_Create", [&] {
+        return Esys_Create(esys_.get(), primary_.handle.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
+                           &in_public, &outside_info, &creation_pcrs, out(private_area), out(public_area), nullptr,
+                           nullptr, nullptr);
+    }));
+    SealedObject object;
+    VTPM_ASSIGN(object.public_area, marshalled(*public_area, Tss2_MU_TPM2B_PUBLIC_Marshal));
+    VTPM_ASSIGN(object.private_area, marshalled(*private_area, Tss2_MU_TPM2B_PRIVATE_Marshal));
+    return object;
+}
+
+Result<EsysHandle> HardwareTpm::load(const SealedObject &object) {
+    VTPM_ASSIGN(const auto public_area, unmarshalled<TPM2B_PUBLIC>(object.public_area, Tss2_MU_TPM2B_PUBLIC_Unmarshal));
+    VTPM_ASSIGN(const auto private_area,
+                unmarshalled<TPM2B_PRIVATE>(object.private_area, Tss2_MU_TPM2B_PRIVATE_Unmarshal));
+    VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kCommand));
+    ESYS_TR raw = ESYS_TR_NONE;
+    VTPM_TRY(checked("TPM2_Load of the sealed group key", [&] {
+        return Esys_Load(esys_.get(), primary_.handle.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
+                         &public_area, &raw);
+    }));
+    return EsysHandle(esys_.get(), raw);
+}
+
+Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs) {
+    VTPM_ASSIGN(const EsysHandle sealed, load(object));
+    VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kPolicy));
+    VTPM_TRY(satisfy_policy(esys_.get(), session.get(), pcrs));
+    EsysPtr<TPM2B_SENSITIVE_DATA> secret;
+    const TSS2_RC rc = with_retry(
+        [&] { return Esys_Unseal(esys_.get(), sealed.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(secret)); });
+    if (!pcrs.empty() && plain_code(rc) == TPM2_RC_POLICY_FAIL)
+        return fail(ErrorCode::kRefused,
+                    "the hardware TPM does not unseal the group key: the PCRs {} are not as they were when it was "
+                    "sealed: this host booted something else",
+                    pcrs.to_string());
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_Unseal");
+    return SecretBytes(ByteView(secret->buffer, secret->size));
+}
+
+}  // namespace vtpm

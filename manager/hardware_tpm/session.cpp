@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/hardware_tpm/session.hpp"
+
+#include "manager/hardware_tpm/tpm_error.hpp"
+
+namespace vtpm {
+namespace {
+
+TPM2_SE session_type(SessionUse use) {
+    if (use == SessionUse::kCommand) return TPM2_SE_HMAC;
+    return use == SessionUse::kPolicy ? TPM2_SE_POLICY : TPM2_SE_TRIAL;
+}
+
+TPMA_SESSION attributes(SessionUse use) {
+    const TPMA_SESSION both = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT;
+    return use == SessionUse::kCommand ? both | TPMA_SESSION_DECRYPT : both;
+}
+
+}  // namespace
+
+Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, SessionUse use) {
+    TPMT_SYM_DEF aes{};
+    aes.algorithm = TPM2_ALG_AES;
+    aes.keyBits.aes = 128;
+    aes.mode.aes = TPM2_ALG_CFB;
+    ESYS_TR raw = ESYS_TR_NONE;
+    VTPM_TRY(checked("TPM2_StartAuthSession", [&] {
+        return Esys_StartAuthSession(context, primary, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, nullptr,
+                                     session_type(use), &aes, TPM2_ALG_SHA256, &raw);
+    }));
+    EsysHandle session(context, raw);
+    const TSS2_RC rc = Esys_TRSess_SetAttributes(context, raw, attributes(use), 0xff);
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "Esys_TRSess_SetAttributes");
+    return session;
+}
+
+// PolicyCommandCode makes "this TPM only" a policy as well, and ends any other use of the object
+// (TPM2_ObjectChangeAuth).
+Result<> satisfy_policy(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs) {
+    if (!pcrs.empty()) {
+        const TPM2B_DIGEST as_they_are{};
+        const TPML_PCR_SELECTION selection = pcrs.tpm();
+        VTPM_TRY(checked("TPM2_PolicyPCR", [&] {
+            return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &as_they_are, &selection);
+        }));
+    }
+    return checked("TPM2_PolicyCommandCode", [&] {
+        return Esys_PolicyCommandCode(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CC_Unseal);
+    });
+}
+
+}  // namespace vtpm

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/keys/file_sealer.hpp"
+
+#include <fcntl.h>
+#include <openssl/sha.h>
+
+#include <algorithm>
+
+#include "base/unique_fd.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::string_view kAssociated = "xen-vtpm group key";
+
+ByteView bytes_of(std::string_view text) {
+    // Text as bytes; char and unsigned char may alias.
+    return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()};
+}
+
+// The file's key by its digest.
+Bytes identity_of(const Key &key) {
+    Bytes digest(SHA256_DIGEST_LENGTH);
+    SHA256(key.view().data(), key.view().size(), digest.data());
+    return digest;
+}
+
+class FileSealer final : public Sealer {
+public:
+    FileSealer(std::string path, Key key)
+        : path_(std::move(path)), key_(std::move(key)), identity_(identity_of(key_)) {}
+
+    [[nodiscard]] ByteView identity() const override { return identity_; }
+    [[nodiscard]] std::string description() const override { return fmt::format("the file {}, NOT a TPM", path_); }
+
+    Result<SealedKey> seal(const Key &key) override {
+        VTPM_ASSIGN(Bytes box, encrypt(key_, bytes_of(kAssociated), key.view()));
+        return SealedKey{"none", {}, std::move(box)};
+    }
+
+    Result<Key> unseal(const SealedKey &sealed) override {
+        const auto plaintext = decrypt(key_, bytes_of(kAssociated), sealed.private_area);
+        if (!plaintext) return fail(ErrorCode::kRefused, "the group key: {}", plaintext.error().text);
+        return key_from(plaintext->view());
+    }
+
+private:
+    std::string path_;
+    Key key_;
+    Bytes identity_;
+};
+
+Result<Key> read_key(const std::string &path) {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file) return fail(ErrorCode::kRefused, "the sealing key {} cannot be read: {}", path, std::strerror(errno));
+    Key key;
+    const MutableBytes bytes = key.writable();
+    if (::read(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+        return fail(ErrorCode::kRefused, "the sealing key {} is truncated", path);
+    return key;
+}
+
+// O_EXCL: a key that is there was made for another store, and is not overwritten.
+Result<Key> create_key(const std::string &path) {
+    VTPM_ASSIGN(Key key, random_key());
+    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file) return fail_errno("create the sealing key {}", path);
+    const ByteView bytes = key.view();
+    if (::write(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()) ||
+        ::fsync(file.get()) != 0)
+        return fail_errno("write the sealing key {}", path);
+    return key;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Sealer>> open_file_sealer(const std::string &path, ByteView pinned) {
+    // A first start that ended between the key and the store finds its own key again.
+    const bool create = pinned.empty() && ::access(path.c_str(), F_OK) != 0;
+    VTPM_ASSIGN(Key key, create ? create_key(path) : read_key(path));
+    auto sealer = std::make_unique<FileSealer>(path, std::move(key));
+    if (!pinned.empty() && !std::ranges::equal(pinned, sealer->identity()))
+        return fail(ErrorCode::kRefused, "{} is not the key that sealed this store", path);
+    return std::unique_ptr<Sealer>(std::move(sealer));
+}
+
+}  // namespace vtpm

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// xen-vtpm-managerd: keys, the hardware TPM and the store of all vTPMs of this machine.
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+
+#include "base/log.hpp"
+#include "manager/config.hpp"
+#include "manager/control/manager_interface.hpp"
+#include "manager/keys/file_sealer.hpp"
+#include "manager/keys/tpm_sealer.hpp"
+#include "manager/unlocker.hpp"
+#include "manager/vtpm/backend_server.hpp"
+#include "shared-protocol/bus_names.hpp"
+#include "version.hpp"
+
+namespace vtpm {
+namespace {
+
+OpenSealer sealer_of(const Config &config) {
+    if (config.sealing == Sealing::kTpm)
+        return [config](ByteView pinned) { return open_tpm_sealer(config.tcti, config.seal_pcrs, pinned); };
+    log::warning("sealing = \"file\": the keys of all vTPMs lie on this disk, NO TPM PROTECTS THEM");
+    return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
+}
+
+Result<> run(const Config &config) {
+    VTPM_ASSIGN(EventLoop loop, EventLoop::create());
+    VTPM_TRY(loop.stop_on_signals());
+    VTPM_ASSIGN(Store store, Store::open(config.state_directory));
+    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", sealer_of(config));
+    GroupCommit commit(loop, store);
+    StateServices services{loop, store, commit};
+    Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
+    BackendServer backend(loop, vtpms);
+    bus::Server control(loop, kManagerBus, manager_methods(vtpms, keys, store),
+                        [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
+    Unlocker unlocker(loop, keys);
+
+    unlocker.start();  // before the socket is there: the backend's first question gets the final answer
+    VTPM_TRY(backend.listen(config.socket));
+    control.start();
+    loop.feed_watchdog();
+    (void)sd_notify(0, "READY=1");
+    return loop.run();
+}
+
+// systemd does not restart on these: only an administrator can help.
+int exit_status(const Error &error) {
+    if (error.code == ErrorCode::kInvalid || error.code == ErrorCode::kRefused) return EX_CONFIG;
+    return EXIT_FAILURE;
+}
+
+Result<Config> configure(const std::string &path) {
+    if (path == kDefaultConfig && ::access(kDefaultConfig, F_OK) != 0) return parse_config("", kDefaultConfig);
+    return load_config(path);
+}
+
+int report(const Error &error) {
+    log::error("{}", error.text);
+    return exit_status(error);
+}
+
+}  // namespace
+}  // namespace vtpm
+
+int main(int argc, char **argv) {
+    CLI::App app("Keeps the keys and the states of this machine's virtual TPMs.", "xen-vtpm-managerd");
+    std::string config_path = vtpm::kDefaultConfig;
+    app.add_option("--config", config_path, "Configuration file")->capture_default_str();
+    app.set_version_flag("--version", std::string("xen-vtpm-managerd ") + vtpm::kVersion);
+    CLI11_PARSE(app, argc, argv);
+
+    ::umask(0077);
+    ::setenv("TSS2_LOG", "all+none", 0);  // errors come to us as values; the library need not print them too
+    const auto config = vtpm::configure(config_path);
+    if (!config) return vtpm::report(config.error());
+    const auto ran = vtpm::run(*config);
+    return ran ? EXIT_SUCCESS : vtpm::report(ran.error());
+}

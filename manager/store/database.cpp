@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/store/database.hpp"
+
+namespace vtpm {
+namespace {
+
+tl::unexpected<Error> sqlite_failure(sqlite3 *connection) {
+    const int code = sqlite3_errcode(connection) & 0xff;  // without the extension
+    const bool damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+    return fail(damaged ? ErrorCode::kRefused : ErrorCode::kStoreFailed, "store: {} ({})", sqlite3_errmsg(connection),
+                sqlite3_errstr(sqlite3_extended_errcode(connection)));
+}
+
+}  // namespace
+
+// An empty view may have no address, which SQLite would take for NULL.
+void Statement::bind(int index, std::string_view value) {
+    const char *data = value.empty() ? "" : value.data();
+    sqlite3_bind_text64(statement_.get(), index, data, value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+}
+
+void Statement::bind(int index, ByteView value) {
+    const void *data = value.empty() ? static_cast<const void *>("") : value.data();
+    sqlite3_bind_blob64(statement_.get(), index, data, value.size(), SQLITE_TRANSIENT);
+}
+
+Result<bool> Statement::step() {
+    const int code = sqlite3_step(statement_.get());
+    if (code == SQLITE_ROW) return true;
+    if (code == SQLITE_DONE) return false;
+    return sqlite_failure(sqlite3_db_handle(statement_.get()));
+}
+
+Result<> Statement::run() {
+    auto stepped = step();
+    sqlite3_reset(statement_.get());
+    if (!stepped) return tl::make_unexpected(std::move(stepped).error());
+    return {};
+}
+
+std::string Statement::text(int column) const {
+    // The pointer must be asked for before the size (sqlite3_column_blob(3)). SQLite's text is unsigned char.
+    const auto *data = reinterpret_cast<const char *>(sqlite3_column_text(statement_.get(), column));
+    const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));
+    return data == nullptr ? std::string() : std::string(data, size);
+}
+
+Bytes Statement::blob(int column) const {
+    const auto *data = static_cast<const std::uint8_t *>(sqlite3_column_blob(statement_.get(), column));
+    const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));
+    return data == nullptr ? Bytes() : Bytes(data, data + size);
+}
+
+Result<Database> Database::open(const std::string &path, const char *vfs) {
+    sqlite3 *connection = nullptr;
+    const int code =
+        sqlite3_open_v2(path.c_str(), &connection,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
+    Database database(connection);
+    if (code != SQLITE_OK) return fail(ErrorCode::kStoreFailed, "store: {}: {}", path, sqlite3_errstr(code));
+    return database;
+}
+
+Result<Statement> Database::prepare_only(std::string_view sql) {
+    sqlite3_stmt *statement = nullptr;
+    if (sqlite3_prepare_v2(raw(), sql.data(), static_cast<int>(sql.size()), &statement, nullptr) != SQLITE_OK)
+        return sqlite_failure(raw());
+    return Statement(statement);
+}
+
+Result<> Database::script(const char *sql) {
+    if (sqlite3_exec(raw(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) return sqlite_failure(raw());
+    return {};
+}
+
+Result<std::int64_t> Database::integer(std::string_view sql) {
+    VTPM_ASSIGN(Statement statement, prepare(sql));
+    VTPM_TRY(statement.step());
+    return statement.integer(0);
+}
+
+Result<Transaction> Transaction::begin(Database &database) {
+    VTPM_TRY(database.execute("BEGIN IMMEDIATE"));
+    return Transaction(database);
+}
+
+Transaction::~Transaction() {
+    // After some errors SQLite has rolled back already.
+    if (database_ != nullptr && sqlite3_get_autocommit(database_->raw()) == 0) (void)database_->execute("ROLLBACK");
+}
+
+Result<> Transaction::commit() {
+    VTPM_TRY(database_->execute("COMMIT"));
+    database_ = nullptr;
+    return {};
+}
+
+}  // namespace vtpm

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Thin RAII over SQLite: one connection, prepared statements, transactions that roll back unless committed.
+#pragma once
+
+#include <sqlite3.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+
+namespace vtpm {
+
+class Statement {
+public:
+    // True: there is a row. kStoreFailed: the file system would not; kRefused: the database is damaged.
+    Result<bool> step();
+    // For a statement without rows that is run again and again: runs it and makes it ready for the next binding.
+    Result<> run();
+
+    void bind(int index, std::int64_t value) { sqlite3_bind_int64(statement_.get(), index, value); }
+    void bind(int index, std::string_view value);
+    void bind(int index, ByteView value);
+
+    [[nodiscard]] std::int64_t integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
+    [[nodiscard]] std::string text(int column) const;
+    [[nodiscard]] Bytes blob(int column) const;
+
+private:
+    friend class Database;
+    explicit Statement(sqlite3_stmt *statement) : statement_(statement) {}
+    struct Finalize {
+        void operator()(sqlite3_stmt *statement) const { sqlite3_finalize(statement); }
+    };
+    std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+};
+
+class Database {
+public:
+    // Creates an empty file if there is none. `vfs` is for tests that make the file system fail.
+    static Result<Database> open(const std::string &path, const char *vfs = nullptr);
+
+    // `?` in `sql` stand for `values`: integers, texts, blobs.
+    template <typename... Values>
+    Result<Statement> prepare(std::string_view sql, const Values &...values) {
+        VTPM_ASSIGN(Statement statement, prepare_only(sql));
+        int index = 0;
+        (statement.bind(++index, values), ...);
+        return statement;
+    }
+    template <typename... Values>
+    Result<> execute(std::string_view sql, const Values &...values) {
+        VTPM_ASSIGN(Statement statement, prepare(sql, values...));
+        return statement.run();
+    }
+    // Several statements without values or rows.
+    Result<> script(const char *sql);
+    // The only value of the only row, as PRAGMA gives it.
+    Result<std::int64_t> integer(std::string_view sql);
+    [[nodiscard]] int changes() const { return sqlite3_changes(connection_.get()); }
+    [[nodiscard]] sqlite3 *raw() { return connection_.get(); }
+
+private:
+    struct Close {
+        void operator()(sqlite3 *connection) const { sqlite3_close_v2(connection); }
+    };
+    explicit Database(sqlite3 *connection) : connection_(connection) {}
+    Result<Statement> prepare_only(std::string_view sql);
+    std::unique_ptr<sqlite3, Close> connection_;
+};
+
+// All or nothing: what is not committed is undone.
+class Transaction {
+public:
+    static Result<Transaction> begin(Database &database);
+    Transaction(Transaction &&other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+    Transaction &operator=(Transaction &&) = delete;
+    Transaction(const Transaction &) = delete;
+    Transaction &operator=(const Transaction &) = delete;
+    ~Transaction();
+    // Returns when the changes are durable.
+    Result<> commit();
+
+private:
+    explicit Transaction(Database &database) : database_(&database) {}
+    Database *database_;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/store/schema.hpp"
+
+#include "base/uuid.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
+constexpr std::int64_t kSchemaVersion = 1;
+
+// Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
+// state, `volatile_sequence` those of the volatile one; 0: never stored.
+constexpr const char *kSchema = R"(
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE groups (
+    name TEXT PRIMARY KEY,
+    policy TEXT NOT NULL,
+    public_area BLOB NOT NULL,
+    private_area BLOB NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE vtpms (
+    uuid TEXT PRIMARY KEY CHECK (length(uuid) = 36),
+    tpm_version TEXT NOT NULL CHECK (tpm_version IN ('1.2', '2.0')),
+    group_name TEXT NOT NULL REFERENCES groups (name),
+    wrapped_key BLOB NOT NULL,
+    sequence INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),
+    volatile_sequence INTEGER NOT NULL DEFAULT 0 CHECK (volatile_sequence >= 0),
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE states (
+    uuid TEXT NOT NULL REFERENCES vtpms (uuid),
+    kind INTEGER NOT NULL CHECK (kind IN (1, 2)),
+    sequence INTEGER NOT NULL CHECK (sequence > 0),
+    envelope BLOB NOT NULL,
+    PRIMARY KEY (uuid, kind)
+) STRICT;
+PRAGMA application_id = 0x7854504d;
+PRAGMA user_version = 1;
+)";
+
+Result<> create_schema(Database &database) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
+    VTPM_TRY(database.script(kSchema));
+    const std::string id = Uuid::random().to_string();
+    VTPM_TRY(database.execute("INSERT INTO meta (name, value) VALUES ('store_id', CAST(? AS BLOB))", id));
+    return transaction.commit();
+}
+
+Result<> check_integrity(Database &database) {
+    VTPM_ASSIGN(Statement check, database.prepare("PRAGMA quick_check(1)"));
+    VTPM_TRY(check.step());
+    if (check.text(0) != "ok") return fail(ErrorCode::kRefused, "store: the database is damaged: {}", check.text(0));
+    return {};
+}
+
+}  // namespace
+
+// Exclusive locking is set before WAL is, so that SQLite needs no shared memory and keeps the lock until the end.
+Result<> configure(Database &database) {
+    const auto configured = database.script(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+        "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;"
+        "PRAGMA journal_size_limit = 16777216; BEGIN EXCLUSIVE; COMMIT");
+    if (!configured && (sqlite3_errcode(database.raw()) & 0xff) == SQLITE_BUSY)
+        return fail(ErrorCode::kInUse, "store: another process has the database open");
+    return configured;
+}
+
+Result<> ensure_schema(Database &database, bool may_create) {
+    VTPM_ASSIGN(const auto tables, database.integer("SELECT count(*) FROM sqlite_master"));
+    if (tables == 0) {
+        if (may_create) return create_schema(database);
+        return fail(ErrorCode::kRefused, "store: the database is empty, but it was not: restore it from a backup");
+    }
+    VTPM_ASSIGN(const auto application, database.integer("PRAGMA application_id"));
+    if (application != kApplicationId) return fail(ErrorCode::kRefused, "store: not a database of xen-vtpm");
+    VTPM_ASSIGN(const auto version, database.integer("PRAGMA user_version"));
+    if (version != kSchemaVersion)
+        return fail(ErrorCode::kRefused, "store: its schema is version {}, this program knows {}: use a newer xen-vtpm",
+                    version, kSchemaVersion);
+    return check_integrity(database);
+}
+
+}  // namespace vtpm

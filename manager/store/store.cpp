@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/store/store.hpp"
+
+#include "manager/store/schema.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::string_view kVtpmColumns =
+    "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, created FROM vtpms ";
+
+Result<VtpmRecord> vtpm_of(const Statement &row) {
+    const auto uuid = Uuid::parse(row.text(0));
+    const auto version = parse_tpm_version(row.text(1));
+    if (!uuid || !version) return fail(ErrorCode::kRefused, "store: a damaged row of the inventory: {}", row.text(0));
+    return VtpmRecord{*uuid,
+                      *version,
+                      row.text(2),
+                      row.blob(3),
+                      static_cast<std::uint64_t>(row.integer(4)),
+                      static_cast<std::uint64_t>(row.integer(5)),
+                      row.integer(6)};
+}
+
+std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
+
+}  // namespace
+
+Result<Store> Store::open(const std::string &path, const char *vfs) {
+    VTPM_ASSIGN(StateDirectory directory, StateDirectory::lock(path));
+    const bool first_start = directory.store_id().empty();
+    if (!first_start && !directory.has_database())
+        return fail(ErrorCode::kRefused,
+                    "store: {} is gone or empty: restore it from a backup (store.id says that it was here)",
+                    directory.database());
+    VTPM_ASSIGN(Database database, Database::open(directory.database(), vfs));
+    VTPM_TRY(configure(database));
+    VTPM_TRY(ensure_schema(database, first_start));
+    Store store(std::move(directory), std::move(database));
+    VTPM_TRY(store.adopt_id());
+    return store;
+}
+
+// store.id without content beside a complete database: the first start ended between the two, or only the database
+// was restored from a backup.
+Result<> Store::adopt_id() {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT CAST(value AS TEXT) FROM meta WHERE name = 'store_id'"));
+    VTPM_ASSIGN(const bool found, row.step());
+    if (!found) return fail(ErrorCode::kRefused, "store: the database has no id: it is damaged");
+    if (directory_.store_id().empty()) return directory_.set_store_id(row.text(0));
+    if (directory_.store_id() != row.text(0))
+        return fail(ErrorCode::kRefused, "store: {} is store {}, but store {} belongs here: restore that", path(),
+                    row.text(0), directory_.store_id());
+    return {};
+}
+
+Result<std::optional<Store::Pin>> Store::pin() {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT CAST(s.value AS TEXT), i.value FROM meta s, meta i "
+                                                 "WHERE s.name = 'sealing' AND i.name = 'identity'"));
+    VTPM_ASSIGN(const bool found, row.step());
+    if (!found) return std::nullopt;
+    return Pin{row.text(0), row.blob(1)};
+}
+
+Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(database_.execute("INSERT INTO meta (name, value) VALUES ('sealing', CAST(? AS BLOB)), ('identity', ?)",
+                               pin.sealing, ByteView(pin.identity)));
+    VTPM_TRY(database_.execute(
+        "INSERT INTO groups (name, policy, public_area, private_area, created) "
+        "VALUES (?, ?, ?, ?, unixepoch())",
+        group.name, group.key.policy, ByteView(group.key.public_area), ByteView(group.key.private_area)));
+    return transaction.commit();
+}
+
+Result<std::vector<GroupRecord>> Store::groups() {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT name, policy, public_area, private_area FROM groups"));
+    std::vector<GroupRecord> groups;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return groups;
+        groups.push_back({row.text(0), {row.text(1), row.blob(2), row.blob(3)}});
+    }
+}
+
+Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE uuid = ?", uuid.to_string()));
+    VTPM_ASSIGN(const bool found, row.step());
+    if (!found) return std::nullopt;
+    return vtpm_of(row);
+}
+
+Result<std::vector<VtpmRecord>> Store::vtpms() {
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
+    std::vector<VtpmRecord> vtpms;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return vtpms;
+        VTPM_ASSIGN(VtpmRecord vtpm, vtpm_of(row));
+        vtpms.push_back(std::move(vtpm));
+    }
+}
+
+Result<> Store::insert_vtpm(const VtpmRecord &vtpm) {
+    return database_.execute(
+        "INSERT INTO vtpms (uuid, tpm_version, group_name, wrapped_key, created) VALUES (?, ?, ?, ?, ?)",
+        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created);
+}
+
+Result<> Store::delete_vtpm(const Uuid &uuid) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));
+    VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
+    VTPM_TRY(transaction.commit());
+    // secure_delete wipes the database's pages; the log still has the former ones. A failure here leaves only those.
+    (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)");
+    return {};
+}
+
+Result<std::optional<StateRecord>> Store::find_state(const Uuid &uuid, StateKind kind) {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT sequence, envelope FROM states WHERE uuid = ? AND kind = ?",
+                                                 uuid.to_string(), number(kind)));
+    VTPM_ASSIGN(const bool found, row.step());
+    if (!found) return std::nullopt;
+    return StateRecord{static_cast<std::uint64_t>(row.integer(0)), row.blob(1)};
+}
+
+Result<> Store::delete_volatile_state(const Uuid &uuid) {
+    return database_.execute("DELETE FROM states WHERE uuid = ? AND kind = 2", uuid.to_string());
+}
+
+Result<> Store::write_states(std::span<const StateWrite *const> writes) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_ASSIGN(Statement count_permanent, database_.prepare("UPDATE vtpms SET sequence = ?1 WHERE uuid = ?2"));
+    VTPM_ASSIGN(Statement count_volatile, database_.prepare("UPDATE vtpms SET volatile_sequence = ?1 WHERE uuid = ?2"));
+    VTPM_ASSIGN(Statement end_volatile, database_.prepare("DELETE FROM states WHERE kind = 2 AND uuid = ?1"));
+    VTPM_ASSIGN(Statement put, database_.prepare("INSERT OR REPLACE INTO states (uuid, kind, sequence, envelope) "
+                                                 "VALUES (?1, ?2, ?3, ?4)"));
+    for (const StateWrite *write : writes) {
+        const std::string uuid = write->uuid.to_string();
+        const auto sequence = static_cast<std::int64_t>(write->sequence);
+        const bool permanent = write->kind == StateKind::kPermanent;
+        Statement &count = permanent ? count_permanent : count_volatile;
+        count.bind(1, sequence);
+        count.bind(2, uuid);
+        VTPM_TRY(count.run());
+        if (permanent) {
+            end_volatile.bind(1, uuid);
+            VTPM_TRY(end_volatile.run());
+        }
+        put.bind(1, uuid);
+        put.bind(2, number(write->kind));
+        put.bind(3, sequence);
+        put.bind(4, ByteView(write->envelope));
+        VTPM_TRY(put.run());
+    }
+    return transaction.commit();
+}
+
+}  // namespace vtpm

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inventory: groups, vTPMs and their sealed states. Knows no key. kStoreFailed: nothing of the call is durable;
+// later calls may succeed. kRefused: the database is damaged or not ours.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "manager/keys/sealer.hpp"
+#include "manager/store/database.hpp"
+#include "manager/store/directory.hpp"
+#include "shared-protocol/messages.hpp"
+
+namespace vtpm {
+
+struct GroupRecord {
+    std::string name;
+    SealedKey key;
+};
+
+struct VtpmRecord {
+    Uuid uuid;
+    TpmVersion version = TpmVersion::k20;
+    std::string group;
+    Bytes wrapped_key;
+    std::uint64_t sequence = 0;           // of the permanent state; 0: never stored
+    std::uint64_t volatile_sequence = 0;  // of the volatile state
+    std::int64_t created = 0;             // seconds since 1970
+
+    [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
+        return kind == StateKind::kPermanent ? sequence : volatile_sequence;
+    }
+};
+
+struct StateRecord {
+    std::uint64_t sequence = 0;
+    Bytes envelope;
+};
+
+// One state to be stored; `sequence` is one more than the present one.
+struct StateWrite {
+    Uuid uuid;
+    StateKind kind = StateKind::kPermanent;
+    std::uint64_t sequence = 0;
+    Bytes envelope;
+};
+
+class Store {
+public:
+    // `directory` exists. A first start creates the database; one that is gone, damaged or newer is kRefused.
+    static Result<Store> open(const std::string &directory, const char *vfs = nullptr);
+
+    [[nodiscard]] const std::string &id() const { return directory_.store_id(); }
+    [[nodiscard]] std::string path() const { return directory_.database(); }
+
+    // What this store is sealed to. Empty before the first start is complete.
+    struct Pin {
+        std::string sealing;
+        Bytes identity;
+    };
+    Result<std::optional<Pin>> pin();
+    // Completes the first start: the pin and the first group, together.
+    Result<> initialise(const Pin &pin, const GroupRecord &group);
+    Result<std::vector<GroupRecord>> groups();
+
+    Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
+    Result<std::vector<VtpmRecord>> vtpms();
+    Result<> insert_vtpm(const VtpmRecord &vtpm);
+    // With its key and states; none of it stays in the files.
+    Result<> delete_vtpm(const Uuid &uuid);
+
+    Result<std::optional<StateRecord>> find_state(const Uuid &uuid, StateKind kind);
+    // The volatile state is used once.
+    Result<> delete_volatile_state(const Uuid &uuid);
+    // All of them in one transaction, durable when this returns. A permanent state ends the volatile one, which
+    // belonged to the former.
+    Result<> write_states(std::span<const StateWrite *const> writes);
+
+private:
+    Store(StateDirectory directory, Database database)
+        : directory_(std::move(directory)), database_(std::move(database)) {}
+    Result<> adopt_id();
+
+    StateDirectory directory_;
+    Database database_;
+};
+
+}  // namespace vtpm

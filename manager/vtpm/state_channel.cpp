@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/vtpm/state_channel.hpp"
+
+#include "base/log.hpp"
+#include "manager/vtpm/non_blocking.hpp"
+#include "manager/vtpm/stored_state.hpp"
+
+namespace vtpm {
+
+Result<UniqueFd> StateChannel::start() {
+    VTPM_ASSIGN(SocketPair pair, make_seqpacket_pair());
+    VTPM_TRY(make_non_blocking(pair.ours.get()));
+    socket_ = std::move(pair.ours);
+    VTPM_ASSIGN(readable_, services_.loop.on_readable(socket_.get(), [this] { on_readable(); }));
+    return std::move(pair.theirs);
+}
+
+void StateChannel::on_readable() {
+    const Result<> received = receive();
+    wipe(services_.buffer.writable());
+    if (!received) close(received.error());  // destroys *this
+}
+
+Result<> StateChannel::receive() {
+    VTPM_ASSIGN(const Received received, receive_message(socket_.get(), services_.buffer.writable()));
+    if (received.size == 0) return fail(ErrorCode::kUnavailable, "the engine closed it");
+    if (pending_) return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
+    return handle(services_.buffer.view().first(received.size));
+}
+
+Result<> StateChannel::handle(ByteView message) {
+    if (message_type(message) == LoadState::kType) {
+        VTPM_ASSIGN(const LoadState request, decode<LoadState>(message));
+        return load(request.kind);
+    }
+    VTPM_ASSIGN(const StoreState request, decode<StoreState>(message));
+    return store(request);
+}
+
+Result<> StateChannel::load(StateKind kind) {
+    const auto state = stored_state(kind);
+    LoadedState answer;
+    answer.sequence = vtpm_.sequence_of(kind);
+    if (state) {
+        answer.state = state->view();
+    } else {
+        answer.code = state.error().code;
+        answer.text = state.error().text;
+        if (answer.code != ErrorCode::kNotFound) log::error("{}", answer.text);
+    }
+    return send(answer);
+}
+
+Result<SecretBytes> StateChannel::stored_state(StateKind kind) {
+    VTPM_ASSIGN(SecretBytes state, open_stored_state(services_.store, vtpm_, key_, kind));
+    // Before it is given away: a volatile state that came up twice would be a rollback of the guest's PCRs.
+    if (kind == StateKind::kVolatile) VTPM_TRY(services_.store.delete_volatile_state(vtpm_.uuid));
+    return state;
+}
+
+Result<> StateChannel::store(const StoreState &request) {
+    const std::uint64_t sequence = vtpm_.sequence_of(request.kind) + 1;
+    VTPM_ASSIGN(Bytes envelope, seal_state(key_, identity(), request.kind, sequence, request.state));
+    pending_ = std::make_shared<PendingStore>();
+    pending_->write = {vtpm_.uuid, request.kind, sequence, std::move(envelope)};
+    pending_->done = [this](const Result<> &written) { stored(written); };
+    return services_.commit.add(pending_);
+}
+
+void StateChannel::stored(const Result<> &written) {
+    const StateWrite write = std::move(std::exchange(pending_, nullptr)->write);
+    if (written) (write.kind == StateKind::kPermanent ? vtpm_.sequence : vtpm_.volatile_sequence) = write.sequence;
+    if (const auto sent = answer_stored(written, write.sequence); !sent) close(sent.error());  // destroys *this
+}
+
+Result<> StateChannel::answer_stored(const Result<> &written, std::uint64_t sequence) {
+    StoredState answer;
+    answer.sequence = written ? sequence : sequence - 1;
+    if (!written) {
+        answer.code = ErrorCode::kStoreFailed;
+        answer.text = written.error().text;
+    }
+    return send(answer);
+}
+
+template <typename Message>
+Result<> StateChannel::send(const Message &message) {
+    const ByteView encoded = encode(message, services_.buffer.writable());
+    require(!encoded.empty(), "the buffer takes every message");
+    return send_message(socket_.get(), encoded);
+}
+
+void StateChannel::close(const Error &cause) {
+    if (cause.code == ErrorCode::kUnavailable)
+        log::info("vTPM {}: state channel closed: {}", vtpm_.uuid.to_string(), cause.text);
+    else
+        log::warning("vTPM {}: state channel closed by us: {}", vtpm_.uuid.to_string(), cause.text);
+    const auto on_closed = std::move(on_closed_);
+    on_closed();
+}
+
+}  // namespace vtpm

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// One engine's way to the state of its vTPM: load and store that state, and nothing else. Holding the other end is the
+// permission. Requests are answered in order, one at a time; whoever breaks the protocol loses the channel.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "base/event_loop.hpp"
+#include "base/seqpacket.hpp"
+#include "manager/keys/envelope.hpp"
+#include "manager/store/store.hpp"
+#include "manager/vtpm/group_commit.hpp"
+
+namespace vtpm {
+
+// What all channels share.
+struct StateServices {
+    EventLoop &loop;
+    Store &store;
+    GroupCommit &commit;
+    // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
+    SecretBytes buffer{kMaxMessage};
+};
+
+class StateChannel {
+public:
+    // `on_closed` destroys the channel.
+    StateChannel(StateServices &services, VtpmRecord vtpm, Key key, std::function<void()> on_closed)
+        : services_(services), vtpm_(std::move(vtpm)), key_(std::move(key)), on_closed_(std::move(on_closed)) {}
+
+    // The end for the engine.
+    Result<UniqueFd> start();
+
+private:
+    void on_readable();
+    Result<> receive();
+    Result<> handle(ByteView message);
+    Result<> load(StateKind kind);
+    Result<SecretBytes> stored_state(StateKind kind);
+    Result<> store(const StoreState &request);
+    void stored(const Result<> &written);
+    Result<> answer_stored(const Result<> &written, std::uint64_t sequence);
+    template <typename Message>
+    Result<> send(const Message &message);
+    void close(const Error &cause);
+    [[nodiscard]] VtpmIdentity identity() const { return {vtpm_.uuid, vtpm_.version, vtpm_.group}; }
+
+    StateServices &services_;
+    VtpmRecord vtpm_;
+    Key key_;
+    std::function<void()> on_closed_;
+    UniqueFd socket_;
+    EventSource readable_;
+    std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet
+};
+
+}  // namespace vtpm

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can be done with the machine's vTPMs, for the backend (prepare, open) and the administrator (the rest).
+// Errors are sentences for the administrator: they end up in the journal and in `xen-vtpm show`.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "manager/keys/group_keys.hpp"
+#include "manager/vtpm/state_channel.hpp"
+
+namespace vtpm {
+
+struct CreationPolicy {
+    bool auto_create = true;
+    TpmVersion default_tpm = TpmVersion::k20;
+};
+
+struct VtpmInfo {
+    VtpmRecord record;
+    bool in_use = false;
+    std::string refusal;  // why it was last refused; empty if it was not
+};
+
+struct OpenedVtpm {
+    TpmVersion version = TpmVersion::k20;
+    UniqueFd channel;
+};
+
+class Vtpms {
+public:
+    Vtpms(StateServices &services, const GroupKeys &keys, CreationPolicy creation)
+        : services_(services), keys_(keys), creation_(creation) {}
+
+    // Whether it could be opened now. Creates it if it is unknown and auto_create is on. One that is in use is fine:
+    // in a migration the new device comes before the old one goes.
+    Result<TpmVersion> prepare(const Uuid &uuid);
+    // kInUse while its state channel is open elsewhere.
+    Result<OpenedVtpm> open(const Uuid &uuid);
+
+    Result<Uuid> create(std::optional<Uuid> uuid, std::optional<TpmVersion> version);
+    Result<> destroy(const Uuid &uuid);
+    Result<VtpmInfo> show(const Uuid &uuid);
+    Result<std::vector<VtpmInfo>> list();
+    [[nodiscard]] std::size_t in_use() const { return channels_.size(); }
+
+private:
+    struct Verified {
+        VtpmRecord record;
+        Key key;
+    };
+    // Its key and its stored state open.
+    Result<Verified> verify(const Uuid &uuid);
+    Result<Verified> verify(VtpmRecord record);
+    Result<VtpmRecord> find(const Uuid &uuid);
+    VtpmInfo info(VtpmRecord record) const;
+
+    StateServices &services_;
+    const GroupKeys &keys_;
+    CreationPolicy creation_;
+    std::map<Uuid, std::unique_ptr<StateChannel>> channels_;
+    std::map<Uuid, std::string> refusals_;  // of vTPMs of the inventory
+};
+
+}  // namespace vtpm

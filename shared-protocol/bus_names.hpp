@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the daemons are found on the system bus (docs/protocol.md).
+#pragma once
+
+#include "base/bus.hpp"
+
+namespace vtpm {
+
+// Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "") -> s uuid,
+// Destroy(s uuid)
+constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
+
+// ListDevices() -> aa{sv}
+constexpr bus::Address kBackendBus{"org.xenvtpm.Backend1", "/org/xenvtpm/Backend1", "org.xenvtpm.Backend1"};
+
+}  // namespace vtpm

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "manager_process.hpp"
+#include "swtpm.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+std::string read_file(const std::filesystem::path &path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+bool files_contain(const std::string &directory, const std::string &text) {
+    return std::ranges::any_of(std::filesystem::directory_iterator(directory), [&](const auto &entry) {
+        return read_file(entry.path()).find(text) != std::string::npos;
+    });
+}
+
+std::uint64_t store(EngineEnd &engine, ByteView state) {
+    engine.store(state);
+    const auto stored = engine.receive<StoredState>();
+    REQUIRE(stored.code == ErrorCode::kNone);
+    return stored.sequence;
+}
+
+struct Fixture {
+    TemporaryDirectory directory;
+    std::optional<Swtpm> swtpm{std::in_place, directory / "tpm"};
+    ManagerPlace place{directory, swtpm->tcti(), "unix:path=/nonexistent", {}};
+    const Uuid uuid = Uuid::random();
+    const std::string known = "a known value of the guest's NV";
+    const Bytes state = Bytes(known.begin(), known.end());
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "what was stored is there after a restart, and lies nowhere in plain text") {
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        REQUIRE(store(engine, state) == 1);
+        REQUIRE_FALSE(files_contain(place.state_directory(), known));  // -wal included
+        REQUIRE(WIFEXITED(manager.end(SIGTERM)));
+    }
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    const auto loaded = engine.receive<LoadedState>();
+    REQUIRE(loaded.sequence == 1);
+    REQUIRE(std::ranges::equal(loaded.state, state));
+    REQUIRE_FALSE(files_contain(place.state_directory(), known));
+}
+
+TEST_CASE_METHOD(Fixture, "an exchanged TPM makes the manager refuse, with the reason; the right one ends that") {
+    const PrivateBus bus(directory / "bus");
+    place.bus_address = bus.address();
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        store(engine, state);
+    }
+    const Swtpm other(directory / "other");
+    ManagerPlace exchanged = place;
+    exchanged.tcti = other.tcti();
+    {
+        ManagerProcess manager(exchanged);
+        REQUIRE_THAT(manager.wait_for_status("refusing"), Contains("not the hardware TPM that sealed this store"));
+        BackendEnd backend(place.socket());
+        const Answer answer = backend.ask<PrepareVtpm>(uuid);
+        REQUIRE(answer.code == ErrorCode::kRefused);
+        REQUIRE_THAT(answer.text, Contains("not the hardware TPM that sealed this store"));
+        REQUIRE(backend.ask<OpenVtpm>(uuid).code == ErrorCode::kRefused);
+        REQUIRE(backend.ask<PrepareVtpm>(Uuid::random()).code == ErrorCode::kRefused);
+        REQUIRE(cli(bus.address(), {"create"}).status == 5);
+        const Output status = cli(bus.address(), {"status"});
+        REQUIRE(status.status == 5);
+        REQUIRE_THAT(status.out, Contains("refusing") && Contains("not the hardware TPM"));
+    }
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    REQUIRE(std::ranges::equal(engine.receive<LoadedState>().state, state));
+}
+
+TEST_CASE_METHOD(Fixture, "a TPM that is away at the start is found later, without a restart") {
+    swtpm.reset();
+    std::filesystem::remove(directory / "tpm/tpm");
+    ManagerProcess manager(place);
+    manager.wait_for_status("refusing");
+    BackendEnd backend(place.socket());
+    REQUIRE(backend.ask<PrepareVtpm>(uuid).code == ErrorCode::kUnavailable);
+    swtpm.emplace(directory / "tpm");
+    manager.wait_for_status("ready");
+    backend.open(uuid);
+}
+
+TEST_CASE_METHOD(Fixture, "acknowledged stores survive kill -9, and none is half there") {
+    constexpr int kKills = 40;
+    constexpr std::size_t kVtpms = 3;
+    struct Guest {
+        Uuid uuid = Uuid::random();
+        std::uint64_t acknowledged = 0;
+    };
+    std::array<Guest, kVtpms> guests;
+    const auto state_of = [](const Guest &guest, std::uint64_t sequence) {
+        return Bytes(5000 + sequence % 1000, static_cast<std::uint8_t>(sequence ^ guest.uuid.bytes[0]));
+    };
+    for (int i = 0; i < kKills; ++i) {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        std::vector<EngineEnd> engines;
+        for (Guest &guest : guests) {
+            EngineEnd &engine = engines.emplace_back(backend.open(guest.uuid));
+            engine.load();
+            const auto loaded = engine.receive<LoadedState>();
+            CAPTURE(i, guest.acknowledged, loaded.sequence, loaded.text);
+            REQUIRE((loaded.code == ErrorCode::kNone || (loaded.code == ErrorCode::kNotFound && i == 0)));
+            // One more may have become durable while the manager was killed; its content is then what was sent.
+            REQUIRE(loaded.sequence >= guest.acknowledged);
+            REQUIRE(loaded.sequence <= guest.acknowledged + 1);
+            if (loaded.code == ErrorCode::kNone)
+                REQUIRE(std::ranges::equal(loaded.state, state_of(guest, loaded.sequence)));
+            guest.acknowledged = loaded.sequence;
+        }
+        for (int round = std::rand() % 8; round > 0; --round) {
+            for (std::size_t g = 0; g < kVtpms; ++g) engines[g].store(state_of(guests[g], guests[g].acknowledged + 1));
+            for (std::size_t g = 0; g < kVtpms; ++g) {
+                REQUIRE(engines[g].receive<StoredState>().sequence == guests[g].acknowledged + 1);
+                ++guests[g].acknowledged;
+            }
+        }
+        for (std::size_t g = 0; g < kVtpms; ++g) engines[g].store(state_of(guests[g], guests[g].acknowledged + 1));
+        ::usleep(static_cast<useconds_t>(std::rand() % 2000));
+        manager.end(SIGKILL);
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "a second manager on the same store ends with the reason") {
+    ManagerProcess manager(place);
+    const Output second = run(place.launch());
+    REQUIRE(second.status == 1);
+    REQUIRE_THAT(second.err, Contains("another xen-vtpm-managerd"));
+}
+
+TEST_CASE_METHOD(Fixture, "a damaged database and a wrong configuration end the manager for good, with the reason") {
+    ManagerProcess(place).end(SIGTERM);
+    std::ofstream(place.state_directory() + "/store.db", std::ios::trunc) << std::string(8192, 'x');
+    const Output damaged = run(place.launch());
+    REQUIRE(damaged.status == 78);
+    REQUIRE_THAT(damaged.err, Contains("not a database"));
+    place.more_config = "colour = 1";
+    const Output misspelt = run(place.launch());
+    REQUIRE(misspelt.status == 78);
+    REQUIRE_THAT(misspelt.err, Contains("manager.toml:4: 'colour' is unknown"));
+}
+
+TEST_CASE_METHOD(Fixture, "a bus that comes later is used later") {
+    const std::string socket = directory / "bus";
+    place.bus_address = "unix:path=" + socket;
+    const ManagerProcess manager(place);
+    BackendEnd(place.socket()).open(uuid);
+    const PrivateBus bus(socket);
+    for (int i = 0; i < 100 && cli(bus.address(), {"status"}).status == 6; ++i) ::usleep(100'000);
+    REQUIRE(cli(bus.address(), {"status"}).status == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "file sealing works, and is loud") {
+    place.more_config = "sealing = \"file\"";
+    {
+        const ManagerProcess manager(place);
+        EngineEnd engine = BackendEnd(place.socket()).open(uuid);
+        store(engine, state);
+    }
+    const Output ends = run([&] {
+        Launch launch = place.launch();
+        launch.command.insert(launch.command.begin(), {"timeout", "1"});
+        return launch;
+    }());
+    REQUIRE_THAT(ends.err, Contains("NO TPM PROTECTS THEM"));
+    place.more_config = "sealing = \"tpm\"";
+    ManagerProcess manager(place);
+    REQUIRE_THAT(manager.wait_for_status("refusing"), Contains("sealed by 'file'"));
+}
+
+TEST_CASE_METHOD(Fixture, "the backend's connections are bounded, and a malformed request ends its own only") {
+    const ManagerProcess manager(place);
+    std::vector<BackendEnd> connections;
+    for (int i = 0; i < 8; ++i) {
+        connections.emplace_back(place.socket());
+        REQUIRE(connections.back().ask<PrepareVtpm>(uuid).code == ErrorCode::kNone);
+    }
+    REQUIRE(BackendEnd(place.socket()).closed());
+    connections.back().send(Bytes(600, 0xff));
+    REQUIRE(connections.back().closed());
+    REQUIRE(connections.front().ask<PrepareVtpm>(uuid).code == ErrorCode::kNone);
+}
+
+TEST_CASE_METHOD(Fixture, "a user who is neither root nor the manager's is turned away") {
+    if (::geteuid() != 0) return;
+    const ManagerProcess manager(place);
+    ::chmod(directory.path().c_str(), 0755);
+    ::chmod(place.socket().c_str(), 0777);  // the mode would turn him away already
+    const pid_t child = ::fork();
+    if (child == 0) {
+        Bytes buffer(kMaxSmallMessage);
+        if (::setuid(65534) != 0) ::_exit(1);
+        const auto socket = connect_seqpacket(place.socket());
+        if (!socket) ::_exit(2);
+        (void)send_message(socket->get(), encode(PrepareVtpm{kProtocolVersion, uuid}, buffer));
+        const auto received = receive_message(socket->get(), buffer);
+        ::_exit(!received || received->size == 0 ? 0 : 3);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    REQUIRE(WIFEXITED(status));
+    REQUIRE(WEXITSTATUS(status) == 0);
+}

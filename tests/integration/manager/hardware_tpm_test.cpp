@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+
+#include <algorithm>
+#include <fstream>
+
+#include "manager/hardware_tpm/session.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
+#include "swtpm.hpp"
+#include "tests/unit/manager/expect.hpp"
+#include "tests/unit/manager/temporary_directory.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+const Bytes kSecret(32, 'S');
+
+Bytes bytes(ByteView view) { return {view.begin(), view.end()}; }
+
+void extend_pcr(const std::string &tcti, ESYS_TR pcr) {
+    const Esys esys = expect(connect_tpm(tcti));
+    TPML_DIGEST_VALUES values{};
+    values.count = 1;
+    values.digests[0].hashAlg = TPM2_ALG_SHA256;
+    REQUIRE(Esys_PCR_Extend(esys.get(), pcr, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &values) == TSS2_RC_SUCCESS);
+}
+
+// How many objects and sessions the TPM holds.
+std::uint32_t handles(const std::string &tcti, std::uint32_t first) {
+    const Esys esys = expect(connect_tpm(tcti));
+    EsysPtr<TPMS_CAPABILITY_DATA> data;
+    REQUIRE(Esys_GetCapability(esys.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, first, 64,
+                               nullptr, out(data)) == TSS2_RC_SUCCESS);
+    return data->data.handles.count;
+}
+
+struct Fixture {
+    TemporaryDirectory directory;
+    Swtpm swtpm{directory / "tpm"};
+    PcrSelection pcr7 = expect(PcrSelection::parse("sha256:7"));
+    PcrSelection none;
+
+    [[nodiscard]] HardwareTpm open(ByteView pinned = {}) const {
+        return expect(HardwareTpm::open(swtpm.tcti(), pinned));
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "what the TPM sealed it unseals, also to a later connection") {
+    const PcrSelection &pcrs = GENERATE(true, false) ? pcr7 : none;
+    Bytes name;
+    SealedObject object;
+    {
+        HardwareTpm tpm = open();
+        name = bytes(tpm.storage_key_name());
+        object = expect(tpm.seal(kSecret, pcrs));
+        REQUIRE(bytes(expect(tpm.unseal(object, pcrs)).view()) == kSecret);
+    }
+    HardwareTpm tpm = open(name);
+    REQUIRE(bytes(expect(tpm.unseal(object, pcrs)).view()) == kSecret);
+}
+
+TEST_CASE_METHOD(Fixture, "a power cycle changes neither the storage key nor what it sealed") {
+    const TemporaryDirectory other;
+    Bytes name;
+    SealedObject object;
+    {
+        const Swtpm before(other / "tpm");
+        HardwareTpm tpm = expect(HardwareTpm::open(before.tcti(), {}));
+        name = bytes(tpm.storage_key_name());
+        object = expect(tpm.seal(kSecret, pcr7));
+    }
+    const Swtpm after(other / "tpm");
+    HardwareTpm tpm = expect(HardwareTpm::open(after.tcti(), name));
+    REQUIRE(bytes(expect(tpm.unseal(object, pcr7)).view()) == kSecret);
+}
+
+TEST_CASE_METHOD(Fixture, "another TPM is refused by its storage key's Name, and does not unseal") {
+    HardwareTpm tpm = open();
+    const SealedObject object = expect(tpm.seal(kSecret, none));
+    const Swtpm another(directory / "another");
+    const Error error = expect_error(HardwareTpm::open(another.tcti(), tpm.storage_key_name()));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("this is not the hardware TPM that sealed this store"));
+    HardwareTpm wrong = expect(HardwareTpm::open(another.tcti(), {}));
+    REQUIRE(expect_error(wrong.unseal(object, none)).code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "a changed PCR is refused and named; another PCR does not matter") {
+    HardwareTpm tpm = open();
+    const SealedObject to_pcr7 = expect(tpm.seal(kSecret, pcr7));
+    extend_pcr(swtpm.tcti(), ESYS_TR_PCR8);
+    expect(tpm.unseal(to_pcr7, pcr7));
+    extend_pcr(swtpm.tcti(), ESYS_TR_PCR7);
+    const Error error = expect_error(tpm.unseal(to_pcr7, pcr7));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("sha256:7"));
+}
+
+TEST_CASE_METHOD(Fixture, "a policy that is said to ask for less does not open") {
+    HardwareTpm tpm = open();
+    const SealedObject object = expect(tpm.seal(kSecret, pcr7));
+    REQUIRE(expect_error(tpm.unseal(object, none)).code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "a sealed object with a byte changed, or cut, is refused") {
+    HardwareTpm tpm = open();
+    const SealedObject object = expect(tpm.seal(kSecret, none));
+    for (std::size_t i = 0; i < object.private_area.size(); i += 7) {
+        SealedObject changed = object;
+        changed.private_area[i] ^= 1;
+        REQUIRE_FALSE(tpm.unseal(changed, none));
+    }
+    SealedObject cut = object;
+    cut.private_area.pop_back();
+    REQUIRE(expect_error(tpm.unseal(cut, none)).code == ErrorCode::kRefused);
+    cut = object;
+    cut.public_area.clear();
+    REQUIRE(expect_error(tpm.unseal(cut, none)).code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "no object and no session stays in the TPM, after success or failure") {
+    for (int i = 0; i < 50; ++i) {
+        HardwareTpm tpm = open();
+        const SealedObject object = expect(tpm.seal(kSecret, pcr7));
+        expect(tpm.unseal(object, pcr7));
+        REQUIRE_FALSE(tpm.unseal(object, none));
+    }
+    REQUIRE(handles(swtpm.tcti(), TPM2_TRANSIENT_FIRST) == 0);
+    REQUIRE(handles(swtpm.tcti(), TPM2_LOADED_SESSION_FIRST) == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "an owner hierarchy with an authorization is refused, and the remedy is said") {
+    {
+        const Esys esys = expect(connect_tpm(swtpm.tcti()));
+        const TPM2B_AUTH password{2, {'p', 'w'}};
+        REQUIRE(Esys_HierarchyChangeAuth(esys.get(), ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                         &password) == TSS2_RC_SUCCESS);
+    }
+    const Error error = expect_error(HardwareTpm::open(swtpm.tcti(), {}));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("tpm2_changeauth"));
+}
+
+TEST_CASE("a TPM that is not there is unavailable") {
+    REQUIRE(expect_error(HardwareTpm::open("device:/nonexistent", {})).code == ErrorCode::kUnavailable);
+    REQUIRE(expect_error(HardwareTpm::open("swtpm:path=/nonexistent", {})).code == ErrorCode::kUnavailable);
+    REQUIRE(expect_error(HardwareTpm::open("no-such-tcti", {})).code == ErrorCode::kUnavailable);
+}
+
+TEST_CASE_METHOD(Fixture, "the secret crosses the bus neither way in plain text") {
+    const std::string capture = directory / "bus.pcap";
+    ::setenv("TCTI_PCAP_FILE", capture.c_str(), 1);
+    {
+        HardwareTpm tpm = expect(HardwareTpm::open("pcap:" + swtpm.tcti(), {}));
+        const SealedObject object = expect(tpm.seal(kSecret, pcr7));
+        expect(tpm.unseal(object, pcr7));
+    }
+    std::ifstream file(capture, std::ios::binary);
+    const std::string traffic(std::istreambuf_iterator<char>(file), {});
+    REQUIRE(traffic.size() > 1000);
+    REQUIRE(traffic.find(std::string(8, 'S')) == std::string::npos);
+}
+
+TEST_CASE("a busy TPM is asked again, a refusal is not") {
+    int calls = 0;
+    REQUIRE(with_retry([&] { return ++calls < 4 ? TPM2_RC_RETRY : TSS2_RC_SUCCESS; }) == TSS2_RC_SUCCESS);
+    REQUIRE(calls == 4);
+    calls = 0;
+    REQUIRE(with_retry([&] { return ++calls, TPM2_RC_BAD_AUTH; }) == TPM2_RC_BAD_AUTH);
+    REQUIRE(calls == 1);
+}
+
+TEST_CASE("response codes mean what the tables say, from the TPM and through a resource manager") {
+    REQUIRE(advice(TPM2_RC_TESTING) == TpmAdvice::kRetry);
+    REQUIRE(advice(TSS2_RESMGR_TPM_RC_LAYER | TPM2_RC_YIELDED) == TpmAdvice::kRetry);
+    REQUIRE(advice(TPM2_RC_POLICY_FAIL | TPM2_RC_S | TPM2_RC_1) == TpmAdvice::kReject);
+    REQUIRE(advice(TPM2_RC_INITIALIZE) == TpmAdvice::kLater);
+    REQUIRE(advice(TSS2_TCTI_RC_IO_ERROR) == TpmAdvice::kLater);
+    REQUIRE(advice(TPM2_RC_FAILURE) == TpmAdvice::kFatal);
+    REQUIRE(plain_code(TPM2_RC_BAD_AUTH | TPM2_RC_S | TPM2_RC_1) == TPM2_RC_BAD_AUTH);
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real xen-vtpm-managerd, its bus and its clients, each in the place that a test gives it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/uuid.hpp"
+#include "process.hpp"
+#include "shared-protocol/messages.hpp"
+#include "tests/unit/manager/engine_end.hpp"
+#include "tests/unit/manager/temporary_directory.hpp"
+
+// A dbus-daemon of the test's own, which lets everyone do everything.
+class PrivateBus {
+public:
+    explicit PrivateBus(std::string socket_path);
+    [[nodiscard]] std::string address() const { return "unix:path=" + path_; }
+
+private:
+    std::string path_;
+    Process process_;
+};
+
+// Where one manager lives. Outlives it, so that a test can start it again.
+struct ManagerPlace {
+    const TemporaryDirectory &directory;
+    std::string tcti;
+    std::string bus_address = "unix:path=/nonexistent";
+    std::string more_config;  // TOML
+
+    [[nodiscard]] std::string state_directory() const { return directory / "state"; }
+    [[nodiscard]] std::string socket() const { return directory / "manager.sock"; }
+    [[nodiscard]] std::string write_config() const;
+    [[nodiscard]] Launch launch() const;
+};
+
+class ManagerProcess {
+public:
+    // Returns when it has told systemd (this class) that it is ready.
+    explicit ManagerProcess(const ManagerPlace &place);
+
+    [[nodiscard]] pid_t pid() const { return process_.pid(); }
+    int end(int signal) { return process_.end(signal); }
+    // The STATUS= that it last told, until there is one that begins with `prefix`.
+    std::string wait_for_status(const std::string &prefix);
+
+private:
+    std::string receive();
+    vtpm::UniqueFd notify_;
+    Process process_;
+    std::string status_;
+};
+
+struct Answer {
+    vtpm::ErrorCode code;
+    vtpm::TpmVersion version;
+    std::string text;
+    std::optional<EngineEnd> engine;
+};
+
+// xen-vtpmd, as far as the manager can see.
+class BackendEnd {
+public:
+    explicit BackendEnd(const std::string &socket);
+    template <typename Request>
+    Answer ask(const vtpm::Uuid &uuid) {
+        Request request;
+        request.uuid = uuid;
+        return exchange(request);
+    }
+    EngineEnd open(const vtpm::Uuid &uuid);
+    void send(vtpm::ByteView message) { expect(vtpm::send_message(socket_.get(), message)); }
+    // Whether the manager ended the connection.
+    [[nodiscard]] bool closed();
+
+private:
+    template <typename Request>
+    Answer exchange(const Request &request);
+    vtpm::UniqueFd socket_;
+};
+
+// xen-vtpm with these arguments, on this bus.
+Output cli(const std::string &bus_address, std::vector<std::string> arguments);

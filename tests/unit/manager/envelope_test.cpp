@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/keys/envelope.hpp"
+
+#include <algorithm>
+
+#include "expect.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+struct Fixture {
+    Key key = expect(random_key());
+    VtpmIdentity vtpm{Uuid::random(), TpmVersion::k20, "default"};
+    Bytes state = {'s', 't', 'a', 't', 'e'};
+    Bytes envelope = expect(seal_state(key, vtpm, StateKind::kPermanent, 7, state));
+
+    [[nodiscard]] Result<SecretBytes> open(const Bytes &stored) const {
+        return open_state(key, vtpm, StateKind::kPermanent, 7, stored);
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "what was sealed opens again") {
+    REQUIRE(std::ranges::equal(expect(open(envelope)).view(), state));
+}
+
+TEST_CASE_METHOD(Fixture, "an empty state is a state") {
+    const Bytes empty = expect(seal_state(key, vtpm, StateKind::kPermanent, 7, {}));
+    REQUIRE(expect(open(empty)).empty());
+}
+
+TEST_CASE_METHOD(Fixture, "an envelope with any one bit flipped is refused") {
+    for (std::size_t bit = 0; bit < envelope.size() * 8; ++bit) {
+        Bytes changed = envelope;
+        changed[bit / 8] = static_cast<std::uint8_t>(changed[bit / 8] ^ (1U << (bit % 8)));
+        REQUIRE(expect_error(open(changed)).code == ErrorCode::kRefused);
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "an envelope cut at any byte is refused") {
+    for (std::size_t size = 0; size < envelope.size(); ++size)
+        REQUIRE(
+            expect_error(open(Bytes(envelope.begin(), envelope.begin() + static_cast<std::ptrdiff_t>(size)))).code ==
+            ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "an envelope with a byte more is refused") {
+    envelope.push_back(0);
+    REQUIRE_THAT(expect_error(open(envelope)).text, Contains("length differs"));
+}
+
+TEST_CASE_METHOD(Fixture, "another vTPM's envelope is refused, and its owner named") {
+    VtpmIdentity other = vtpm;
+    other.uuid = Uuid::random();
+    const Error error = expect_error(open_state(key, other, StateKind::kPermanent, 7, envelope));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("belongs to vTPM " + vtpm.uuid.to_string()));
+}
+
+TEST_CASE_METHOD(Fixture, "an older envelope put back is refused, and both sequences named") {
+    const Error error = expect_error(open_state(key, vtpm, StateKind::kPermanent, 8, envelope));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("its sequence is 7, the inventory says 8"));
+}
+
+TEST_CASE_METHOD(Fixture, "an envelope of another group, kind, TPM version or key is refused") {
+    VtpmIdentity other = vtpm;
+    other.group = "defaulf";
+    REQUIRE_THAT(expect_error(open_state(key, other, StateKind::kPermanent, 7, envelope)).text,
+                 Contains("another group"));
+    REQUIRE_THAT(expect_error(open_state(key, vtpm, StateKind::kVolatile, 7, envelope)).text,
+                 Contains("something else"));
+    other = vtpm;
+    other.version = TpmVersion::k12;
+    REQUIRE_THAT(expect_error(open_state(key, other, StateKind::kPermanent, 7, envelope)).text,
+                 Contains("another TPM version"));
+    REQUIRE_THAT(expect_error(open_state(expect(random_key()), vtpm, StateKind::kPermanent, 7, envelope)).text,
+                 Contains("not authentic"));
+}
+
+TEST_CASE_METHOD(Fixture, "the same state sealed twice gives two envelopes") {
+    REQUIRE(expect(seal_state(key, vtpm, StateKind::kPermanent, 7, state)) != envelope);
+}
+
+TEST_CASE_METHOD(Fixture, "a wrapped key opens for its vTPM only, and not with any bit flipped") {
+    const Key vtpm_key = expect(random_key());
+    const Bytes wrapped = expect(wrap_key(key, vtpm, vtpm_key));
+    REQUIRE(std::ranges::equal(expect(unwrap_key(key, vtpm, wrapped)).view(), vtpm_key.view()));
+    VtpmIdentity other = vtpm;
+    other.uuid = Uuid::random();
+    REQUIRE(expect_error(unwrap_key(key, other, wrapped)).code == ErrorCode::kRefused);
+    for (std::size_t i = 0; i < wrapped.size(); ++i) {
+        Bytes changed = wrapped;
+        changed[i] ^= 0x10;
+        REQUIRE(expect_error(unwrap_key(key, vtpm, changed)).code == ErrorCode::kRefused);
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "a state is not a key") {
+    const Bytes as_state = expect(seal_state(key, vtpm, StateKind::kPermanent, 0, Bytes(kKeySize)));
+    REQUIRE(expect_error(unwrap_key(key, vtpm, as_state)).code == ErrorCode::kRefused);
+}

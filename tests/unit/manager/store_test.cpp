@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/store/store.hpp"
+
+#include <fstream>
+
+#include "expect.hpp"
+#include "failing_vfs.hpp"
+#include "temporary_directory.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+VtpmRecord some_vtpm() {
+    VtpmRecord vtpm;
+    vtpm.uuid = Uuid::random();
+    vtpm.group = "default";
+    vtpm.wrapped_key = {1, 2, 3};
+    return vtpm;
+}
+
+StateWrite some_state(const Uuid &uuid, std::uint64_t sequence, StateKind kind = StateKind::kPermanent) {
+    return {uuid, kind, sequence, Bytes(10'000, static_cast<std::uint8_t>(sequence))};
+}
+
+Result<> write(Store &store, const StateWrite &state) {
+    const StateWrite *const one = &state;
+    return store.write_states({&one, 1});
+}
+
+struct Fixture {
+    TemporaryDirectory directory;
+
+    Store first_start(const char *vfs = nullptr) const {
+        Store store = expect(Store::open(directory.path(), vfs));
+        expect(store.initialise({"tpm", {1, 2}}, {"default", {"sha256:7", {3}, {4}}}));
+        return store;
+    }
+    void run_sql(const char *sql) const {
+        auto database = expect(Database::open(directory / "store.db"));
+        expect(database.script(sql));
+    }
+    [[nodiscard]] Error refusal() const { return expect_error(Store::open(directory.path())); }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
+    VtpmRecord vtpm = some_vtpm();
+    std::string id;
+    {
+        Store store = first_start();
+        id = store.id();
+        expect(store.insert_vtpm(vtpm));
+        expect(write(store, some_state(vtpm.uuid, 1)));
+        expect(write(store, some_state(vtpm.uuid, 2)));
+    }
+    Store store = expect(Store::open(directory.path()));
+    REQUIRE(store.id() == id);
+    REQUIRE(expect(store.pin())->identity == Bytes{1, 2});
+    REQUIRE(expect(store.groups()).at(0).key.policy == "sha256:7");
+    const auto kept = expect(store.find_vtpm(vtpm.uuid));
+    REQUIRE(kept);
+    REQUIRE(kept->wrapped_key == vtpm.wrapped_key);
+    REQUIRE(kept->sequence == 2);
+    REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent))->envelope == Bytes(10'000, 2));
+}
+
+TEST_CASE_METHOD(Fixture, "two managers cannot work on one store") {
+    const Store store = first_start();
+    REQUIRE(refusal().code == ErrorCode::kInUse);
+}
+
+TEST_CASE_METHOD(Fixture, "a database that another program has open is in use") {
+    first_start();
+    auto other = expect(Database::open(directory / "store.db"));
+    expect(other.script("BEGIN IMMEDIATE"));
+    REQUIRE(refusal().code == ErrorCode::kInUse);
+}
+
+TEST_CASE_METHOD(Fixture, "a database that is gone is not made anew") {
+    first_start();
+    std::filesystem::remove(directory / "store.db");
+    REQUIRE(refusal().code == ErrorCode::kRefused);
+    REQUIRE_FALSE(std::filesystem::exists(directory / "store.db"));
+}
+
+TEST_CASE_METHOD(Fixture, "a database that was emptied is not made anew") {
+    first_start();
+    std::filesystem::resize_file(directory / "store.db", 0);
+    REQUIRE(refusal().code == ErrorCode::kRefused);
+    REQUIRE(std::filesystem::file_size(directory / "store.db") == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "a first start that ended before its database was complete is a first start again") {
+    std::ofstream(directory / "store.db").flush();
+    std::ofstream(directory / "store.id").flush();
+    first_start();
+}
+
+TEST_CASE_METHOD(Fixture, "a database restored without store.id is taken as it is") {
+    const std::string id = first_start().id();
+    std::filesystem::remove(directory / "store.id");
+    REQUIRE(expect(Store::open(directory.path())).id() == id);
+}
+
+TEST_CASE_METHOD(Fixture, "a file that is not a database is refused and left alone") {
+    first_start();
+    std::ofstream(directory / "store.db", std::ios::trunc) << std::string(8192, 'x');
+    REQUIRE(refusal().code == ErrorCode::kRefused);
+    REQUIRE(std::filesystem::file_size(directory / "store.db") == 8192);
+}
+
+TEST_CASE_METHOD(Fixture, "a damaged page is refused") {
+    {
+        Store store = first_start();
+        for (int i = 0; i < 200; ++i) expect(store.insert_vtpm(some_vtpm()));
+    }
+    std::fstream file(directory / "store.db", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(directory / "store.db")) - 4096);
+    file << std::string(4096, '\xff');
+    file.close();
+    const Error error = refusal();
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("damaged"));
+}
+
+TEST_CASE_METHOD(Fixture, "another store's database is refused") {
+    first_start();
+    const TemporaryDirectory elsewhere;
+    expect(Store::open(elsewhere.path()));
+    std::filesystem::copy_file(elsewhere / "store.db", directory / "store.db",
+                               std::filesystem::copy_options::overwrite_existing);
+    REQUIRE_THAT(refusal().text, Contains("belongs here"));
+}
+
+TEST_CASE_METHOD(Fixture, "a newer schema is refused") {
+    first_start();
+    run_sql("PRAGMA user_version = 2");
+    REQUIRE_THAT(refusal().text, Contains("schema is version 2"));
+}
+
+TEST_CASE_METHOD(Fixture, "a database of something else is refused") {
+    first_start();
+    run_sql("PRAGMA application_id = 1");
+    REQUIRE_THAT(refusal().text, Contains("not a database of xen-vtpm"));
+}
+
+TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the files") {
+    Store store = first_start();
+    VtpmRecord vtpm = some_vtpm();
+    const std::string marker = "a wrapped key that must not stay";
+    vtpm.wrapped_key = Bytes(marker.begin(), marker.end());
+    expect(store.insert_vtpm(vtpm));
+    expect(write(store, some_state(vtpm.uuid, 1)));
+    expect(store.delete_vtpm(vtpm.uuid));
+    REQUIRE_FALSE(expect(store.find_vtpm(vtpm.uuid)));
+    REQUIRE_FALSE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent)));
+    for (const auto &entry : std::filesystem::directory_iterator(directory.path())) {
+        std::ifstream file(entry.path(), std::ios::binary);
+        const std::string content(std::istreambuf_iterator<char>(file), {});
+        REQUIRE(content.find(marker) == std::string::npos);
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "a permanent state ends the volatile one before it") {
+    Store store = first_start();
+    const VtpmRecord vtpm = some_vtpm();
+    expect(store.insert_vtpm(vtpm));
+    expect(write(store, some_state(vtpm.uuid, 1, StateKind::kVolatile)));
+    REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kVolatile)));
+    expect(write(store, some_state(vtpm.uuid, 1)));
+    REQUIRE_FALSE(expect(store.find_state(vtpm.uuid, StateKind::kVolatile)));
+}
+
+TEST_CASE_METHOD(Fixture, "a store that cannot be written says so, loses nothing, and goes on when it can") {
+    const int error = GENERATE(SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_READONLY);
+    failing_vfs::Faults &faults = failing_vfs::faults();
+    const VtpmRecord vtpm = some_vtpm();
+    {
+        Store store = first_start(failing_vfs::kName);
+        expect(store.insert_vtpm(vtpm));
+        expect(write(store, some_state(vtpm.uuid, 1)));
+        faults.write_error = error;
+        REQUIRE(expect_error(write(store, some_state(vtpm.uuid, 2))).code == ErrorCode::kStoreFailed);
+        REQUIRE(expect_error(store.insert_vtpm(some_vtpm())).code == ErrorCode::kStoreFailed);
+        REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 1);
+        faults.write_error = SQLITE_OK;
+        expect(write(store, some_state(vtpm.uuid, 2)));
+    }
+    Store store = expect(Store::open(directory.path()));
+    REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent))->envelope == Bytes(10'000, 2));
+}
+
+TEST_CASE_METHOD(Fixture, "a state whose fsync failed is not stored") {
+    failing_vfs::Faults &faults = failing_vfs::faults();
+    Store store = first_start(failing_vfs::kName);
+    const VtpmRecord vtpm = some_vtpm();
+    expect(store.insert_vtpm(vtpm));
+    faults.sync_error = SQLITE_IOERR_FSYNC;
+    REQUIRE(expect_error(write(store, some_state(vtpm.uuid, 1))).code == ErrorCode::kStoreFailed);
+    REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 0);
+    faults.sync_error = SQLITE_OK;
+    expect(write(store, some_state(vtpm.uuid, 1)));
+    REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 1);
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/vtpm/vtpms.hpp"
+
+#include <algorithm>
+
+#include "engine_end.hpp"
+#include "failing_vfs.hpp"
+#include "fake_sealer.hpp"
+#include "manager/store/database.hpp"
+#include "temporary_directory.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+// A manager without its sockets, and with a loop that the test turns.
+struct Fixture {
+    failing_vfs::Faults &faults = failing_vfs::faults();
+    TemporaryDirectory directory;
+    FakeTpm tpm;
+    EventLoop loop = expect(EventLoop::create());
+    Store store = expect(Store::open(directory.path(), failing_vfs::kName));
+    GroupKeys keys{store, "tpm", tpm.opener()};
+    GroupCommit commit{loop, store};
+    StateServices services{loop, store, commit};
+    CreationPolicy creation;
+    Vtpms vtpms{services, keys, creation};
+    const Uuid uuid = Uuid::random();
+    const Bytes state = Bytes(1000, 's');
+
+    Fixture() { expect(keys.unlock()); }
+
+    EngineEnd open(const Uuid &which) { return EngineEnd(std::move(expect(vtpms.open(which)).channel)); }
+    // Until nothing is ready any more.
+    void turn() {
+        while (sd_event_run(loop.raw(), 20'000) > 0) {}
+    }
+    StoredState store_state(EngineEnd &engine) {
+        engine.store(state);
+        turn();
+        return engine.receive<StoredState>();
+    }
+};
+
+// One that a test can stop and start again.
+struct Restarted {
+    EventLoop loop = expect(EventLoop::create());
+    Store store;
+    GroupKeys keys;
+    GroupCommit commit{loop, store};
+    StateServices services{loop, store, commit};
+    Vtpms vtpms{services, keys, {}};
+
+    Restarted(const TemporaryDirectory &directory, FakeTpm &tpm)
+        : store(expect(Store::open(directory.path()))), keys(store, "tpm", tpm.opener()) {
+        expect(keys.unlock());
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "an unknown vTPM is created at attach, with the default version, and its state is new") {
+    REQUIRE(expect(vtpms.prepare(uuid)) == TpmVersion::k20);
+    EngineEnd engine = open(uuid);
+    engine.load();
+    turn();
+    const auto loaded = engine.receive<LoadedState>();
+    REQUIRE(loaded.code == ErrorCode::kNotFound);
+    REQUIRE(loaded.sequence == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "without auto_create an unknown vTPM is not found, and the remedy is said") {
+    Vtpms strict(services, keys, {false, TpmVersion::k20});
+    const Error error = expect_error(strict.prepare(uuid));
+    REQUIRE(error.code == ErrorCode::kNotFound);
+    REQUIRE_THAT(error.text, Contains("xen-vtpm create"));
+}
+
+TEST_CASE_METHOD(Fixture, "what an engine stored is loaded by the next one") {
+    expect(vtpms.prepare(uuid));
+    {
+        EngineEnd engine = open(uuid);
+        REQUIRE(store_state(engine).sequence == 1);
+        REQUIRE(store_state(engine).sequence == 2);
+    }
+    turn();
+    EngineEnd engine = open(uuid);
+    engine.load();
+    turn();
+    const auto loaded = engine.receive<LoadedState>();
+    REQUIRE(loaded.code == ErrorCode::kNone);
+    REQUIRE(loaded.sequence == 2);
+    REQUIRE(std::ranges::equal(loaded.state, state));
+}
+
+TEST_CASE_METHOD(Fixture, "the largest state of the protocol is stored and loaded") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    const Bytes large(kMaxState, 'l');
+    engine.store(large);
+    turn();
+    REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    engine.load();
+    turn();
+    REQUIRE(std::ranges::equal(engine.receive<LoadedState>().state, large));
+}
+
+TEST_CASE_METHOD(Fixture, "a vTPM runs once: the second is refused until the first has gone") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    REQUIRE(expect_error(vtpms.open(uuid)).code == ErrorCode::kInUse);
+    REQUIRE(expect(vtpms.show(uuid)).in_use);
+    expect(vtpms.prepare(uuid));  // a migration prepares before the other has gone
+    engine.close();
+    turn();
+    REQUIRE_FALSE(expect(vtpms.show(uuid)).in_use);
+    open(uuid);
+}
+
+TEST_CASE_METHOD(Fixture, "a vTPM in use is not destroyed") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    REQUIRE(expect_error(vtpms.destroy(uuid)).code == ErrorCode::kInUse);
+    engine.close();
+    turn();
+    expect(vtpms.destroy(uuid));
+    REQUIRE(expect_error(vtpms.show(uuid)).code == ErrorCode::kNotFound);
+}
+
+TEST_CASE_METHOD(Fixture, "stores that are ready together are one transaction") {
+    constexpr int kVtpms = 20;
+    std::vector<EngineEnd> engines;
+    for (int i = 0; i < kVtpms; ++i) {
+        const Uuid one = Uuid::random();
+        expect(vtpms.prepare(one));
+        engines.push_back(open(one));
+    }
+    faults.syncs = 0;
+    for (EngineEnd &engine : engines) engine.store(state);
+    turn();
+    for (EngineEnd &engine : engines) REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    REQUIRE(faults.syncs <= 2);  // 20 without the group; 2 if the deadline parted them
+}
+
+TEST_CASE_METHOD(Fixture, "a store that fails is answered so, and the next one works") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    REQUIRE(store_state(engine).sequence == 1);
+    faults.write_error = SQLITE_FULL;
+    const auto failed = store_state(engine);
+    REQUIRE(failed.code == ErrorCode::kStoreFailed);
+    REQUIRE(failed.sequence == 1);
+    faults.write_error = SQLITE_OK;
+    REQUIRE(store_state(engine).sequence == 2);
+}
+
+TEST_CASE_METHOD(Fixture, "an engine that goes before the answer leaves its channel free") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    engine.store(state);
+    engine.close();
+    turn();
+    REQUIRE_FALSE(expect(vtpms.show(uuid)).in_use);
+    open(uuid);
+}
+
+TEST_CASE_METHOD(Fixture, "a malformed message closes the channel") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    const Bytes message = GENERATE(Bytes{0}, Bytes{16, 0}, Bytes{16, 0, 3}, Bytes{16, 0, 1, 0},
+                                   Bytes{18, 0, 1, 9, 0, 0, 0}, Bytes{2, 0, 1, 0}, Bytes{0xff, 0xff});
+    expect(send_message(engine.fd(), message));
+    turn();
+    REQUIRE(engine.closed());
+    REQUIRE_FALSE(expect(vtpms.show(uuid)).in_use);
+}
+
+TEST_CASE_METHOD(Fixture, "a request before the answer closes the channel, and is not stored") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    engine.store(state);
+    engine.store(state);
+    turn();
+    REQUIRE_FALSE(expect(vtpms.show(uuid)).in_use);
+}
+
+TEST_CASE_METHOD(Fixture, "an engine that does not read its answers loses its channel, and nobody waits") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    engine.store(Bytes(kMaxState, 'x'));
+    turn();
+    engine.receive<StoredState>();
+    for (int i = 0; i < 4; ++i) engine.load();
+    turn();
+    REQUIRE_FALSE(expect(vtpms.show(uuid)).in_use);
+}
+
+TEST_CASE_METHOD(Fixture, "a volatile state is loaded once") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    engine.send(StoreState{StateKind::kVolatile, state});
+    turn();
+    REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    engine.load(StateKind::kVolatile);
+    turn();
+    REQUIRE(std::ranges::equal(engine.receive<LoadedState>().state, state));
+    engine.load(StateKind::kVolatile);
+    turn();
+    REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kNotFound);
+}
+
+TEST_CASE("a state that the inventory has and the store has not, or not as it was, is refused and stays") {
+    const auto [sql, cause] = GENERATE(table<const char *, const char *>({
+        {"DELETE FROM states", "missing"},
+        {"UPDATE states SET envelope = x'00'", "truncated"},
+        {"UPDATE states SET envelope = substr(envelope, 1, length(envelope) - 1)", "length differs"},
+        {"UPDATE states SET envelope = CAST(envelope || x'5a' AS BLOB)", "length differs"},
+        {"UPDATE states SET sequence = 1", "put back"},
+        {"UPDATE vtpms SET sequence = 1; UPDATE states SET sequence = 1", "sequence is 2"},
+        {"UPDATE vtpms SET wrapped_key = zeroblob(length(wrapped_key))", "not an envelope"},
+        {"UPDATE vtpms SET tpm_version = '1.2'", "another TPM version"},
+        {"UPDATE vtpms SET group_name = 'tenant'", "no group 'tenant'"},
+    }));
+    CAPTURE(sql);
+    TemporaryDirectory directory;
+    FakeTpm tpm;
+    const Uuid uuid = Uuid::random();
+    {
+        Restarted manager(directory, tpm);
+        expect(manager.vtpms.create(uuid, std::nullopt));
+        EngineEnd engine(std::move(expect(manager.vtpms.open(uuid)).channel));
+        for (int i = 0; i < 2; ++i) {
+            engine.store(Bytes(100, 's'));
+            while (sd_event_run(manager.loop.raw(), 20'000) > 0) {}
+            REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+        }
+    }
+    expect(expect(Database::open(directory / "store.db")).script(sql));
+    Restarted manager(directory, tpm);
+    const Error refused = expect_error(manager.vtpms.prepare(uuid));
+    REQUIRE(refused.code == ErrorCode::kRefused);
+    REQUIRE_THAT(refused.text, Contains(cause));
+    REQUIRE(expect_error(manager.vtpms.open(uuid)).code == ErrorCode::kRefused);
+    REQUIRE_THAT(expect(manager.vtpms.show(uuid)).refusal, Contains(cause));
+}
+
+TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused") {
+    const Uuid other = Uuid::random();
+    for (const Uuid &one : {uuid, other}) {
+        expect(vtpms.prepare(one));
+        EngineEnd engine = open(one);
+        store_state(engine);
+    }
+    turn();
+    const auto mine = expect(store.find_state(uuid, StateKind::kPermanent));
+    StateWrite theirs{other, StateKind::kPermanent, 1, mine->envelope};
+    const StateWrite *const write = &theirs;
+    expect(store.write_states({&write, 1}));
+    REQUIRE_THAT(expect_error(vtpms.prepare(other)).text, Contains("belongs to vTPM " + uuid.to_string()));
+    expect(vtpms.prepare(uuid));
+}
