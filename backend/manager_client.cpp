@@ -31,12 +31,15 @@ void ManagerClient::ask(const Request &request, Answer answer) {
         return;
     }
     failing_.push_back(std::move(answer));
-    disconnect("it is not running");
+    disconnect(last_error_);
 }
 
 bool ManagerClient::connect() {
     auto socket = connect_seqpacket(socket_path_);
-    if (!socket) return false;
+    if (!socket) {
+        last_error_ = socket.error().text;
+        return false;
+    }
     auto readable = loop_.on_readable(socket->get(), [this] { receive(); });
     if (!readable) return false;
     socket_ = std::move(*socket);
@@ -59,7 +62,7 @@ void ManagerClient::disconnect(const std::string &why) {
     waiting_.clear();
     if (auto source = loop_.when_idle([this, why] {
             for (const Answer &answer : std::exchange(failing_, {}))
-                answer(fail(ErrorCode::kUnavailable, "xen-vtpm-managerd: {}; see systemctl status xen-vtpm-managerd", why));
+                answer(fail(ErrorCode::kUnavailable, "xen-vtpm-managerd is away ({}); see: systemctl status xen-vtpm-managerd", why));
         }))
         failures_ = std::move(*source);
     retry_later();

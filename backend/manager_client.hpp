@@ -52,6 +52,7 @@ private:
     EventSource failures_;
     std::deque<Answer> waiting_;  // answers come in the order of the requests
     std::deque<Answer> failing_;
+    std::string last_error_ = "it closed the connection";
     bool was_connected_ = false;
 };
 

@@ -67,9 +67,11 @@ void require(bool invariant, const char *what);
     } while (false)
 
 // `VTPM_ASSIGN(const auto size, read_size());` declares `size`, or returns the error from the enclosing function.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses
 #define VTPM_ASSIGN(declaration, expression) \
     VTPM_ASSIGN_(declaration, expression, VTPM_JOIN(vtpm_assign_result_, __LINE__))
 #define VTPM_ASSIGN_(declaration, expression, result)                     \
     auto result = (expression);                                           \
     if (!(result)) return tl::make_unexpected(std::move(result).error()); \
     declaration = std::move(*(result))
+// NOLINTEND(bugprone-macro-parentheses)

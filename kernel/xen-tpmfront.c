@@ -29,6 +29,8 @@
  * disk in the backend's domain. No command is given up earlier than this.
  */
 #define MIN_COMMAND_SECONDS 10
+/* A command of the probe also waits for the backend to start the TPM. */
+#define PROBE_SECONDS 30
 /* How long a cancelled command may still occupy the page. */
 #define CANCEL_SECONDS 2
 
@@ -101,11 +103,32 @@ static void abandon_command(struct tpmfront *front)
 	wait_event_timeout(front->wait, page_is_ours_or_lost(front), CANCEL_SECONDS * HZ);
 }
 
+/*
+ * xenbus tells a driver of its backend's state only when probe() has returned, and from a thread that may be busy with
+ * another device: a wait that takes long looks for itself.
+ */
+static bool backend_left(struct tpmfront *front)
+{
+	switch (xenbus_read_driver_state(front->dev->otherend)) {
+	case XenbusStateUnknown:
+	case XenbusStateClosing:
+	case XenbusStateClosed:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int wait_for_response(struct tpmfront *front, unsigned long timeout)
 {
-	long left = wait_event_killable_timeout(front->wait, page_is_ours_or_lost(front), timeout);
+	unsigned long end = jiffies + timeout;
+	long left;
 
-	if (READ_ONCE(front->lost))
+	do {
+		left = wait_event_killable_timeout(front->wait, page_is_ours_or_lost(front), HZ);
+	} while (!left && time_before(jiffies, end) && !backend_left(front));
+
+	if (READ_ONCE(front->lost) || (!left && backend_left(front)))
 		return -EIO;
 	if (left > 0)
 		return page_state(front) == TPMIF_STATE_FINISH ? 0 : -ECANCELED;
@@ -116,11 +139,13 @@ static int wait_for_response(struct tpmfront *front, unsigned long timeout)
 /* Copies the response out of the page, then looks at the copy only. */
 static int take_response(struct tpmfront *front)
 {
-	struct tpmif_header header;
-	u32 length;
+	union {
+		u64 raw;
+		struct tpmif_header fields;
+	} snapshot = { .raw = READ_ONCE(*(u64 *)front->page) };
+	const struct tpmif_header header = snapshot.fields;
+	u32 length = header.length;
 
-	memcpy(&header, front->page, sizeof(header));
-	length = header.length;
 	if (header.nr_extra_pages || length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
 		return -EPROTO;
 	memcpy(front->response, (u8 *)front->page + TPMIF_DATA_OFFSET(0), length);
@@ -171,6 +196,14 @@ static int exchange(struct tpmfront *front, const u8 *request, size_t length, un
 	return err;
 }
 
+static unsigned long command_timeout(struct tpmfront *front, u32 ordinal)
+{
+	/* What the core would say of a chip that it does not know yet is two minutes. */
+	if (!front->registered)
+		return PROBE_SECONDS * HZ;
+	return max_t(unsigned long, MIN_COMMAND_SECONDS * HZ, tpm_calc_ordinal_duration(front->chip, ordinal));
+}
+
 /* The whole exchange happens in here, so that the TPM core never has a reason to poll: see tpmfront_status(). */
 static int tpmfront_send(struct tpm_chip *chip, u8 *buf, size_t length)
 {
@@ -180,8 +213,7 @@ static int tpmfront_send(struct tpm_chip *chip, u8 *buf, size_t length)
 
 	if (length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
 		return -EINVAL;
-	timeout = max_t(unsigned long, MIN_COMMAND_SECONDS * HZ,
-			tpm_calc_ordinal_duration(chip, get_unaligned_be32(buf + 6)));
+	timeout = command_timeout(front, get_unaligned_be32(buf + 6));
 
 	mutex_lock(&front->ring_lock);
 	front->response_size = 0;

@@ -18,7 +18,7 @@ constexpr std::uint16_t kProtocolVersion = 1;
 
 // Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
 constexpr std::size_t kMaxText = 512;
-constexpr std::size_t kMaxState = 256 * 1024;
+constexpr std::size_t kMaxState = 256UL * 1024;
 constexpr std::size_t kMaxSmallMessage = 1024;         // every message without a state
 constexpr std::size_t kMaxMessage = kMaxState + 1024;  // every message
 

@@ -18,8 +18,19 @@ class Statement {
 public:
     // True: there is a row. kStoreFailed: the file system would not; kRefused: the database is damaged.
     Result<bool> step();
-    // For a statement without rows that is run again and again: runs it and makes it ready for the next binding.
+    // For a statement without rows: runs it, and makes it ready for the next binding.
     Result<> run();
+    // The same with `values` in place of its `?`: integers, texts, blobs.
+    template <typename... Values>
+    Result<> run_with(const Values &...values) {
+        bind_all(values...);
+        return run();
+    }
+    template <typename... Values>
+    void bind_all(const Values &...values) {
+        int index = 0;
+        (bind(++index, values), ...);
+    }
 
     void bind(int index, std::int64_t value) { sqlite3_bind_int64(statement_.get(), index, value); }
     void bind(int index, std::string_view value);
@@ -47,8 +58,7 @@ public:
     template <typename... Values>
     Result<Statement> prepare(std::string_view sql, const Values &...values) {
         VTPM_ASSIGN(Statement statement, prepare_only(sql));
-        int index = 0;
-        (statement.bind(++index, values), ...);
+        statement.bind_all(values...);
         return statement;
     }
     template <typename... Values>

@@ -59,7 +59,7 @@ Result<> check_integrity(Database &database) {
 
 // Exclusive locking is set before WAL is, so that SQLite needs no shared memory and keeps the lock until the end.
 Result<> configure(Database &database) {
-    const auto configured = database.script(
+    auto configured = database.script(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
         "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;"
         "PRAGMA journal_size_limit = 16777216; BEGIN EXCLUSIVE; COMMIT");

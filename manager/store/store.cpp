@@ -24,10 +24,36 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
 
 std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
 
+// The statements that store one state, prepared once for all of a transaction.
+struct StateWriter {
+    Statement count_permanent;
+    Statement count_volatile;
+    Statement end_volatile;
+    Statement put;
+
+    static Result<StateWriter> prepare(Database &database) {
+        VTPM_ASSIGN(auto permanent, database.prepare("UPDATE vtpms SET sequence = ?1 WHERE uuid = ?2"));
+        VTPM_ASSIGN(auto transient, database.prepare("UPDATE vtpms SET volatile_sequence = ?1 WHERE uuid = ?2"));
+        VTPM_ASSIGN(auto end, database.prepare("DELETE FROM states WHERE kind = 2 AND uuid = ?1"));
+        VTPM_ASSIGN(auto put, database.prepare("INSERT OR REPLACE INTO states (uuid, kind, sequence, envelope) "
+                                               "VALUES (?1, ?2, ?3, ?4)"));
+        return StateWriter{std::move(permanent), std::move(transient), std::move(end), std::move(put)};
+    }
+
+    Result<> write(const StateWrite &state) {
+        const std::string uuid = state.uuid.to_string();
+        const auto sequence = static_cast<std::int64_t>(state.sequence);
+        const bool permanent = state.kind == StateKind::kPermanent;
+        VTPM_TRY((permanent ? count_permanent : count_volatile).run_with(sequence, uuid));
+        if (permanent) VTPM_TRY(end_volatile.run_with(uuid));
+        return put.run_with(uuid, number(state.kind), sequence, ByteView(state.envelope));
+    }
+};
+
 }  // namespace
 
-Result<Store> Store::open(const std::string &path, const char *vfs) {
-    VTPM_ASSIGN(StateDirectory directory, StateDirectory::lock(path));
+Result<Store> Store::open(const std::string &directory_path, const char *vfs) {
+    VTPM_ASSIGN(StateDirectory directory, StateDirectory::lock(directory_path));
     const bool first_start = directory.store_id().empty();
     if (!first_start && !directory.has_database())
         return fail(ErrorCode::kRefused,
@@ -131,29 +157,8 @@ Result<> Store::delete_volatile_state(const Uuid &uuid) {
 
 Result<> Store::write_states(std::span<const StateWrite *const> writes) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
-    VTPM_ASSIGN(Statement count_permanent, database_.prepare("UPDATE vtpms SET sequence = ?1 WHERE uuid = ?2"));
-    VTPM_ASSIGN(Statement count_volatile, database_.prepare("UPDATE vtpms SET volatile_sequence = ?1 WHERE uuid = ?2"));
-    VTPM_ASSIGN(Statement end_volatile, database_.prepare("DELETE FROM states WHERE kind = 2 AND uuid = ?1"));
-    VTPM_ASSIGN(Statement put, database_.prepare("INSERT OR REPLACE INTO states (uuid, kind, sequence, envelope) "
-                                                 "VALUES (?1, ?2, ?3, ?4)"));
-    for (const StateWrite *write : writes) {
-        const std::string uuid = write->uuid.to_string();
-        const auto sequence = static_cast<std::int64_t>(write->sequence);
-        const bool permanent = write->kind == StateKind::kPermanent;
-        Statement &count = permanent ? count_permanent : count_volatile;
-        count.bind(1, sequence);
-        count.bind(2, uuid);
-        VTPM_TRY(count.run());
-        if (permanent) {
-            end_volatile.bind(1, uuid);
-            VTPM_TRY(end_volatile.run());
-        }
-        put.bind(1, uuid);
-        put.bind(2, number(write->kind));
-        put.bind(3, sequence);
-        put.bind(4, ByteView(write->envelope));
-        VTPM_TRY(put.run());
-    }
+    VTPM_ASSIGN(StateWriter writer, StateWriter::prepare(database_));
+    for (const StateWrite *state : writes) VTPM_TRY(writer.write(*state));
     return transaction.commit();
 }
 

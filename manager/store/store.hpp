@@ -50,8 +50,8 @@ struct StateWrite {
 
 class Store {
 public:
-    // `directory` exists. A first start creates the database; one that is gone, damaged or newer is kRefused.
-    static Result<Store> open(const std::string &directory, const char *vfs = nullptr);
+    // The directory exists. A first start creates the database; one that is gone, damaged or newer is kRefused.
+    static Result<Store> open(const std::string &directory_path, const char *vfs = nullptr);
 
     [[nodiscard]] const std::string &id() const { return directory_.store_id(); }
     [[nodiscard]] std::string path() const { return directory_.database(); }

@@ -39,7 +39,8 @@ public:
     // kInUse while its state channel is open elsewhere.
     Result<OpenedVtpm> open(const Uuid &uuid);
 
-    Result<Uuid> create(std::optional<Uuid> uuid, std::optional<TpmVersion> version);
+    // `wanted` absent: a random UUID. `version` absent: the default.
+    Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version);
     Result<> destroy(const Uuid &uuid);
     Result<VtpmInfo> show(const Uuid &uuid);
     Result<std::vector<VtpmInfo>> list();
