@@ -91,9 +91,7 @@ Result<Engine::Ring> Engine::open_ring(const AttachRing &order, Received &receiv
     if (!page) return tl::make_unexpected(page.error());
     if (!xen)
         return Ring{std::move(*page), EventChannel::loopback(std::move(received.fds[1]), std::move(received.fds[2]))};
-    auto events = EventChannel::xen(std::move(received.fds[1]), order.port);
-    if (!events) return tl::make_unexpected(events.error());
-    return Ring{std::move(*page), std::move(*events)};
+    return Ring{std::move(*page), EventChannel::xen(std::move(received.fds[1]), order.port)};
 }
 
 Result<> Engine::replace_channel(Received &received) {

@@ -2,8 +2,14 @@
 #include "backend/engine/event_channel.hpp"
 
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
-#include "backend/xen/libxen.hpp"
+extern "C" {
+#include <xen/xen.h>
+#include <xen/event_channel.h>
+#include <xen/sys/evtchn.h>
+}
 
 namespace vtpm {
 namespace {
@@ -11,19 +17,25 @@ namespace {
 // A failing notification or acknowledgement means that the guest is gone; the daemon learns that from xenstore and
 // detaches the ring. There is nothing to do about it here.
 
+// Linux' /dev/xen/evtchn itself: reading takes a port's event and masks it, writing unmasks it. (libxenevtchn would
+// bring a logger and its system calls into the sandbox.)
 class XenEventChannel final : public EventChannel {
 public:
-    XenEventChannel(EvtchnHandle handle, std::uint32_t port) : handle_(std::move(handle)), port_(port) {}
+    XenEventChannel(UniqueFd evtchn, std::uint32_t port) : evtchn_(std::move(evtchn)), port_(port) {}
 
-    [[nodiscard]] int fd() const override { return xenevtchn_fd(handle_.get()); }
+    [[nodiscard]] int fd() const override { return evtchn_.get(); }
     void acknowledge() override {
-        const auto pending = xenevtchn_pending(handle_.get());
-        if (pending >= 0) (void)xenevtchn_unmask(handle_.get(), static_cast<evtchn_port_t>(pending));
+        std::uint32_t pending = 0;
+        if (::read(evtchn_.get(), &pending, sizeof pending) == sizeof pending)
+            (void)!::write(evtchn_.get(), &pending, sizeof pending);
     }
-    void notify() override { (void)xenevtchn_notify(handle_.get(), port_); }
+    void notify() override {
+        ioctl_evtchn_notify notification{port_};
+        (void)::ioctl(evtchn_.get(), IOCTL_EVTCHN_NOTIFY, &notification);
+    }
 
 private:
-    EvtchnHandle handle_;
+    UniqueFd evtchn_;
     std::uint32_t port_;
 };
 
@@ -45,11 +57,8 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<EventChannel>> EventChannel::xen(UniqueFd evtchn, std::uint32_t port) {
-    EvtchnHandle handle(xenevtchn_fdopen(nullptr, evtchn.get(), 0));
-    if (!handle) return fail_errno("xenevtchn_fdopen");
-    (void)evtchn.release();  // the handle owns it now
-    return std::make_unique<XenEventChannel>(std::move(handle), port);
+std::unique_ptr<EventChannel> EventChannel::xen(UniqueFd evtchn, std::uint32_t port) {
+    return std::make_unique<XenEventChannel>(std::move(evtchn), port);
 }
 
 std::unique_ptr<EventChannel> EventChannel::loopback(UniqueFd wait, UniqueFd notify) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 
-#include "base/result.hpp"
 #include "base/unique_fd.hpp"
 
 namespace vtpm {
@@ -13,7 +12,7 @@ namespace vtpm {
 class EventChannel {
 public:
     // `evtchn` has exactly `port` bound, and is confined to its guest (xenevtchn_restrict) by whoever opened it.
-    static Result<std::unique_ptr<EventChannel>> xen(UniqueFd evtchn, std::uint32_t port);
+    static std::unique_ptr<EventChannel> xen(UniqueFd evtchn, std::uint32_t port);
     // Two eventfds in the place of an event channel.
     static std::unique_ptr<EventChannel> loopback(UniqueFd wait, UniqueFd notify);
 

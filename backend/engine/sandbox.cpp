@@ -91,9 +91,8 @@ Result<> allow_only_engine_calls() {
         // The loop: wait, the control socket, the state channel, event channel reads and unmasks.
         allow(filter, {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg), SCMP_SYS(read),
                        SCMP_SYS(write), SCMP_SYS(close), SCMP_SYS(restart_syscall)}) &&
-        // libxenevtchn and eventfd; the unmap notification of a grant that was entered by the daemon.
-        allow_ioctl(filter, IOCTL_EVTCHN_NOTIFY) && allow_ioctl(filter, IOCTL_EVTCHN_UNBIND) &&
-        allow_ioctl(filter, IOCTL_GNTDEV_SET_UNMAP_NOTIFY) &&
+        // Ringing the guest; the unmap notification of the grant that was entered by the daemon.
+        allow_ioctl(filter, IOCTL_EVTCHN_NOTIFY) && allow_ioctl(filter, IOCTL_GNTDEV_SET_UNMAP_NOTIFY) &&
         // malloc, and the page of the guest.
         allow(filter, {SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise)}) &&
         allow_without_exec(filter, SCMP_SYS(mmap)) && allow_without_exec(filter, SCMP_SYS(mprotect)) &&

@@ -16,16 +16,17 @@ Result<UniqueFd> StateChannel::start() {
 }
 
 void StateChannel::on_readable() {
-    const Result<> received = receive();
-    wipe(services_.buffer.writable());
-    if (!received) close(received.error());  // destroys *this
+    const auto received = receive_message(socket_.get(), services_.buffer.writable());
+    const Result<> handled = received ? handle(received->size) : tl::make_unexpected(received.error());
+    // Plain text. Of what was too large, as much as there is room for was received.
+    wipe(services_.buffer.writable().first(received ? received->size : kMaxMessage));
+    if (!handled) close(handled.error());  // destroys *this
 }
 
-Result<> StateChannel::receive() {
-    VTPM_ASSIGN(const Received received, receive_message(socket_.get(), services_.buffer.writable()));
-    if (received.size == 0) return fail(ErrorCode::kUnavailable, "the engine closed it");
+Result<> StateChannel::handle(std::size_t size) {
+    if (size == 0) return fail(ErrorCode::kUnavailable, "the engine closed it");
     if (pending_) return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
-    return handle(services_.buffer.view().first(received.size));
+    return handle(services_.buffer.view().first(size));
 }
 
 Result<> StateChannel::handle(ByteView message) {
@@ -87,7 +88,9 @@ template <typename Message>
 Result<> StateChannel::send(const Message &message) {
     const ByteView encoded = encode(message, services_.buffer.writable());
     require(!encoded.empty(), "the buffer takes every message");
-    return send_message(socket_.get(), encoded);
+    auto sent = send_message(socket_.get(), encoded);
+    wipe(services_.buffer.writable().first(encoded.size()));
+    return sent;
 }
 
 void StateChannel::close(const Error &cause) {

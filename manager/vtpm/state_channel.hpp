@@ -34,7 +34,7 @@ public:
 
 private:
     void on_readable();
-    Result<> receive();
+    Result<> handle(std::size_t size);  // of what is in the buffer
     Result<> handle(ByteView message);
     Result<> load(StateKind kind);
     Result<SecretBytes> stored_state(StateKind kind);
