@@ -355,7 +355,6 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 	front->dev = dev;
 	mutex_init(&front->ring_lock);
 	init_waitqueue_head(&front->wait);
-	dev_set_drvdata(&dev->dev, front);
 
 	front->chip = tpmm_chip_alloc(&dev->dev, &tpmfront_ops);
 	if (IS_ERR(front->chip)) {
@@ -363,6 +362,8 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 		goto free_front;
 	}
 	dev_set_drvdata(&front->chip->dev, front);
+	/* After tpmm_chip_alloc(), which leaves the chip there. */
+	dev_set_drvdata(&dev->dev, front);
 
 	err = open_ring(front);
 	if (err)

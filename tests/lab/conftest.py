@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab tests: a real Xen, driven by scripts/lab, one lab for the whole run."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Lab:
+    """scripts/lab, as a person would call it."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def run(self, *arguments, check=True, timeout=300, input=None):
+        result = subprocess.run(
+            [ROOT / "scripts/lab", "--name", self.name, *arguments],
+            stdin=subprocess.DEVNULL if input is None else None,
+            input=input, capture_output=True, text=True, timeout=timeout,
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(f"{arguments}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def dom0(self, script, **options):
+        return self.run("dom0", "--", "sh", "-c", script, **options)
+
+    def guest(self, name, script, **options):
+        return self.run("guest", "exec", name, "--", "sh", "-c", script, **options)
+
+    def create(self, name, *options):
+        self.run("guest", "create", name, *options, timeout=400)
+
+    def destroy(self, name):
+        self.run("guest", "destroy", name, check=False, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    instance = Lab(os.environ.get("XEN_VTPM_TEST_LAB", "test"))
+    instance.run("down", check=False)
+    instance.run("up", timeout=3000)
+    yield instance
+    instance.run("down", check=False)
+
+
+@pytest.fixture(scope="module", params=["pv", "pvh"])
+def guest(request, lab):
+    """A running guest of each type with our driver and a TPM 2.0; its name."""
+    name = f"t{request.param}"
+    lab.create(name, "--type", request.param)
+    yield name
+    lab.destroy(name)

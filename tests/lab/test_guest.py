@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user of a guest does with its TPM 2.0, through our driver, in a PV and in a PVH guest."""
+
+import re
+
+# tpm2-tools keep objects in files; each test works in a directory of its own.
+IN_TEMP = "set -e; cd $(mktemp -d); "
+
+
+def test_the_tpm_is_a_tpm_2_with_a_resource_manager(lab, guest):
+    out = lab.guest(guest, "cat /sys/class/tpm/tpm0/tpm_version_major; test -c /dev/tpm0 && test -c /dev/tpmrm0").stdout
+    assert out.strip() == "2"
+
+
+def test_pcrs_start_at_zero_and_extend(lab, guest):
+    out = lab.guest(
+        guest,
+        "set -e; tpm2_pcrread sha256:9; tpm2_pcrextend 9:sha256=$(printf 'a%.0s' $(seq 64)); tpm2_pcrread sha256:9",
+    ).stdout
+    before, after = re.findall(r"0x([0-9A-F]{64})", out)
+    assert before == "0" * 64
+    assert after != before
+
+
+def test_getrandom_gives_different_bytes(lab, guest):
+    first, second = lab.guest(guest, "tpm2_getrandom --hex 32; echo; tpm2_getrandom --hex 32").stdout.split()
+    assert len(first) == len(second) == 64 and first != second
+
+
+def test_a_secret_is_sealed_and_unsealed(lab, guest):
+    out = lab.guest(
+        guest,
+        IN_TEMP + "tpm2_createprimary -Q -C o -g sha256 -G ecc -c primary; "
+        "printf 'open sesame' | tpm2_create -Q -C primary -i- -u pub -r priv; "
+        "tpm2_load -Q -C primary -u pub -r priv -c sealed; tpm2_unseal -c sealed",
+    ).stdout
+    assert out == "open sesame"
+
+
+def test_nv_is_defined_written_and_read(lab, guest):
+    out = lab.guest(
+        guest,
+        "set -e; tpm2_nvdefine -Q 0x1500016 -C o -s 11; printf 'hello world' | tpm2_nvwrite -Q 0x1500016 -C o -i-; "
+        "tpm2_nvread 0x1500016 -C o -s 11; tpm2_nvundefine -Q 0x1500016 -C o",
+    ).stdout
+    assert out == "hello world"
+
+
+def test_a_quote_checks(lab, guest):
+    lab.guest(
+        guest,
+        IN_TEMP + "tpm2_createek -Q -c ek -G rsa -u ek.pub; tpm2_createak -Q -C ek -c ak -u ak.pub -f pem; "
+        "tpm2_quote -Q -c ak -l sha256:0,1,9 -q abc123 -m message -s signature -o pcrs -g sha256; "
+        "tpm2_checkquote -Q -u ak.pub -m message -s signature -f pcrs -g sha256 -q abc123; "
+        "! tpm2_checkquote -Q -u ak.pub -m message -s signature -f pcrs -g sha256 -q ffffff",
+        timeout=400,
+    )
+
+
+def test_the_largest_command_and_response_are_those_of_the_page(lab, guest):
+    out = lab.guest(guest, "tpm2_getcap properties-fixed").stdout
+    for name in ("TPM2_PT_MAX_COMMAND_SIZE", "TPM2_PT_MAX_RESPONSE_SIZE"):
+        assert int(re.search(name + r":\s+raw: (0x[0-9A-F]+)", out).group(1), 16) == 4088
+
+
+def test_rmmod_and_insmod_keep_the_pcrs(lab, guest):
+    out = lab.guest(
+        guest,
+        "set -e; read_pcr() { tpm2_pcrread sha256:9; }; read_pcr; for i in 1 2 3; do rmmod xen_tpmfront; "
+        "modprobe xen-tpmfront; udevadm settle; done; read_pcr",
+    ).stdout
+    before, after = re.findall(r"0x([0-9A-F]{64})", out)
+    assert before == after != "0" * 64
+
+
+def test_nothing_in_the_kernel_log_complains(lab, guest):
+    out = lab.guest(guest, "dmesg").stdout
+    for word in ("BUG:", "WARNING:", "Oops", "Call Trace", "tpm_try_transmit"):
+        assert word not in out
+
+
+def test_after_a_reboot_nv_is_there_and_pcrs_are_zero(lab, guest):
+    lab.guest(
+        guest,
+        "set -e; tpm2_nvdefine -Q 0x1500017 -C o -s 4; printf kept | tpm2_nvwrite -Q 0x1500017 -C o -i-; "
+        "tpm2_pcrextend 8:sha256=$(printf 'b%.0s' $(seq 64))",
+    )
+    lab.run("guest", "reboot", guest, timeout=400)
+    out = lab.guest(guest, "tpm2_nvread 0x1500017 -C o -s 4; echo; tpm2_pcrread sha256:8,9").stdout
+    assert out.startswith("kept")
+    assert set(re.findall(r"0x([0-9A-F]{64})", out)) == {"0" * 64}

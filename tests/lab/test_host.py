@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the administrator of the host does, and what happens when parts of it fail."""
+
+import json
+import re
+import time
+
+import pytest
+
+
+def rc(lab, guest, command):
+    return lab.guest(guest, command, check=False).returncode
+
+
+def status(lab):
+    return json.loads(lab.dom0("xen-vtpm --json status").stdout)
+
+
+@pytest.fixture(scope="module")
+def pair(lab):
+    """Two PV guests: ours to break, and one beside it."""
+    lab.create("one")
+    lab.create("two")
+    yield "one", "two"
+    lab.destroy("one")
+    lab.destroy("two")
+
+
+def test_the_manager_is_sealed_to_the_hardware_tpm(lab):
+    out = lab.dom0("xen-vtpm status").stdout
+    assert "IBM" in out and "ready" in out
+
+
+def test_two_guests_have_different_endorsement_keys(lab, pair):
+    create = "cd /tmp && tpm2_createek -Q -G ecc -c ek -u ek.pub && sha256sum < ek.pub"
+    assert lab.guest(pair[0], create).stdout != lab.guest(pair[1], create).stdout
+
+
+def test_the_store_has_no_plaintext(lab, pair):
+    value = "plaintext-" + "4711" * 5
+    lab.guest(pair[0], f"tpm2_nvdefine -Q 0x1500020 -C o -s 30 && printf {value} | tpm2_nvwrite -Q 0x1500020 -C o -i-")
+    assert rc_dom0(lab, f"grep -r -a -l {value} /var/lib/xen-vtpm") == 1
+    assert lab.guest(pair[0], "tpm2_nvread 0x1500020 -C o -s 30").stdout == value
+
+
+def rc_dom0(lab, command):
+    return lab.dom0(command, check=False).returncode
+
+
+def test_the_command_line_lists_shows_creates_and_destroys(lab, pair):
+    uuid = lab.dom0("xen-vtpm create --tpm 1.2").stdout.strip()
+    assert uuid in lab.dom0("xen-vtpm list").stdout
+    shown = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)
+    assert shown["tpm"] == "1.2"
+    lab.dom0(f"xen-vtpm destroy {uuid}")
+    assert rc_dom0(lab, f"xen-vtpm show {uuid}") == 3
+
+
+def test_a_vtpm_in_use_is_not_destroyed(lab, pair):
+    in_use = [row["uuid"] for row in json.loads(lab.dom0("xen-vtpm --json list").stdout) if row["in_use"]]
+    assert len(in_use) >= 2
+    assert rc_dom0(lab, f"xen-vtpm destroy {in_use[0]}") == 4
+
+
+def test_without_the_manager_reads_work_writes_fail_and_recover(lab, pair):
+    define = "tpm2_nvdefine -Q 0x1500021 -C o -s 1"
+    lab.dom0("systemctl stop xen-vtpm-managerd")
+    try:
+        assert rc(lab, pair[0], "tpm2_getrandom --hex 4") == 0
+        assert rc(lab, pair[0], define) != 0
+        assert rc(lab, pair[0], "tpm2_getrandom --hex 4") == 0
+    finally:
+        lab.dom0("systemctl start xen-vtpm-managerd")
+    deadline = time.monotonic() + 30
+    while rc(lab, pair[0], define) != 0:
+        assert time.monotonic() < deadline, "NV commands work again"
+
+
+def test_a_full_disk_fails_the_command_and_loses_nothing(lab, pair):
+    guest = pair[0]
+    lab.guest(guest, "tpm2_nvdefine -Q 0x1500022 -C o -s 5; printf first | tpm2_nvwrite -Q 0x1500022 -C o -i-")
+    acknowledged = "first"
+    lab.dom0("fallocate -l $(($(stat -f -c %a /) * $(stat -f -c %S /))) /var/fill; dd if=/dev/zero of=/var/fill2 bs=64k",
+             check=False)
+    try:
+        for attempt in range(40):  # the write-ahead log has room for the first ones
+            value = f"no{attempt:03}"
+            if rc(lab, guest, f"printf {value} | tpm2_nvwrite -Q 0x1500022 -C o -i-") != 0:
+                break
+            acknowledged = value
+        else:
+            pytest.fail("40 writes to a full disk succeeded")
+        assert lab.guest(guest, "tpm2_nvread 0x1500022 -C o -s 5").stdout == acknowledged
+    finally:
+        lab.dom0("rm -f /var/fill /var/fill2")
+    lab.guest(guest, "printf after | tpm2_nvwrite -Q 0x1500022 -C o -i-")
+    assert lab.guest(guest, "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
+
+
+def test_an_engine_that_is_killed_fails_its_own_guest_only(lab, pair):
+    rows = json.loads(lab.dom0("xen-vtpm --json status").stdout)["backend"]["devices"]
+    domid = lab.dom0("xl domid one").stdout.strip()
+    pid = next(row["engine_pid"] for row in rows if row["device"].startswith(domid + "/"))
+    lab.dom0(f"kill -9 {pid}")
+    assert rc(lab, "one", "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
+    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+    assert "signal 9" in lab.dom0("xen-vtpm status").stdout
+    lab.run("guest", "reboot", "one", timeout=400)
+    assert lab.guest("one", "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
+
+
+def test_a_daemon_that_is_killed_hangs_nobody(lab, pair):
+    lab.dom0("systemctl kill -s KILL --kill-who=main xen-vtpmd; sleep 2; systemctl is-active xen-vtpmd")
+    for guest in pair:
+        assert rc(lab, guest, "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
+    lab.run("guest", "reboot", "two", timeout=400)
+    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+
+
+def test_hot_attach_and_detach(lab, pair):
+    uuid = lab.dom0("cat /proc/sys/kernel/random/uuid").stdout.strip()
+    lab.dom0(f"xl vtpm-attach two uuid={uuid} backend=0")
+    assert uuid in lab.dom0("xl vtpm-list two").stdout
+    lab.guest("two", "udevadm settle; timeout 20 sh -c 'until test -c /dev/tpm1; do sleep 0.2; done'; "
+                     "TPM2TOOLS_TCTI=device:/dev/tpm1 tpm2_getrandom --hex 4")
+    lab.dom0(f"xl vtpm-detach two {uuid}")
+    assert uuid not in lab.dom0("xl vtpm-list two").stdout
+    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+
+
+def test_the_stock_driver_with_a_tpm_1_2(lab):
+    lab.create("stock", "--frontend", "stock", "--tpm", "1.2")
+    out = lab.guest("stock", "cat /sys/class/tpm/tpm0/tpm_version_major; cat /sys/class/tpm/tpm0/device/pcrs").stdout
+    lab.destroy("stock")
+    assert out.startswith("1\n")
+    assert re.search(r"PCR-00: (00 ?){20}", out)
+
+
+def test_our_driver_with_a_tpm_1_2(lab):
+    lab.create("ours12", "--tpm", "1.2")
+    out = lab.guest("ours12", "cat /sys/class/tpm/tpm0/tpm_version_major; cat /sys/class/tpm/tpm0/device/pcrs").stdout
+    lab.destroy("ours12")
+    assert out.startswith("1\n")
+    assert re.search(r"PCR-00: (00 ?){20}", out)
+
+
+def test_another_hardware_tpm_is_refused(lab):
+    """Last: the lab's machine gets another TPM."""
+    lab.run("reset", "--new-tpm", timeout=400, check=False)
+    out = lab.dom0("xen-vtpm status", check=False).stdout
+    assert "refus" in out and "not the hardware TPM" in out
+    uuid = lab.dom0("xen-vtpm list 2>/dev/null | awk 'NR == 2 {print $1}'").stdout.strip()
+    result = lab.run("guest", "create", "refused", "--vtpm", uuid or "11111111-2222-4333-8444-555555555555",
+                     check=False, timeout=300)
+    assert result.returncode != 0
+    assert "not the hardware TPM" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
