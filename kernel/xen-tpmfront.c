@@ -7,6 +7,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
@@ -31,6 +32,8 @@
 #define MIN_COMMAND_SECONDS 10
 /* A command of the probe also waits for the backend to start the TPM. */
 #define PROBE_SECONDS 30
+/* How long a backend may take to offer a device again that was closed. */
+#define OFFER_SECONDS 5
 /* How long a cancelled command may still occupy the page. */
 #define CANCEL_SECONDS 2
 
@@ -345,11 +348,43 @@ static int register_chip(struct tpmfront *front)
 	return err;
 }
 
+static bool backend_closed(struct xenbus_device *dev)
+{
+	enum xenbus_state state = xenbus_read_driver_state(dev->otherend);
+
+	return state == XenbusStateClosing || state == XenbusStateClosed;
+}
+
+/*
+ * When the driver is bound again, the backend still shows the end of the former connection, which must not be taken for
+ * the end of this one. It answers Initialising by InitWait; one that stays closed has no TPM for us.
+ */
+static int wait_for_offer(struct xenbus_device *dev)
+{
+	unsigned long end = jiffies + OFFER_SECONDS * HZ;
+
+	if (!backend_closed(dev))
+		return 0;
+	xenbus_switch_state(dev, XenbusStateInitialising);
+	while (backend_closed(dev)) {
+		if (time_after(jiffies, end))
+			return -ENODEV;
+		msleep(20);
+	}
+	return 0;
+}
+
 static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
 {
-	struct tpmfront *front = kzalloc(sizeof(*front), GFP_KERNEL);
+	struct tpmfront *front;
 	int err;
 
+	err = wait_for_offer(dev);
+	if (err) {
+		xenbus_dev_fatal(dev, err, "the backend does not offer the vTPM; power cycle the guest");
+		return err;
+	}
+	front = kzalloc(sizeof(*front), GFP_KERNEL);
 	if (!front)
 		return -ENOMEM;
 	front->dev = dev;
