@@ -22,7 +22,6 @@ void line(std::string &out, std::string_view label, std::string_view value) {
 std::string device_line(const Json &device) {
     std::string out = fmt::format("{:<7} {:<12}", text(device, "device"), text(device, "state"));
     if (device.value("engine_pid", 0) != 0) out += fmt::format(" engine {}", text(device, "engine_pid"));
-    out += fmt::format(", {} commands", device.value("commands", std::uint64_t{0}));
     if (const auto reason = text(device, "reason"); !reason.empty()) out += ": " + reason;
     return out;
 }
