@@ -19,7 +19,11 @@ public:
 
     EventSource() = default;
     [[nodiscard]] explicit operator bool() const { return state_ != nullptr; }
-    void reset() { state_.reset(); }
+    // At once, also from within the callback: the descriptor may be closed next.
+    void reset() {
+        if (state_) (void)sd_event_source_set_enabled(state_->source, SD_EVENT_OFF);
+        state_.reset();
+    }
 
 private:
     friend class EventLoop;
