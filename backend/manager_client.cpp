@@ -14,9 +14,7 @@ constexpr std::chrono::seconds kAnswerLimit{5};  // libxl gives an attach 10 s a
 
 }  // namespace
 
-void ManagerClient::prepare(const Uuid &uuid, Answer answer) {
-    ask(PrepareVtpm{.uuid = uuid}, std::move(answer));
-}
+void ManagerClient::prepare(const Uuid &uuid, Answer answer) { ask(PrepareVtpm{.uuid = uuid}, std::move(answer)); }
 
 void ManagerClient::open(const Uuid &uuid, Answer answer) { ask(OpenVtpm{.uuid = uuid}, std::move(answer)); }
 
@@ -62,7 +60,8 @@ void ManagerClient::disconnect(const std::string &why) {
     waiting_.clear();
     if (auto source = loop_.when_idle([this, why] {
             for (const Answer &answer : std::exchange(failing_, {}))
-                answer(fail(ErrorCode::kUnavailable, "xen-vtpm-managerd is away ({}); see: systemctl status xen-vtpm-managerd", why));
+                answer(fail(ErrorCode::kUnavailable,
+                            "xen-vtpm-managerd is away ({}); see: systemctl status xen-vtpm-managerd", why));
         }))
         failures_ = std::move(*source);
     retry_later();

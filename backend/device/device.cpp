@@ -66,7 +66,8 @@ void Device::reconcile() {
     serve_frontend(view);
 }
 
-// ---- attach ----------------------------------------------------------------------------------------------------------
+// ---- attach
+// ----------------------------------------------------------------------------------------------------------
 
 void Device::prepare() {
     if (asked_) return;
@@ -99,7 +100,8 @@ void Device::refuse(const std::string &why) {
     (void)services_.xenstore.remove(own_path_ + "/state");
 }
 
-// ---- the guest -------------------------------------------------------------------------------------------------------
+// ---- the guest
+// -------------------------------------------------------------------------------------------------------
 
 void Device::serve_frontend(const View &view) {
     if (failed_ || !wants_ring(view.frontend)) return follow_frontend_away(view);
@@ -182,7 +184,8 @@ void Device::ring_detached() {
     reconcile();
 }
 
-// ---- the engine ------------------------------------------------------------------------------------------------------
+// ---- the engine
+// ------------------------------------------------------------------------------------------------------
 
 void Device::open_vtpm() {
     if (!uuid_) return fail_for_good("its uuid is missing or malformed");
@@ -202,8 +205,7 @@ void Device::opened(Result<OpenedVtpm> answer) {
         reason_ = answer.error().text;
         return reconcile_in(retry_, kRetry);
     }
-    auto engine =
-        services_.engines.start_engine(*uuid_, answer->version, std::move(answer->state_channel), *this);
+    auto engine = services_.engines.start_engine(*uuid_, answer->version, std::move(answer->state_channel), *this);
     if (!engine) return fail_for_good(engine.error().text);
     engine_ = std::move(*engine);
     engine_state_ = EngineState::kStarting;
@@ -279,7 +281,8 @@ void Device::fail_for_good(const std::string &why) {
     reconcile_in(retry_, std::chrono::milliseconds(0));
 }
 
-// ---- detach ----------------------------------------------------------------------------------------------------------
+// ---- detach
+// ----------------------------------------------------------------------------------------------------------
 
 // Needs nothing of the guest, which may be dying.
 void Device::leave(const View &view) {
@@ -287,7 +290,8 @@ void Device::leave(const View &view) {
     if (!engine_) set_state(view, XenbusState::kClosed);
 }
 
-// ---- little helpers --------------------------------------------------------------------------------------------------
+// ---- little helpers
+// --------------------------------------------------------------------------------------------------
 
 void Device::set_state(const View &view, XenbusState state) {
     if (view.own == state) return;

@@ -101,7 +101,7 @@ private:
     std::optional<Uuid> uuid_;
     std::string reason_;
 
-    bool asked_ = false;      // the manager has been asked whether this vTPM may be attached
+    bool asked_ = false;  // the manager has been asked whether this vTPM may be attached
     bool gone_ = false;
     bool failed_ = false;
     bool closing_is_ours_ = false;  // state 5 was written by us; otherwise it is the toolstack's order to leave
@@ -111,7 +111,7 @@ private:
     std::optional<RingNumbers> attached_;
     bool frontend_was_connected_ = false;  // since the ring was attached
     std::chrono::steady_clock::time_point first_seen_;
-    std::chrono::steady_clock::time_point offered_;       // when state 2 was written first
+    std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::steady_clock::time_point want_engine_since_;
     EventSource hold_;
     EventSource retry_;

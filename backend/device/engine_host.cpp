@@ -56,7 +56,8 @@ Result<> result_of(ErrorCode code, std::string_view text) {
 
 }  // namespace
 
-// ---- EngineProcess ---------------------------------------------------------------------------------------------------
+// ---- EngineProcess
+// ---------------------------------------------------------------------------------------------------
 
 EngineProcess::~EngineProcess() {
     const auto entry = host_.running_.find(id_);
@@ -115,7 +116,8 @@ void EngineProcess::receive() {
     kill();
 }
 
-// ---- EngineHost ------------------------------------------------------------------------------------------------------
+// ---- EngineHost
+// ------------------------------------------------------------------------------------------------------
 
 Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std::string &program,
                                                       std::function<void()> lost) {
@@ -130,10 +132,8 @@ Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(const Uuid &uuid
                                                                 UniqueFd state_channel, EngineObserver &observer) {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
     const std::uint32_t slot = free_slot();
-    std::unique_ptr<EngineProcess> engine(
-        new EngineProcess(*this, next_id_++, std::move(ends.ours), observer));
-    VTPM_ASSIGN(engine->readable_,
-                loop_.on_readable(engine->control_.get(), [raw = engine.get()] { raw->receive(); }));
+    std::unique_ptr<EngineProcess> engine(new EngineProcess(*this, next_id_++, std::move(ends.ours), observer));
+    VTPM_ASSIGN(engine->readable_, loop_.on_readable(engine->control_.get(), [raw = engine.get()] { raw->receive(); }));
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
     const StartEngine order{engine->id_, kFirstEngineUid + slot, version, uuid};
     VTPM_TRY(send_message(control_.get(), encode(order, buffer), {ends.theirs.get(), state_channel.get()}));

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 extern "C" {
-#include <xen/xen.h>
 #include <xen/event_channel.h>
 #include <xen/sys/evtchn.h>
+#include <xen/xen.h>
 }
 
 namespace vtpm {

@@ -12,9 +12,9 @@
 
 extern "C" {
 // gntdev.h uses types of the other two.
-#include <xen/xen.h>
 #include <xen/grant_table.h>
 #include <xen/sys/gntdev.h>
+#include <xen/xen.h>
 }
 
 namespace vtpm {

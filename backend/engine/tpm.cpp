@@ -20,10 +20,10 @@ namespace {
 
 // libtpms' callbacks carry no user pointer: what they work on is as global as libtpms' own state.
 struct Storage {
-    SecretBytes durable;                   // the permanent state as last stored
-    std::optional<SecretBytes> changed;    // the permanent state that libtpms wants stored
-    SecretBytes volatile_state;            // handed to libtpms when it starts
-    bool may_manufacture = false;          // the inventory says that there was never a state
+    SecretBytes durable;                 // the permanent state as last stored
+    std::optional<SecretBytes> changed;  // the permanent state that libtpms wants stored
+    SecretBytes volatile_state;          // handed to libtpms when it starts
+    bool may_manufacture = false;        // the inventory says that there was never a state
 };
 Storage storage;
 

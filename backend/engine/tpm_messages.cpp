@@ -52,10 +52,10 @@ Bytes shutdown_20() { return {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0x00, 0
 
 // TPM2_HierarchyControl(TPM_RH_PLATFORM, enable = TPM_RH_PLATFORM, state = NO), by the empty password.
 Bytes disable_platform_20() {
-    return {0x80, 0x02, 0,    0,    0,    32,                                   // TPM_ST_SESSIONS
-            0,    0,    0x01, 0x21,                                             // TPM_CC_HierarchyControl
-            0x40, 0,    0,    0x0C,                                             // TPM_RH_PLATFORM
-            0,    0,    0,    9,    0x40, 0, 0, 0x09, 0, 0, 0, 0, 0,            // TPM_RS_PW
+    return {0x80, 0x02, 0,    0,    0,    32,                          // TPM_ST_SESSIONS
+            0,    0,    0x01, 0x21,                                    // TPM_CC_HierarchyControl
+            0x40, 0,    0,    0x0C,                                    // TPM_RH_PLATFORM
+            0,    0,    0,    9,    0x40, 0,  0, 0x09, 0, 0, 0, 0, 0,  // TPM_RS_PW
             0x40, 0,    0,    0x0C, 0};
 }
 

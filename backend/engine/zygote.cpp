@@ -21,7 +21,8 @@
 namespace vtpm {
 namespace {
 
-// ---- in the child ----------------------------------------------------------------------------------------------------
+// ---- in the child
+// ----------------------------------------------------------------------------------------------------
 
 Result<> tell_ready(int control, const Result<> &started) {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
@@ -50,7 +51,8 @@ Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_c
     ::_exit(ended ? 0 : 1);
 }
 
-// ---- in the zygote ---------------------------------------------------------------------------------------------------
+// ---- in the zygote
+// ---------------------------------------------------------------------------------------------------
 
 class Zygote {
 public:

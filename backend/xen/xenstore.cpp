@@ -34,9 +34,8 @@ public:
             if (transaction == XBT_NULL) return fail_errno("xenstore transaction");
             const bool present = read_in(transaction, directory + "/state").has_value();
             const std::string path = directory + "/" + key;
-            const bool written =
-                present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
-                                    static_cast<unsigned>(value.size()));
+            const bool written = present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
+                                                     static_cast<unsigned>(value.size()));
             const int write_error = errno;
             if (xs_transaction_end(handle_.get(), transaction, !written)) {
                 if (written || !present) return written;

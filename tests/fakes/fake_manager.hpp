@@ -43,8 +43,8 @@ public:
     }
 
     std::map<Uuid, Stored> store;
-    ErrorCode answer_store = ErrorCode::kNone;     // to every StoreState
-    bool vanish_after_store = false;               // stores, then dies before it answers
+    ErrorCode answer_store = ErrorCode::kNone;  // to every StoreState
+    bool vanish_after_store = false;            // stores, then dies before it answers
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
     int stores = 0;
@@ -87,7 +87,8 @@ private:
             return reply(peer, VtpmAnswer{prepare->uuid, answer_prepare, TpmVersion::k20, "as the test wants it"});
         const auto open = decode<OpenVtpm>(message);
         require(open.has_value(), "the backend speaks the protocol");
-        if (in_use(open->uuid)) return reply(peer, VtpmAnswer{open->uuid, ErrorCode::kInUse, TpmVersion::k20, "in use"});
+        if (in_use(open->uuid))
+            return reply(peer, VtpmAnswer{open->uuid, ErrorCode::kInUse, TpmVersion::k20, "in use"});
         auto ends = make_seqpacket_pair();
         require(ends.has_value(), "a socket pair");
         reply(peer, VtpmAnswer{open->uuid, ErrorCode::kNone, store[open->uuid].version, ""}, {ends->theirs.get()});
@@ -97,7 +98,8 @@ private:
     void serve_state(Peer &peer, ByteView message) {
         Stored &vtpm = store[*peer.uuid];
         if (decode<LoadState>(message)) {
-            const ErrorCode code = vtpm.sequence == 0 && answer_load == ErrorCode::kNone ? ErrorCode::kNotFound : answer_load;
+            const ErrorCode code =
+                vtpm.sequence == 0 && answer_load == ErrorCode::kNone ? ErrorCode::kNotFound : answer_load;
             return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state});
         }
         const auto request = decode<StoreState>(message);

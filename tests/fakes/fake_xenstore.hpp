@@ -27,7 +27,8 @@ public:
         std::set<std::string> names;
         const std::string prefix = path + "/";
         for (const auto &[node, value] : nodes_)
-            if (node.starts_with(prefix)) names.insert(node.substr(prefix.size(), node.find('/', prefix.size()) - prefix.size()));
+            if (node.starts_with(prefix))
+                names.insert(node.substr(prefix.size(), node.find('/', prefix.size()) - prefix.size()));
         return {names.begin(), names.end()};
     }
 

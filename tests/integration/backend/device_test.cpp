@@ -301,9 +301,9 @@ TEST_CASE("the platform hierarchy is closed before the guest gets the TPM") {
     LoopbackGuest guest;
     host.bring_up(kDevice, kUuid, guest);
     // TPM2_HierarchyControl by platform authorization: the hierarchy is disabled, TPM_RC_HIERARCHY (handle 1)
-    const Bytes response = host.execute(
-        guest, commands::with_size({0x80, 0x02, 0, 0, 0, 0, 0, 0, 0x01, 0x21, 0x40, 0, 0, 0x0C, 0, 0, 0, 9, 0x40, 0, 0, 9,
-                                    0, 0, 0, 0, 0, 0x40, 0, 0, 0x0C, 1}));
+    const Bytes response =
+        host.execute(guest, commands::with_size({0x80, 0x02, 0, 0, 0, 0, 0, 0, 0x01, 0x21, 0x40, 0, 0, 0x0C, 0, 0, 0,
+                                                 9,    0x40, 0, 0, 9, 0, 0, 0, 0,    0,    0x40, 0, 0, 0x0C, 1}));
     CHECK(rc(response) == 0x185);
 }
 

@@ -63,9 +63,7 @@ public:
         xenstore.write(frontend_path(id) + "/feature-protocol-v2", "1");
         frontend_state(id, 3);
     }
-    void frontend_state(DeviceId id, int state) {
-        xenstore.write(frontend_path(id) + "/state", std::to_string(state));
-    }
+    void frontend_state(DeviceId id, int state) { xenstore.write(frontend_path(id) + "/state", std::to_string(state)); }
 
     std::string own_state(DeviceId id) { return xenstore.read(backend_path(0, id) + "/state").value_or("none"); }
     bool reaches(DeviceId id, const std::string &state) {
@@ -104,7 +102,9 @@ public:
     std::string socket_path = std::filesystem::temp_directory_path() / ("xen-vtpm-test-" + std::to_string(::getpid()));
     FakeXenstore xenstore;
     FakeManager manager{loop, socket_path};
-    ManagerClient client{loop, socket_path, [this] { if (backend) backend->manager_is_back(); }};
+    ManagerClient client{loop, socket_path, [this] {
+                             if (backend) backend->manager_is_back();
+                         }};
     std::unique_ptr<EngineHost> engines = std::move(*EngineHost::start(loop, VTPM_ENGINE_PROGRAM, [] {}));
     LoopbackRings rings;
     std::optional<Backend> backend;

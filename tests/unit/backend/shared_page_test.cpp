@@ -77,7 +77,8 @@ TEST_CASE("a guest that rewrites its page all the time never gets past the copy"
             const auto length = static_cast<std::uint32_t>(random() % 5000);
             for (std::size_t i = 0; i < 4; ++i)
                 std::atomic_ref(guest.page()[10 + i]).store(static_cast<std::uint8_t>(length >> (24 - 8 * i)));
-            guest.write_header(length, TPMIF_STATE_SUBMIT, 0, static_cast<std::uint8_t>(random() % 8 == 0 ? random() : 0));
+            guest.write_header(length, TPMIF_STATE_SUBMIT, 0,
+                               static_cast<std::uint8_t>(random() % 8 == 0 ? random() : 0));
         }
     });
     // By count, not by time or turns: the other thread may be slow to start.
