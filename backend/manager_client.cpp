@@ -23,9 +23,7 @@ void ManagerClient::ask(const Request &request, Answer answer) {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
     if ((socket_ || connect()) && send_message(socket_.get(), encode(request, buffer))) {
         waiting_.push_back(std::move(answer));
-        if (waiting_.size() > 1) return;
-        if (auto timer = loop_.after(kAnswerLimit, [this] { disconnect("it does not answer"); }))
-            deadline_ = std::move(*timer);
+        if (waiting_.size() == 1) restart_deadline();
         return;
     }
     failing_.push_back(std::move(answer));
@@ -75,6 +73,14 @@ void ManagerClient::stay_connected() {
     if (!socket_ && !connect()) retry_later();
 }
 
+// For the answer that is waited for first, if there is one.
+void ManagerClient::restart_deadline() {
+    deadline_.reset();
+    if (waiting_.empty()) return;
+    if (auto timer = loop_.after(kAnswerLimit, [this] { disconnect("it does not answer"); }))
+        deadline_ = std::move(*timer);
+}
+
 void ManagerClient::receive() {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
     auto received = receive_message(socket_.get(), buffer);
@@ -84,10 +90,7 @@ void ManagerClient::receive() {
 
     const Answer answer = std::move(waiting_.front());
     waiting_.pop_front();
-    deadline_.reset();
-    if (!waiting_.empty())
-        if (auto timer = loop_.after(kAnswerLimit, [this] { disconnect("it does not answer"); }))
-            deadline_ = std::move(*timer);
+    restart_deadline();
     if (message->code != ErrorCode::kNone)
         answer(tl::make_unexpected(Error{message->code, std::string(message->text)}));
     else

@@ -40,6 +40,7 @@ private:
     bool connect();
     void disconnect(const std::string &why);
     void receive();
+    void restart_deadline();
     void retry_later();
 
     EventLoop &loop_;
