@@ -19,7 +19,7 @@ using Message = std::unique_ptr<sd_bus_message, ReleaseMessage>;
 
 // sd_bus_error is a C struct that may own its texts.
 struct BusError : sd_bus_error {
-    BusError() : sd_bus_error(SD_BUS_ERROR_NULL) {}
+    BusError() : sd_bus_error{nullptr, nullptr, 0} {}
     BusError(const BusError &) = delete;
     BusError &operator=(const BusError &) = delete;
     ~BusError() { sd_bus_error_free(this); }

@@ -41,13 +41,18 @@ bool allow(const Filter &filter, std::initializer_list<int> calls) {
     return true;
 }
 
+// One comparison of one argument. (libseccomp's own macros are C.)
+bool allow_if(const Filter &filter, int call, const scmp_arg_cmp &condition) {
+    return added(seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call, 1, &condition));
+}
+
 bool allow_ioctl(const Filter &filter, unsigned long request) {
-    return added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, request)));
+    return allow_if(filter, SCMP_SYS(ioctl), {1, SCMP_CMP_EQ, request, 0});
 }
 
 // Memory may be mapped, never as code.
 bool allow_without_exec(const Filter &filter, int call) {
-    return added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
+    return allow_if(filter, call, {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0});
 }
 
 Result<> set_limit(int resource, rlim_t value) {

@@ -2,25 +2,58 @@
 // TPM commands, byte by byte, for tests that talk to an engine without a TSS.
 #pragma once
 
-#include <initializer_list>
-
 #include "base/bytes.hpp"
 
 namespace vtpm::commands {
 
-inline Bytes with_size(Bytes command) {
-    for (std::size_t i = 0; i < 4; ++i) command.at(2 + i) = static_cast<std::uint8_t>(command.size() >> (24 - 8 * i));
-    return command;
-}
+// A command of TCG TPM 2.0 Library Part 3, or of TPM 1.2, in the making; the size is filled in by build().
+class Command {
+public:
+    Command(std::uint16_t tag, std::uint32_t code) { u16(tag).u32(0).u32(code); }
+    Command &u8(std::uint8_t value) {
+        bytes_.push_back(value);
+        return *this;
+    }
+    Command &u16(std::uint16_t value) {
+        return u8(static_cast<std::uint8_t>(value >> 8)).u8(static_cast<std::uint8_t>(value));
+    }
+    Command &u32(std::uint32_t value) {
+        return u16(static_cast<std::uint16_t>(value >> 16)).u16(static_cast<std::uint16_t>(value));
+    }
+    Command &data(ByteView data) {
+        bytes_.insert(bytes_.end(), data.begin(), data.end());
+        return *this;
+    }
+    // TPM2B
+    Command &sized(ByteView sized) { return u16(static_cast<std::uint16_t>(sized.size())).data(sized); }
+    // The authorization area: one session, TPM_RS_PW with the empty password.
+    Command &password() { return u32(9).u32(0x40000009).u16(0).u8(0).u16(0); }
+    [[nodiscard]] Bytes build() const {
+        Bytes command = bytes_;
+        for (std::size_t i = 0; i < 4; ++i)
+            command.at(2 + i) = static_cast<std::uint8_t>(command.size() >> (24 - 8 * i));
+        return command;
+    }
+
+private:
+    Bytes bytes_;
+};
+
+constexpr std::uint16_t kNoSessions = 0x8001;
+constexpr std::uint16_t kSessions = 0x8002;
+constexpr std::uint16_t kTpm12 = 0x00C1;  // TPM_TAG_RQU_COMMAND
+constexpr std::uint16_t kSha256 = 0x000B;
+constexpr std::uint32_t kOwner = 0x40000001;
+constexpr std::uint32_t kPlatform = 0x4000000C;
 
 // TPM2_GetRandom(16)
-inline Bytes get_random() { return with_size({0x80, 0x01, 0, 0, 0, 0, 0, 0, 0x01, 0x7B, 0, 16}); }
+inline Bytes get_random() { return Command(kNoSessions, 0x17B).u16(16).build(); }
 
 // TPM2_PCR_Read(sha256: pcr)
 inline Bytes pcr_read(unsigned pcr) {
-    Bytes command{0x80, 0x01, 0, 0, 0, 0, 0, 0, 0x01, 0x7E, 0, 0, 0, 1, 0, 0x0B, 3, 0, 0, 0};
-    command.at(17 + pcr / 8) = static_cast<std::uint8_t>(1U << (pcr % 8));
-    return with_size(command);
+    Bytes selected(3, 0);
+    selected.at(pcr / 8) = static_cast<std::uint8_t>(1U << (pcr % 8));
+    return Command(kNoSessions, 0x17E).u32(1).u16(kSha256).u8(3).data(selected).build();
 }
 
 // The digest at the end of a response to pcr_read.
@@ -28,141 +61,41 @@ inline Bytes pcr_value(const Bytes &response) {
     return response.size() < 32 ? Bytes{} : Bytes(response.end() - 32, response.end());
 }
 
-// TPM2_PCR_Extend(pcr, sha256: 32 bytes of `value`), empty password
+// TPM2_PCR_Extend(pcr, sha256: 32 bytes of `value`)
 inline Bytes pcr_extend(std::uint8_t pcr, std::uint8_t value) {
-    Bytes command{0x80, 0x02, 0, 0, 0, 0, 0, 0, 0x01, 0x82, 0, 0, 0, pcr, 0, 0,   0,
-                  9,    0x40, 0, 0, 9, 0, 0, 0, 0,    0,    0, 0, 0, 1,   0, 0x0B};
-    command.insert(command.end(), 32, value);
-    return with_size(command);
+    return Command(kSessions, 0x182).u32(pcr).password().u32(1).u16(kSha256).data(Bytes(32, value)).build();
 }
 
-// TPM2_NV_DefineSpace of an ordinary index of `size` bytes that owner and its empty password may read and write
+// TPM2_HierarchyControl(TPM_RH_PLATFORM, TPM_RH_PLATFORM, enable)
+inline Bytes enable_platform() {
+    return Command(kSessions, 0x121).u32(kPlatform).password().u32(kPlatform).u8(1).build();
+}
+
+// TPM2_NV_DefineSpace of an ordinary index of `size` bytes that whoever is owner or knows its (empty) password may read
+// and write. NO_DA: a power loss is no failed guess of that password (Part 1, 19.8.6).
 inline Bytes nv_define(std::uint32_t index, std::uint16_t size) {
-    const auto i = [&](unsigned shift) { return static_cast<std::uint8_t>(index >> shift); };
-    return with_size({0x80,
-                      0x02,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0x01,
-                      0x2A,
-                      0x40,
-                      0,
-                      0,
-                      1,  // TPM_RH_OWNER
-                      0,
-                      0,
-                      0,
-                      9,
-                      0x40,
-                      0,
-                      0,
-                      9,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0,  // TPM_RS_PW
-                      0,
-                      0,  // no authValue
-                      0,
-                      14,
-                      i(24),
-                      i(16),
-                      i(8),
-                      i(0),
-                      0,
-                      0x0B,
-                      0,
-                      0x06,
-                      0,
-                      0x06,
-                      0,
-                      0,  // AUTH/OWNER READ/WRITE
-                      static_cast<std::uint8_t>(size >> 8),
-                      static_cast<std::uint8_t>(size)});
+    constexpr std::uint32_t kAttributes = 0x02060006;
+    return Command(kSessions, 0x12A)
+        .u32(kOwner)
+        .password()
+        .u16(0)   // no authValue
+        .u16(14)  // TPM2B_NV_PUBLIC
+        .u32(index)
+        .u16(kSha256)
+        .u32(kAttributes)
+        .u16(0)
+        .u16(size)
+        .build();
 }
 
+// TPM2_NV_Write(index, data, offset 0)
 inline Bytes nv_write(std::uint32_t index, ByteView data) {
-    const auto i = [&](unsigned shift) { return static_cast<std::uint8_t>(index >> shift); };
-    Bytes command{0x80,
-                  0x02,
-                  0,
-                  0,
-                  0,
-                  0,
-                  0,
-                  0,
-                  0x01,
-                  0x37,
-                  i(24),
-                  i(16),
-                  i(8),
-                  i(0),
-                  i(24),
-                  i(16),
-                  i(8),
-                  i(0),
-                  0,
-                  0,
-                  0,
-                  9,
-                  0x40,
-                  0,
-                  0,
-                  9,
-                  0,
-                  0,
-                  0,
-                  0,
-                  0,
-                  static_cast<std::uint8_t>(data.size() >> 8),
-                  static_cast<std::uint8_t>(data.size())};
-    command.insert(command.end(), data.begin(), data.end());
-    command.insert(command.end(), {0, 0});  // offset
-    return with_size(command);
+    return Command(kSessions, 0x137).u32(index).u32(index).password().sized(data).u16(0).build();
 }
 
+// TPM2_NV_Read(index, size, offset 0)
 inline Bytes nv_read(std::uint32_t index, std::uint16_t size) {
-    const auto i = [&](unsigned shift) { return static_cast<std::uint8_t>(index >> shift); };
-    return with_size({0x80,
-                      0x02,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0x01,
-                      0x4E,
-                      i(24),
-                      i(16),
-                      i(8),
-                      i(0),
-                      i(24),
-                      i(16),
-                      i(8),
-                      i(0),
-                      0,
-                      0,
-                      0,
-                      9,
-                      0x40,
-                      0,
-                      0,
-                      9,
-                      0,
-                      0,
-                      0,
-                      0,
-                      0,
-                      static_cast<std::uint8_t>(size >> 8),
-                      static_cast<std::uint8_t>(size),
-                      0,
-                      0});
+    return Command(kSessions, 0x14E).u32(index).u32(index).password().u16(size).u16(0).build();
 }
 
 // The data of a response to nv_read: TPM2B after header and parameterSize.
@@ -173,10 +106,10 @@ inline Bytes nv_data(const Bytes &response) {
     return {response.begin() + 16, response.begin() + 16 + static_cast<std::ptrdiff_t>(size)};
 }
 
-// TPM_GetCapability(TPM_CAP_VERSION_VAL) of TPM 1.2
-inline Bytes tpm12_version() { return with_size({0x00, 0xC1, 0, 0, 0, 0, 0, 0, 0, 0x65, 0, 0, 0, 0x1A, 0, 0, 0, 0}); }
-inline Bytes tpm12_pcr_read(std::uint8_t pcr) {
-    return with_size({0x00, 0xC1, 0, 0, 0, 0, 0, 0, 0, 0x15, 0, 0, 0, pcr});
-}
+// TPM_GetCapability(TPM_CAP_VERSION_VAL)
+inline Bytes tpm12_version() { return Command(kTpm12, 0x65).u32(0x1A).u32(0).build(); }
+// TPM_GetCapability(TPM_CAP_FLAG, TPM_CAP_FLAG_PERMANENT)
+inline Bytes tpm12_permanent_flags() { return Command(kTpm12, 0x65).u32(4).u32(4).u32(0x108).build(); }
+inline Bytes tpm12_pcr_read(std::uint8_t pcr) { return Command(kTpm12, 0x15).u32(pcr).build(); }
 
 }  // namespace vtpm::commands

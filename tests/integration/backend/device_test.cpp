@@ -1,9 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <catch2/catch.hpp>
+#include <csignal>
+#include <fstream>
+
+#include "backend/engine/tpm_messages.hpp"
+#include "tests/fakes/fake_manager.hpp"
 #include "tests/fakes/tpm_commands.hpp"
 #include "tests/integration/backend/host.hpp"
 
 namespace vtpm {
 namespace {
+
+class TestHost : public Host {
+public:
+    explicit TestHost(std::chrono::milliseconds hold_init_wait = std::chrono::milliseconds(10))
+        : Host(std::filesystem::temp_directory_path() / ("xen-vtpm-test-" + std::to_string(::getpid())),
+               hold_init_wait) {
+        REQUIRE(start());
+    }
+
+    // Attached, connected, and its guest's page in `guest`.
+    void bring_up(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) { REQUIRE(comes_up(id, uuid, guest)); }
+    // Lets engine and manager do their work while the guest waits for its response.
+    Bytes execute(LoopbackGuest &guest, ByteView command) {
+        guest.submit(command);
+        run_until([&] { return guest.state() != TPMIF_STATE_SUBMIT; });
+        return guest.response(std::chrono::milliseconds(0));
+    }
+
+    pid_t engine_pid(DeviceId id) {
+        REQUIRE(run_until([&] { return backend->devices().at(id)->engine_pid() > 1; }));
+        return static_cast<pid_t>(backend->devices().at(id)->engine_pid());
+    }
+
+    FakeManager manager{loop, socket_path};
+};
+
+// The lines "Name:\tvalue" of proc(5)'s /proc/PID/status.
+std::map<std::string, std::string> process_status(pid_t pid) {
+    std::map<std::string, std::string> lines;
+    std::ifstream file(fmt::format("/proc/{}/status", pid));
+    for (std::string line; std::getline(file, line);) {
+        const auto colon = line.find(":\t");
+        if (colon != std::string::npos) lines[line.substr(0, colon)] = line.substr(colon + 2);
+    }
+    return lines;
+}
 
 constexpr DeviceId kDevice{7, 0};
 constexpr DeviceId kOther{8, 0};
@@ -251,8 +295,7 @@ TEST_CASE("an engine that dies fails the device until it is detached") {
     TestHost host;
     LoopbackGuest guest;
     host.bring_up(kDevice, kUuid, guest);
-    // SIGKILL by the zygote, as the daemon does with an engine that hangs.
-    REQUIRE(std::system("pkill -KILL -u 1900000000") == 0);
+    REQUIRE(::kill(host.engine_pid(kDevice), SIGKILL) == 0);
     CHECK(host.reaches(kDevice, "5"));
     CHECK(host.reason(kDevice).find("signal 9") != std::string::npos);
     host.frontend_state(kDevice, 6);
@@ -288,9 +331,7 @@ TEST_CASE("a TPM 1.2 is started up, enabled and activated") {
     const Bytes pcr = host.execute(guest, commands::tpm12_pcr_read(3));
     REQUIRE(rc(pcr) == 0);
     CHECK(Bytes(pcr.begin() + 10, pcr.end()) == Bytes(20, 0));
-    // TPM_GetCapability(TPM_CAP_FLAG, TPM_CAP_FLAG_PERMANENT): disable, ownership, deactivated
-    const Bytes flags = host.execute(
-        guest, commands::with_size({0, 0xC1, 0, 0, 0, 0, 0, 0, 0, 0x65, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 1, 8}));
+    const Bytes flags = host.execute(guest, commands::tpm12_permanent_flags());
     REQUIRE(flags.size() > 18);
     CHECK(flags.at(16) == 0);  // disable
     CHECK(flags.at(18) == 0);  // deactivated
@@ -300,10 +341,8 @@ TEST_CASE("the platform hierarchy is closed before the guest gets the TPM") {
     TestHost host;
     LoopbackGuest guest;
     host.bring_up(kDevice, kUuid, guest);
-    // TPM2_HierarchyControl by platform authorization: the hierarchy is disabled, TPM_RC_HIERARCHY (handle 1)
-    const Bytes response =
-        host.execute(guest, commands::with_size({0x80, 0x02, 0, 0, 0, 0, 0, 0, 0x01, 0x21, 0x40, 0, 0, 0x0C, 0, 0, 0,
-                                                 9,    0x40, 0, 0, 9, 0, 0, 0, 0,    0,    0x40, 0, 0, 0x0C, 1}));
+    // The hierarchy is disabled: TPM_RC_HIERARCHY (handle 1).
+    const Bytes response = host.execute(guest, commands::enable_platform());
     CHECK(rc(response) == 0x185);
 }
 
@@ -365,11 +404,12 @@ TEST_CASE("an engine runs as a user of its own, with no privileges and a system 
     LoopbackGuest two;
     host.bring_up(kDevice, kUuid, one);
     host.bring_up(kOther, Uuid::random(), two);
-    for (const char *uid : {"1900000000", "1900000001"}) {
-        const std::string proc = std::string("s=/proc/$(pgrep -n -u ") + uid + ")/status; ";
-        CHECK(std::system((proc + "grep -q '^NoNewPrivs:.1' $s").c_str()) == 0);
-        CHECK(std::system((proc + "grep -q '^Seccomp:.2' $s").c_str()) == 0);
-        CHECK(std::system((proc + "grep -q '^CapPrm:.0000000000000000' $s").c_str()) == 0);
+    for (const auto &[device, uid] : {std::pair{kDevice, "1900000000"}, {kOther, "1900000001"}}) {
+        const std::map status = process_status(host.engine_pid(device));
+        CHECK(status.at("Uid") == fmt::format("{0}\t{0}\t{0}\t{0}", uid));
+        CHECK(status.at("NoNewPrivs") == "1");
+        CHECK(status.at("Seccomp") == "2");
+        CHECK(status.at("CapPrm") == "0000000000000000");
     }
 }
 

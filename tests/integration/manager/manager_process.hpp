@@ -28,7 +28,7 @@ struct ManagerPlace {
     const TemporaryDirectory &directory;
     std::string tcti;
     std::string bus_address = "unix:path=/nonexistent";
-    std::string more_config;  // TOML
+    std::string more_config{};  // TOML
 
     [[nodiscard]] std::string state_directory() const { return directory / "state"; }
     [[nodiscard]] std::string socket() const { return directory / "manager.sock"; }

@@ -59,8 +59,7 @@ TEST_CASE("the largest message fits, one byte more does not") {
     LoopbackGuest guest;
     SharedPage page = map(guest);
     for (const std::uint32_t size : {4088U, 4089U}) {
-        Bytes command(size, 0);
-        command = commands::with_size(command);
+        const Bytes command = commands::Command(0, 0).data(Bytes(size - TPM_MESSAGE_HEADER_SIZE, 0)).build();
         std::memcpy(guest.page().data() + 8, command.data(), 4088);
         guest.write_header(size, TPMIF_STATE_SUBMIT);
         CHECK(page.take().event == (size == 4088 ? SharedPage::Event::kCommand : SharedPage::Event::kMalformed));

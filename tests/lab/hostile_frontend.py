@@ -1,0 +1,219 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A vTPM frontend in a guest's user space, which does as it pleases: real grants, a real event channel, the real
+xenstore. Runs in a guest without a vTPM driver. Each verb ends with status 0 if the backend behaved.
+
+    hostile_frontend.py connect|page|flood|xenstore|vanish
+"""
+
+import fcntl
+import mmap
+import os
+import random
+import select
+import struct
+import subprocess
+import sys
+import time
+
+DEVICE = "device/vtpm/0"
+SUBMIT, FINISH, CANCEL = 1, 2, 3
+GET_RANDOM = bytes.fromhex("80010000000c0000017b0010")
+BAD_SIZE = bytes.fromhex("80010000000a00000142")  # TPM_RC_COMMAND_SIZE
+# include/uapi/xen/gntalloc.h, evtchn.h
+ALLOC_GREF = 5 | ord("G") << 8 | 24 << 16
+BIND_UNBOUND_PORT = 2 | ord("E") << 8 | 4 << 16
+NOTIFY = 4 | ord("E") << 8 | 4 << 16
+
+
+class Xenstore:
+    """The wire protocol of xen/include/public/io/xs_wire.h, on the kernel's own connection."""
+
+    READ, WRITE, REMOVE = 2, 11, 13
+
+    def __init__(self):
+        self.fd = os.open("/dev/xen/xenbus", os.O_RDWR)
+
+    def request(self, kind, payload):
+        os.write(self.fd, struct.pack("<IIII", kind, 0, 0, len(payload)) + payload)
+        answered, _, _, size = struct.unpack("<IIII", self.take(16))
+        answer = self.take(size)
+        return None if answered == 16 else answer  # XS_ERROR
+
+    def take(self, size):
+        data = b""
+        while len(data) < size:
+            data += os.read(self.fd, size - len(data))
+        return data
+
+    def read(self, path):
+        answer = self.request(self.READ, path.encode() + b"\0")
+        return None if answer is None else answer.decode()
+
+    def write(self, path, value):
+        value = value if isinstance(value, bytes) else str(value).encode()
+        return self.request(self.WRITE, path.encode() + b"\0" + value) is not None
+
+    def remove(self, path):
+        return self.request(self.REMOVE, path.encode() + b"\0") is not None
+
+
+class Frontend:
+    def __init__(self):
+        subprocess.run(["modprobe", "-a", "xen-gntalloc", "xen-evtchn"], check=True)
+        self.store = Xenstore()
+        self.grants = os.open("/dev/xen/gntalloc", os.O_RDWR)
+        request = bytearray(struct.pack("<HHIQII", 0, 1, 1, 0, 0, 0))  # dom0, writable, one page
+        fcntl.ioctl(self.grants, ALLOC_GREF, request)
+        _, _, _, index, self.ring_ref, _ = struct.unpack("<HHIQII", request)
+        self.page = mmap.mmap(self.grants, 4096, offset=index)
+        self.events = os.open("/dev/xen/evtchn", os.O_RDWR)
+        self.port = fcntl.ioctl(self.events, BIND_UNBOUND_PORT, struct.pack("<I", 0))
+
+    def own(self, key):
+        return f"{DEVICE}/{key}"
+
+    def backend_state(self):
+        path = self.store.read(self.own("backend"))
+        return self.store.read(path + "/state")
+
+    def initialise(self):
+        self.store.write(self.own("ring-ref"), self.ring_ref)
+        self.store.write(self.own("event-channel"), self.port)
+        self.store.write(self.own("feature-protocol-v2"), 1)
+        self.store.write(self.own("state"), 3)
+
+    def connect(self, limit=60):
+        if self.store.read(self.own("state")) != "1":  # left connected by a former run
+            self.store.write(self.own("state"), 6)
+            wait_for(lambda: self.backend_state() == "6", "the backend closes", limit)
+        self.initialise()
+        wait_for(lambda: self.backend_state() == "4", "the backend connects", limit)
+        self.store.write(self.own("state"), 4)
+        return self
+
+    def header(self, length, state, locality=0, extra=0):
+        self.page[0:4] = struct.pack("<I", length)
+        self.page[5:8] = bytes((locality, 0, extra))
+        self.page[4] = state
+
+    def notify(self):
+        fcntl.ioctl(self.events, NOTIFY, struct.pack("<I", self.port))
+
+    def wait_state(self, left, limit=60):
+        """Until the backend has replaced the state `left`."""
+        deadline = time.monotonic() + limit
+        while self.page[4] == left:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no answer to state {left} within {limit} s")
+            if select.select([self.events], [], [], 1)[0]:
+                os.write(self.events, os.read(self.events, 4))
+        return self.page[4]
+
+    def submit(self, command, length=None, extra=0, locality=0):
+        offset = 8 + 4 * extra
+        self.page[offset:offset + len(command)] = command
+        self.header(len(command) if length is None else length, SUBMIT, locality, extra)
+        self.notify()
+        if self.wait_state(SUBMIT) != FINISH:
+            raise AssertionError(f"state {self.page[4]} instead of a response")
+        size = struct.unpack("<I", self.page[0:4])[0]
+        return bytes(self.page[offset:offset + size])
+
+    def check_alive(self):
+        response = self.submit(GET_RANDOM)
+        if len(response) != 28 or response[6:10] != bytes(4):
+            raise AssertionError(f"GetRandom: {response.hex()}")
+
+
+def wait_for(condition, what, limit):
+    deadline = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {limit} s")
+        time.sleep(0.1)
+
+
+def connect():
+    Frontend().connect(limit=120).check_alive()
+
+
+def page():
+    """Lengths, sizes, states and extra pages that no driver writes."""
+    guest = Frontend().connect()
+    for length in (0, 9, 11, 13, 4089, 4096, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
+        response = guest.submit(GET_RANDOM, length=length)
+        if response != BAD_SIZE:
+            raise AssertionError(f"length {length}: {response.hex()}")
+        guest.check_alive()
+    for claimed in (0, 9, 11, 13, 4088, 0xFFFFFFFF):
+        if guest.submit(GET_RANDOM[:2] + struct.pack(">I", claimed) + GET_RANDOM[6:]) != BAD_SIZE:
+            raise AssertionError(f"a header that claims {claimed}")
+        guest.check_alive()
+    for extra in (1, 128, 255):
+        if len(guest.submit(GET_RANDOM, extra=extra)) != 28:
+            raise AssertionError(f"{extra} extra pages")
+        if guest.submit(GET_RANDOM, length=4089 - 4 * extra, extra=extra) != BAD_SIZE:
+            raise AssertionError(f"{extra} extra pages, and data beyond the page")
+    for locality in (1, 4, 32, 255):
+        if guest.submit(GET_RANDOM, locality=locality)[6:10] != bytes.fromhex("00000907"):
+            raise AssertionError(f"locality {locality}")
+    for state in (0, 2, 4, 5, 77, 128, 255):
+        guest.header(len(GET_RANDOM), state)
+        guest.notify()
+        time.sleep(0.3)
+        if guest.page[4] != state:
+            raise AssertionError(f"the backend answered to state {state}")
+    guest.check_alive()
+    guest.header(len(GET_RANDOM), CANCEL)
+    guest.notify()
+    if guest.wait_state(CANCEL) != 0:
+        raise AssertionError("a cancel without a command")
+    guest.check_alive()
+
+
+def flood():
+    """Events without end, and a header that changes while it is read."""
+    guest = Frontend().connect()
+    end = time.monotonic() + 5
+    sent = 0
+    while time.monotonic() < end:
+        guest.page[0:64] = random.randbytes(64)
+        guest.page[4] = random.choice((SUBMIT, CANCEL, random.randrange(256)))
+        guest.notify()
+        sent += 1
+    print(f"{sent} events")
+    # What was submitted last may still be answered, into the page that we are about to use.
+    time.sleep(2)
+    guest.check_alive()
+
+
+def xenstore():
+    """Every key of our directory, any value, for ten seconds."""
+    guest = Frontend().connect()
+    keys = ("ring-ref", "event-channel", "feature-protocol-v2", "state", "backend-id", "backend", "handle", "uuid", "x")
+    values = ("", "-1", "0", "3", "4", "5", "6", "1", "4294967295", "4294967296", "8 ", "../../0", "9" * 1000,
+              b"\xff\0\x01", str(guest.ring_ref), str(guest.port))
+    end = time.monotonic() + 10
+    written = 0
+    while time.monotonic() < end:
+        key = random.choice(keys)
+        written += guest.store.write(guest.own(key), random.choice(values))
+        if random.random() < 0.02:
+            guest.store.remove(guest.own(key))
+    print(f"{written} writes")
+
+
+def vanish():
+    """Our directory goes as a whole, with the ring in use; the grant too."""
+    guest = Frontend().connect()
+    guest.check_alive()
+    guest.header(len(GET_RANDOM), SUBMIT)
+    guest.store.remove(DEVICE)
+    guest.notify()
+    time.sleep(1)
+    guest.page.close()
+
+
+if __name__ == "__main__":
+    {"connect": connect, "page": page, "flood": flood, "xenstore": xenstore, "vanish": vanish}[sys.argv[1]]()

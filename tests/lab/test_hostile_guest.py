@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that writes what it likes into its page and its xenstore directory: at worst its own device closes."""
+
+import json
+import pathlib
+
+import pytest
+
+FRONTEND = pathlib.Path(__file__).with_name("hostile_frontend.py")
+
+
+class Hostile:
+    def __init__(self, lab):
+        self.lab = lab
+
+    def run(self, verb):
+        return self.lab.guest("hostile", f"python3 /root/hostile_frontend.py {verb}", timeout=300)
+
+    def reattach(self):
+        uuid = self.lab.dom0("xl vtpm-list hostile | awk 'NR == 2 {print $3}'").stdout.strip()
+        self.lab.dom0(f"xl vtpm-detach hostile {uuid} && xl vtpm-attach hostile uuid={uuid} backend=0")
+
+    def device(self):
+        domain = self.lab.dom0("xl domid hostile").stdout.strip()
+        rows = json.loads(self.lab.dom0("xen-vtpm --json status", check=False).stdout)["backend"]["devices"]
+        return next(row for row in rows if row["device"].startswith(domain + "/"))
+
+
+@pytest.fixture(scope="module")
+def hostile(lab):
+    lab.create("hostile", "--frontend", "none")
+    lab.create("bystander")
+    lab.run("push", "--guest", "hostile", str(FRONTEND), "/root/hostile_frontend.py")
+    yield Hostile(lab)
+    lab.destroy("hostile")
+    lab.destroy("bystander")
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_notices(lab, hostile):
+    restarts = "systemctl show -p NRestarts -p MainPID xen-vtpmd xen-vtpm-managerd"
+    before = lab.dom0(restarts).stdout
+    yield
+    assert lab.guest("bystander", "timeout 60 tpm2_getrandom --hex 4", check=False).returncode == 0
+    assert lab.dom0(restarts).stdout == before
+
+
+def test_a_frontend_without_a_driver_is_none(lab, hostile):
+    assert lab.guest("hostile", "test -e /dev/tpm0", check=False).returncode == 1
+
+
+def test_a_page_with_nonsense_gets_tpm_errors(hostile):
+    hostile.run("page")
+
+
+def test_a_flood_of_events_and_headers_is_survived(hostile):
+    hostile.run("flood")
+
+
+def test_a_rewritten_xenstore_directory_closes_its_own_device(hostile):
+    hostile.run("xenstore")
+    hostile.reattach()
+    hostile.run("connect")
+
+
+def test_a_directory_that_goes_is_gone_for_its_guest_only(hostile):
+    hostile.run("vanish")
+    hostile.reattach()
+    hostile.run("connect")
+    assert hostile.device()["status"] == "connected"
