@@ -20,8 +20,7 @@ void ManagerClient::open(const Uuid &uuid, Answer answer) { ask(OpenVtpm{.uuid =
 
 template <typename Request>
 void ManagerClient::ask(const Request &request, Answer answer) {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    if ((socket_ || connect()) && send_message(socket_.get(), encode(request, buffer))) {
+    if ((socket_ || connect()) && send(socket_.get(), request)) {
         waiting_.push_back(std::move(answer));
         if (waiting_.size() == 1) restart_deadline();
         return;

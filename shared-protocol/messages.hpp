@@ -3,12 +3,14 @@
 // a 16-bit type, then the fields in the order of declaration. Views borrow from the datagram that was decoded.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "base/seqpacket.hpp"
 #include "base/uuid.hpp"
 #include "shared-protocol/codec.hpp"
 
@@ -179,5 +181,12 @@ ByteView encode(const Message &message, MutableBytes buffer);
 // kInvalid if the datagram is not exactly one such message.
 template <typename Message>
 Result<Message> decode(ByteView datagram);
+
+// Sends a message that carries no state (at most kMaxSmallMessage bytes), with its descriptors: see send_message().
+template <typename Message>
+Result<> send(int socket, const Message &message, std::initializer_list<int> fds = {}) {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    return send_message(socket, encode(message, buffer), fds);
+}
 
 }  // namespace vtpm

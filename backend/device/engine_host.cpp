@@ -66,10 +66,8 @@ EngineProcess::~EngineProcess() {
 
 template <typename Message>
 void EngineProcess::tell(const Message &message, std::initializer_list<int> fds) {
-    if (!control_) return;
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
     // If the engine is gone its exit is reported by the zygote.
-    (void)send_message(control_.get(), encode(message, buffer), fds);
+    if (control_) (void)send(control_.get(), message, fds);
 }
 
 void EngineProcess::attach_ring(const OpenedRing &ring) {
@@ -83,10 +81,7 @@ void EngineProcess::detach_ring() { tell(DetachRing{}); }
 
 void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, {channel.get()}); }
 
-void EngineProcess::kill() {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    (void)send_message(host_.control_.get(), encode(KillEngine{id_}, buffer));
-}
+void EngineProcess::kill() { (void)send(host_.control_.get(), KillEngine{id_}); }
 
 void EngineProcess::receive() {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
@@ -134,9 +129,8 @@ Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(const Uuid &uuid
     const std::uint32_t slot = free_slot();
     std::unique_ptr<EngineProcess> engine(new EngineProcess(*this, next_id_++, std::move(ends.ours), observer));
     VTPM_ASSIGN(engine->readable_, loop_.on_readable(engine->control_.get(), [raw = engine.get()] { raw->receive(); }));
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
     const StartEngine order{engine->id_, kFirstEngineUid + slot, version, uuid};
-    VTPM_TRY(send_message(control_.get(), encode(order, buffer), {ends.theirs.get(), state_channel.get()}));
+    VTPM_TRY(send(control_.get(), order, {ends.theirs.get(), state_channel.get()}));
     running_.emplace(engine->id_, Running{slot, engine.get()});
     return engine;
 }

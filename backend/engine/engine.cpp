@@ -67,7 +67,7 @@ Result<> Engine::obey(bool &ended) {
         }
         case DetachRing::kType:
             ring_.reset();
-            return tell(RingDetached{});
+            return send(control_.get(), RingDetached{});
         case ReplaceStateChannel::kType:
             return replace_channel(*received);
         default:
@@ -78,9 +78,9 @@ Result<> Engine::obey(bool &ended) {
 Result<> Engine::attach(const AttachRing &order, Received &received) {
     ring_.reset();
     auto ring = open_ring(order, received);
-    if (!ring) return tell(RingAttached{ring.error().code, ring.error().text});
+    if (!ring) return send(control_.get(), RingAttached{ring.error().code, ring.error().text});
     ring_ = std::move(*ring);
-    VTPM_TRY(tell(RingAttached{}));
+    VTPM_TRY(send(control_.get(), RingAttached{}));
     return serve();  // Linux submits its first command before we are connected
 }
 
@@ -97,20 +97,14 @@ Result<Engine::Ring> Engine::open_ring(const AttachRing &order, Received &receiv
 Result<> Engine::replace_channel(Received &received) {
     const auto replaced = tpm_->replace_channel(StateChannel(std::move(received.fds[0])));
     channel_reported_lost_ = false;
-    if (replaced) return tell(StateChannelStatus{});
-    return tell(StateChannelStatus{replaced.error().code, replaced.error().text});
+    if (replaced) return send(control_.get(), StateChannelStatus{});
+    return send(control_.get(), StateChannelStatus{replaced.error().code, replaced.error().text});
 }
 
 Result<> Engine::report_lost_channel() {
     if (tpm_->can_store() || channel_reported_lost_) return {};
     channel_reported_lost_ = true;
-    return tell(StateChannelStatus{ErrorCode::kUnavailable, "the manager closed the state channel"});
-}
-
-template <typename Message>
-Result<> Engine::tell(const Message &message) {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    return send_message(control_.get(), encode(message, buffer));
+    return send(control_.get(), StateChannelStatus{ErrorCode::kUnavailable, "the manager closed the state channel"});
 }
 
 }  // namespace vtpm

@@ -34,8 +34,6 @@ private:
     static Result<Ring> open_ring(const AttachRing &order, Received &received);
     Result<> replace_channel(Received &received);
     Result<> report_lost_channel();
-    template <typename Message>
-    Result<> tell(const Message &message);
 
     UniqueFd control_;
     std::unique_ptr<Tpm> tpm_;

@@ -8,8 +8,8 @@
 namespace vtpm {
 namespace {
 
-// Longer than any disk's worst answer, shorter than a guest's patience (TCG PTP, 120 s by default on Linux).
-constexpr std::chrono::seconds kAnswerLimit{20};
+// Shorter than our frontend waits for any command (10 s): its guest then gets a TPM's answer instead of a dead TPM.
+constexpr std::chrono::seconds kAnswerLimit{8};
 
 Error error_of(ErrorCode code, std::string_view text) { return Error{code, std::string(text)}; }
 

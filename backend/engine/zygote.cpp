@@ -25,9 +25,7 @@ namespace {
 // ----------------------------------------------------------------------------------------------------
 
 Result<> tell_ready(int control, const Result<> &started) {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    const EngineReady ready = started ? EngineReady{} : EngineReady{started.error().code, started.error().text};
-    return send_message(control, encode(ready, buffer));
+    return send(control, started ? EngineReady{} : EngineReady{started.error().code, started.error().text});
 }
 
 Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
@@ -120,8 +118,7 @@ private:
     // If the daemon is gone, so is its interest.
     template <typename Message>
     void tell(const Message &message) {
-        std::array<std::uint8_t, kMaxSmallMessage> buffer;
-        (void)send_message(control_.get(), encode(message, buffer));
+        (void)send(control_.get(), message);
     }
 
     UniqueFd control_;

@@ -37,11 +37,6 @@ VtpmAnswer refusal(const Uuid &uuid, const Error &error) {
     return {uuid, error.code, TpmVersion::k20, error.text};
 }
 
-Result<> send_answer(int fd, const VtpmAnswer &answer, std::initializer_list<int> descriptors = {}) {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer{};
-    return send_message(fd, encode(answer, buffer), descriptors);
-}
-
 }  // namespace
 
 Result<> BackendServer::listen(const std::string &path) {
@@ -100,15 +95,15 @@ Result<> BackendServer::handle(int fd) {
 Result<> BackendServer::prepare(int fd, ByteView message) {
     VTPM_ASSIGN(const Uuid uuid, requested<PrepareVtpm>(message));
     const auto version = vtpms_.prepare(uuid);
-    if (!version) return send_answer(fd, refusal(uuid, version.error()));
-    return send_answer(fd, {uuid, ErrorCode::kNone, *version, {}});
+    if (!version) return send(fd, refusal(uuid, version.error()));
+    return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, *version, {}});
 }
 
 Result<> BackendServer::open(int fd, ByteView message) {
     VTPM_ASSIGN(const Uuid uuid, requested<OpenVtpm>(message));
     const auto opened = vtpms_.open(uuid);
-    if (!opened) return send_answer(fd, refusal(uuid, opened.error()));
-    return send_answer(fd, {uuid, ErrorCode::kNone, opened->version, {}}, {opened->channel.get()});
+    if (!opened) return send(fd, refusal(uuid, opened.error()));
+    return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, opened->version, {}}, {opened->channel.get()});
 }
 
 }  // namespace vtpm

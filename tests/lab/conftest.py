@@ -26,6 +26,10 @@ class Lab:
             raise AssertionError(f"{arguments}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
         return result
 
+    def start(self, *arguments):
+        """Like run(), but goes on meanwhile: a subprocess.Popen."""
+        return subprocess.Popen([ROOT / "scripts/lab", "--name", self.name, *arguments], stdin=subprocess.DEVNULL)
+
     def dom0(self, script, **options):
         return self.run("dom0", "--", "sh", "-c", script, **options)
 

@@ -3,7 +3,7 @@
 """A vTPM frontend in a guest's user space, which does as it pleases: real grants, a real event channel, the real
 xenstore. Runs in a guest without a vTPM driver. Each verb ends with status 0 if the backend behaved.
 
-    hostile_frontend.py connect|page|flood|xenstore|vanish
+    hostile_frontend.py connect|page|flood|states|xenstore|vanish
 """
 
 import fcntl
@@ -62,20 +62,20 @@ class Frontend:
     def __init__(self):
         subprocess.run(["modprobe", "-a", "xen-gntalloc", "xen-evtchn"], check=True)
         self.store = Xenstore()
+        self.backend = self.store.read(self.own("backend"))
         self.grants = os.open("/dev/xen/gntalloc", os.O_RDWR)
         request = bytearray(struct.pack("<HHIQII", 0, 1, 1, 0, 0, 0))  # dom0, writable, one page
         fcntl.ioctl(self.grants, ALLOC_GREF, request)
         _, _, _, index, self.ring_ref, _ = struct.unpack("<HHIQII", request)
         self.page = mmap.mmap(self.grants, 4096, offset=index)
         self.events = os.open("/dev/xen/evtchn", os.O_RDWR)
-        self.port = fcntl.ioctl(self.events, BIND_UNBOUND_PORT, struct.pack("<I", 0))
+        self.port = fcntl.ioctl(self.events, BIND_UNBOUND_PORT, bytearray(4))
 
     def own(self, key):
         return f"{DEVICE}/{key}"
 
     def backend_state(self):
-        path = self.store.read(self.own("backend"))
-        return self.store.read(path + "/state")
+        return self.store.read(self.backend + "/state")
 
     def initialise(self):
         self.store.write(self.own("ring-ref"), self.ring_ref)
@@ -188,6 +188,19 @@ def flood():
     guest.check_alive()
 
 
+def states():
+    """The state goes anywhere, at any pace, and the keys that are not the backend's to read are rewritten."""
+    guest = Frontend().connect()
+    end = time.monotonic() + 8
+    written = 0
+    while time.monotonic() < end:
+        written += guest.store.write(guest.own("state"), random.choice(("0", "1", "2", "3", "4", "5", "6", "7", "9", "")))
+        guest.store.write(guest.own(random.choice(("backend", "backend-id", "handle", "uuid"))), random.randbytes(9).hex())
+        time.sleep(random.choice((0, 0, 0.01, 0.1, 0.3)))
+    guest.store.write(guest.own("backend"), guest.backend)
+    print(f"{written} states")
+
+
 def xenstore():
     """Every key of our directory, any value, for ten seconds."""
     guest = Frontend().connect()
@@ -216,4 +229,4 @@ def vanish():
 
 
 if __name__ == "__main__":
-    {"connect": connect, "page": page, "flood": flood, "xenstore": xenstore, "vanish": vanish}[sys.argv[1]]()
+    {verb.__name__: verb for verb in (connect, page, flood, states, xenstore, vanish)}[sys.argv[1]]()

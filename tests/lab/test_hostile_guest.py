@@ -27,7 +27,8 @@ class Hostile:
 
 
 @pytest.fixture(scope="module")
-def hostile(lab):
+def guests(lab):
+    """The hostile guest, and one beside it."""
     lab.create("hostile", "--frontend", "none")
     lab.create("bystander")
     lab.run("push", "--guest", "hostile", str(FRONTEND), "/root/hostile_frontend.py")
@@ -36,13 +37,14 @@ def hostile(lab):
     lab.destroy("bystander")
 
 
-@pytest.fixture(autouse=True)
-def nobody_else_notices(lab, hostile):
-    restarts = "systemctl show -p NRestarts -p MainPID xen-vtpmd xen-vtpm-managerd"
-    before = lab.dom0(restarts).stdout
-    yield
+@pytest.fixture
+def hostile(lab, guests):
+    """Whatever it does, nobody else notices."""
+    daemons = "systemctl show -p NRestarts -p MainPID xen-vtpmd xen-vtpm-managerd"
+    before = lab.dom0(daemons).stdout
+    yield guests
     assert lab.guest("bystander", "timeout 60 tpm2_getrandom --hex 4", check=False).returncode == 0
-    assert lab.dom0(restarts).stdout == before
+    assert lab.dom0(daemons).stdout == before
 
 
 def test_a_frontend_without_a_driver_is_none(lab, hostile):
@@ -57,6 +59,11 @@ def test_a_flood_of_events_and_headers_is_survived(hostile):
     hostile.run("flood")
 
 
+def test_states_at_random_end_in_a_device_that_connects_again(hostile):
+    hostile.run("states")
+    hostile.run("connect")
+
+
 def test_a_rewritten_xenstore_directory_closes_its_own_device(hostile):
     hostile.run("xenstore")
     hostile.reattach()
@@ -67,4 +74,14 @@ def test_a_directory_that_goes_is_gone_for_its_guest_only(hostile):
     hostile.run("vanish")
     hostile.reattach()
     hostile.run("connect")
-    assert hostile.device()["status"] == "connected"
+    assert hostile.device()["state"] == "connected"
+
+
+def test_a_frontend_that_waits_is_served_when_the_backend_starts(lab, guests):
+    guests.reattach()
+    lab.dom0("systemctl stop xen-vtpmd")
+    with lab.start("guest", "exec", "hostile", "--", "python3", "/root/hostile_frontend.py", "connect") as waiting:
+        lab.dom0("timeout 60 sh -c 'until xenstore-read /local/domain/$(xl domid hostile)/device/vtpm/0/ring-ref; "
+                 "do sleep 0.2; done'")
+        lab.dom0("systemctl start xen-vtpmd")
+        assert waiting.wait(timeout=180) == 0

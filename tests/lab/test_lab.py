@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/lab itself: what docs/lab.md promises of its verbs."""
+
+import os
+import pathlib
+import pty
+import select
+import socket
+import time
+
+import pytest
+
+from conftest import ROOT, Lab
+
+UUID = "deadbeef-0000-4000-8000-00000000cafe"
+
+
+@pytest.fixture(scope="module")
+def small(lab):
+    lab.create("small", "--no-vtpm")
+    yield "small"
+    lab.destroy("small")
+
+
+def test_commands_keep_their_words_output_errors_input_and_status(lab, small):
+    words = ["printf", "%s|", "two words", "$HOME", "'\"", "*"]
+    assert lab.run("dom0", "--", *words).stdout == "|".join(words[2:]) + "|"
+    assert lab.run("guest", "exec", small, "--", *words).stdout == "|".join(words[2:]) + "|"
+    for run in (lab.dom0, lambda script, **options: lab.guest(small, script, **options)):
+        result = run("echo out; echo err >&2; exit 7", check=False)
+        assert (result.stdout, result.stderr, result.returncode) == ("out\n", "err\n", 7)
+        assert run("cat", input="in").stdout == "in"
+
+
+def test_files_are_pushed_and_pulled(lab, small, tmp_path):
+    for where in ([], ["--guest", small]):
+        directory = tmp_path / "tree"
+        directory.mkdir(exist_ok=True)
+        (directory / "file").write_bytes(os.urandom(100_000))
+        lab.run("push", *where, str(directory), "/tmp/tree")
+        back = tmp_path / ("back" + "-".join(where))
+        lab.run("pull", *where, "/tmp/tree/file", str(back))
+        assert back.read_bytes() == (directory / "file").read_bytes()
+    assert "there is no" in lab.run("push", str(tmp_path / "nothing"), "/tmp/x", check=False).stderr
+
+
+def test_the_logs(lab, small):
+    assert "xen-vtpm-managerd" in lab.run("log", "dom0").stdout
+    assert "xen-vtpm-managerd" in lab.run("log").stdout
+    assert "Xen version 4.17" in lab.run("log", "xen").stdout
+    assert "Linux version" in lab.run("log", small).stdout
+    assert "never was a guest" in lab.run("log", "nobody", check=False).stderr
+
+
+def test_a_shell_is_interactive(lab, small):
+    for arguments in ([], [small]):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(ROOT / "scripts/lab", ["lab", "--name", lab.name, "shell", *arguments])
+        seen = b""
+        os.write(terminal, b"tty; echo $((40 + 2)); exit 5\n")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                try:
+                    seen += os.read(terminal, 4096)
+                except OSError:  # its other end is closed
+                    break
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+        assert b"/dev/pts/" in seen and b"\n42" in seen
+
+
+def test_status_and_list(lab, small):
+    assert "xen_version            : 4.17" in lab.run("status").stdout
+    rows = [line.split() for line in lab.run("guest", "list").stdout.splitlines()]
+    assert ["small", "pv"] in [[row[0], row[2]] for row in rows]
+
+
+def test_a_vtpm_may_be_named(lab):
+    lab.create("named", "--vtpm", UUID)
+    try:
+        assert UUID in lab.dom0("xl vtpm-list named").stdout
+        assert UUID in lab.run("guest", "list").stdout
+        assert lab.guest("named", "tpm2_getrandom --hex 4").returncode == 0
+    finally:
+        lab.destroy("named")
+
+
+@pytest.mark.parametrize("arguments, status, message", [
+    (["guest", "exec", "nobody", "--", "true"], 1, "there is no guest 'nobody'"),
+    (["guest", "create", "x", "--type", "hvm"], 2, "guest type 'hvm' is not supported; there is: pv pvh"),
+    (["guest", "create", "x", "--kernel", "2.4"], 2, "guest kernel '2.4' is not supported"),
+    (["guest", "create", "x", "--vtpm", "7"], 2, "'7' is no UUID"),
+    (["guest", "create", "x", "--no-vtpm", "--tpm", "1.2"], 2, "exclude each other"),
+    (["guest", "create", "X Y"], 2, "is no name for a guest"),
+    (["guest", "frobnicate"], 2, "unknown verb"),
+    (["dom0", "true"], 2, "usage: lab dom0 -- COMMAND..."),
+    (["up", "--xen", "3.0"], 2, "Xen version '3.0' is not supported"),
+    (["up", "--memory", "12"], 2, "at least 1536"),
+    (["push", "one"], 2, "usage: lab push"),
+])
+def test_wrong_use_is_explained(lab, arguments, status, message):
+    result = lab.run(*arguments, check=False)
+    assert (result.returncode, message in result.stderr) == (status, True), result.stderr
+
+
+def test_a_lab_that_is_not_up_says_so():
+    nobody = Lab("nobody-is-here")
+    assert nobody.run("status", check=False).returncode == 3
+    result = nobody.run("dom0", "--", "true", check=False)
+    assert result.returncode == 1 and "start it with" in result.stderr
+    nobody.run("down")
+
+
+def test_a_port_in_use_is_named(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("XEN_VTPM_LAB_PORT", str(taken.getsockname()[1]))
+        other = Lab("port-in-use")
+        result = other.run("up", check=False)
+        assert result.returncode == 1 and "is in use" in result.stderr
+        assert other.run("status", check=False).returncode == 3
+
+
+def test_a_second_lab_runs_beside_and_leaves_nothing(lab):
+    second = Lab("second")
+    second.run("up", "--memory", "1536", timeout=900)
+    try:
+        assert second.dom0("hostname").returncode == 0
+        assert lab.dom0("hostname").returncode == 0
+        files = second.run("status").stdout.split("files: ")[1].split()[0]
+    finally:
+        second.run("down")
+    assert second.run("status", check=False).returncode == 3
+    commands = [path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [command for command in commands if (files + "/").encode() in command]
+    assert [path.suffix for path in pathlib.Path(files).iterdir() if path.suffix != ".log"] == []
