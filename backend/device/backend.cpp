@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/device/backend.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace vtpm {
@@ -54,8 +56,8 @@ void Backend::take_events() {
 
 void Backend::scan() {
     for (const std::string &domain : services_.xenstore.list(root_))
-        for (const std::string &device : services_.xenstore.list(root_ + "/" + domain))
-            if (const auto id = parse_device(domain + "/" + device)) changed(*id);
+        for (const std::string &device : services_.xenstore.list(fmt::format("{}/{}", root_, domain)))
+            if (const auto id = parse_device(fmt::format("{}/{}", domain, device))) changed(*id);
     for (const auto &entry : devices_) entry.second->reconcile();  // those whose directory went as a whole
 }
 

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 
 extern "C" {
@@ -36,9 +37,8 @@ bool added(int returned) {
 }
 
 bool allow(const Filter &filter, std::initializer_list<int> calls) {
-    for (const int call : calls)
-        if (!added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0))) return false;
-    return true;
+    return std::ranges::all_of(
+        calls, [&](int call) { return added(seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0)); });
 }
 
 // One comparison of one argument. (libseccomp's own macros are C.)

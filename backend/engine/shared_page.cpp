@@ -79,7 +79,7 @@ SharedPage::Taken SharedPage::take() {
     if (header.state == TPMIF_STATE_CANCEL) return {.event = Event::kCancel};
     if (header.state != TPMIF_STATE_SUBMIT) return {};
 
-    data_offset_ = TPMIF_DATA_OFFSET(header.nr_extra_pages);  // at most 1028
+    data_offset_ = TPMIF_DATA_OFFSET(std::size_t{header.nr_extra_pages});  // at most 1028
     Taken taken{.event = Event::kMalformed, .locality = header.locality};
     if (header.length < TPM_MESSAGE_HEADER_SIZE || header.length > room()) return taken;
     std::memcpy(copy_.data(), page_ + data_offset_, header.length);

@@ -53,7 +53,7 @@ private:
     void set_state(std::uint8_t state);
 
     std::uint8_t *page_;
-    std::size_t data_offset_ = TPMIF_DATA_OFFSET(0);
+    std::size_t data_offset_ = TPMIF_DATA_OFFSET(std::size_t{0});
     std::array<std::uint8_t, TPMIF_MAX_MESSAGE> copy_;
 };
 

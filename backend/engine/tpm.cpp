@@ -178,7 +178,7 @@ Result<> Tpm::undo() {
     std::uint32_t size = 0;
     if (TPMLIB_GetState(TPMLIB_STATE_VOLATILE, &blob, &size) != TPM_SUCCESS)
         return fail(ErrorCode::kRefused, "libtpms does not give its volatile state");
-    const auto restarted = restart_with({blob, size});
+    auto restarted = restart_with({blob, size});
     wipe({blob, size});
     std::free(blob);
     return restarted;
@@ -187,7 +187,7 @@ Result<> Tpm::undo() {
 Result<> Tpm::restart_with(ByteView volatile_state) {
     storage.volatile_state = SecretBytes(volatile_state);
     TPMLIB_Terminate();
-    const auto started = start_libtpms(version_);
+    auto started = start_libtpms(version_);
     storage.volatile_state = SecretBytes{};
     storage.changed.reset();  // start-up rewrites what it just loaded
     return started;

@@ -37,7 +37,7 @@ Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_c
     }
     // Confined before the first byte of state or of a guest is read.
     auto tpm = Tpm::power_on(order.version, StateChannel(std::move(state_channel)));
-    const Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
+    Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
     VTPM_TRY(tell_ready(control.get(), started));
     if (!tpm) return started;
     return Engine(std::move(control), std::move(*tpm)).run();

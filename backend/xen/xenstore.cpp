@@ -29,11 +29,12 @@ public:
     }
 
     Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
+        const std::string guard = directory + "/state";
+        const std::string path = directory + "/" + key;
         for (;;) {
             const xs_transaction_t transaction = xs_transaction_start(handle_.get());
             if (transaction == XBT_NULL) return fail_errno("xenstore transaction");
-            const bool present = read_in(transaction, directory + "/state").has_value();
-            const std::string path = directory + "/" + key;
+            const bool present = read_in(transaction, guard).has_value();
             const bool written = present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
                                                      static_cast<unsigned>(value.size()));
             const int write_error = errno;
