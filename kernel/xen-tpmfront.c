@@ -2,62 +2,99 @@
 /*
  * Frontend of the Xen paravirtual TPM: TPM 2.0 and TPM 1.2.
  *
- * One page is shared with the backend (shared-protocol/tpmif.h). The backend is trusted for answers, never for memory
- * safety: each response is copied out of the page once and judged by the copy, and every wait has an end.
+ * One page is shared with the backend (shared-protocol/tpmif.h). The backend is trusted for
+ * answers, never for memory safety: each response is copied out of the page once and judged by the
+ * copy, and every wait has an end.
+ *
+ * The chip lives as long as the xenbus device. The ring may go and come back: with a suspended
+ * domain, or with a backend that closes and offers itself again.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
-#include <asm/unaligned.h>
+#include <linux/workqueue.h>
 #include <xen/events.h>
 #include <xen/grant_table.h>
 #include <xen/platform_pci.h>
 #include <xen/xen.h>
 #include <xen/xenbus.h>
 
+#include "compat.h"
 #include "tpm_core.h"
 #include "tpmif.h"
 
 /*
- * The durations of the TPM core are those of a chip of its own; a virtual TPM also waits for a processor and for the
- * disk in the backend's domain. No command is given up earlier than this.
+ * The durations of the TPM core are those of a chip of its own; a virtual TPM also waits for a
+ * processor and for the disk in the backend's domain. No command is given up earlier than this.
  */
 #define MIN_COMMAND_SECONDS 10
 /* A command of the probe also waits for the backend to start the TPM. */
 #define PROBE_SECONDS 30
+/* How long a command may wait for a backend that has not connected yet: it may be dead. */
+#define CONNECT_SECONDS 15
 /* How long a backend may take to offer a device again that was closed. */
 #define OFFER_SECONDS 5
 /* How long a cancelled command may still occupy the page. */
 #define CANCEL_SECONDS 2
 
-/*
- * @ring_lock: held for the whole of a command and while the ring is made or freed; protects @page, @irq, @response
- * @lost: the backend has left, or is to be left: whoever waits must return, nobody may start. Written with or without
- *	@ring_lock, so that a waiter that holds it can be told.
- */
 struct tpmfront {
 	struct xenbus_device *dev;
 	struct tpm_chip *chip;
+	/* The TPM core knows the chip; set by probe() or by @register_work. */
 	bool registered;
+	struct work_struct register_work;
 
+	/* Held for the whole of a command and while the ring is made or freed. */
 	struct mutex ring_lock;
 	wait_queue_head_t wait;
+	/*
+	 * The backend has left, or is to be left: whoever waits must return, nobody may start.
+	 * Written with or without @ring_lock, so that a waiter that holds it can be told.
+	 */
 	bool lost;
 
+	/* Of the ring; under @ring_lock. */
 	struct tpmif_header *page;
 	grant_ref_t ring_ref;
 	int irq;
 
+	/* Of the command; under @ring_lock. */
 	u8 response[TPMIF_MAX_MESSAGE];
 	size_t response_size;
+
+	/* For people; under @ring_lock, but for the interrupts'. */
+	struct dentry *debugfs;
+	unsigned long commands;
+	unsigned long failures;
+	unsigned long malformed;
+	unsigned long rings;
+	atomic_long_t interrupts;
+	atomic_long_t spurious;
 };
+
+static struct dentry *debugfs_root;
+
+/* The drvdata of the xenbus device is the chip, where the TPM core expects it. */
+static struct tpmfront *front_of_chip(struct tpm_chip *chip)
+{
+	return dev_get_drvdata(&chip->dev);
+}
+
+static struct tpmfront *front_of(struct xenbus_device *dev)
+{
+	struct tpm_chip *chip = dev_get_drvdata(&dev->dev);
+
+	return chip ? front_of_chip(chip) : NULL;
+}
 
 static u8 page_state(const struct tpmfront *front)
 {
@@ -77,12 +114,16 @@ static bool page_is_ours_or_lost(const struct tpmfront *front)
 	return READ_ONCE(front->lost) || page_is_ours(front);
 }
 
-/* A spurious event costs the backend, not us: the event channel then stays masked for longer and longer. */
+/*
+ * A spurious event costs the backend, not us: the event channel then stays masked for longer and
+ * longer.
+ */
 static irqreturn_t tpmfront_interrupt(int irq, void *data)
 {
 	struct tpmfront *front = data;
 	bool awaited = wq_has_sleeper(&front->wait) && page_is_ours(front);
 
+	atomic_long_inc(awaited ? &front->interrupts : &front->spurious);
 	if (awaited)
 		wake_up(&front->wait);
 	xen_irq_lateeoi(irq, awaited ? 0 : XEN_EOI_FLAG_SPURIOUS);
@@ -90,52 +131,63 @@ static irqreturn_t tpmfront_interrupt(int irq, void *data)
 }
 
 /* Asks the backend to stop. It may do so (IDLE), or finish the command all the same (FINISH). */
-static void tpmfront_cancel(struct tpm_chip *chip)
+static void cancel_command(struct tpmfront *front)
 {
-	struct tpmfront *front = dev_get_drvdata(&chip->dev);
+	u8 *state = &front->page->state;
 
-	/* Not under ring_lock: it is the waiter who holds it that is to be helped. The core keeps the ring alive. */
-	if (cmpxchg(&front->page->state, TPMIF_STATE_SUBMIT, TPMIF_STATE_CANCEL) == TPMIF_STATE_SUBMIT)
+	if (cmpxchg(state, TPMIF_STATE_SUBMIT, TPMIF_STATE_CANCEL) == TPMIF_STATE_SUBMIT)
 		notify_remote_via_irq(front->irq);
 }
 
 /* The caller has given up on a submitted command; give the page a chance to come back to us. */
 static void abandon_command(struct tpmfront *front)
 {
-	tpmfront_cancel(front->chip);
+	cancel_command(front);
 	wait_event_timeout(front->wait, page_is_ours_or_lost(front), CANCEL_SECONDS * HZ);
 }
 
-/*
- * xenbus tells a driver of its backend's state only when probe() has returned, and from a thread that may be busy with
- * another device: a wait that takes long looks for itself.
- */
-static bool backend_left(struct tpmfront *front)
+static bool has_left(enum xenbus_state backend)
 {
-	switch (xenbus_read_driver_state(front->dev->otherend)) {
-	case XenbusStateUnknown:
-	case XenbusStateClosing:
-	case XenbusStateClosed:
+	return backend == XenbusStateUnknown || backend == XenbusStateClosing ||
+	       backend == XenbusStateClosed;
+}
+
+/*
+ * xenbus tells a driver of its backend's state only when probe() has returned, and from a thread
+ * that may be busy with another device: a wait that takes long looks for itself.
+ */
+static bool is_hopeless(struct tpmfront *front, unsigned long began)
+{
+	enum xenbus_state backend = xenbus_read_driver_state(front->dev->otherend);
+
+	if (has_left(backend))
 		return true;
-	default:
-		return false;
-	}
+	return backend != XenbusStateConnected &&
+	       time_after(jiffies, began + CONNECT_SECONDS * HZ);
 }
 
 static int wait_for_response(struct tpmfront *front, unsigned long timeout)
 {
-	unsigned long end = jiffies + timeout;
+	unsigned long began = jiffies;
+	bool hopeless = false;
 	long left;
 
-	do {
+	for (;;) {
 		left = wait_event_killable_timeout(front->wait, page_is_ours_or_lost(front), HZ);
-	} while (!left && time_before(jiffies, end) && !backend_left(front));
+		if (left || time_after(jiffies, began + timeout))
+			break;
+		hopeless = is_hopeless(front, began);
+		if (hopeless)
+			break;
+	}
 
-	if (READ_ONCE(front->lost) || (!left && backend_left(front)))
+	if (READ_ONCE(front->lost))
 		return -EIO;
 	if (left > 0)
 		return page_state(front) == TPMIF_STATE_FINISH ? 0 : -ECANCELED;
 	abandon_command(front);
+	if (hopeless)
+		return -EIO;
 	return left < 0 ? -EINTR : -ETIME;
 }
 
@@ -158,13 +210,13 @@ static int take_response(struct tpmfront *front)
 	return 0;
 }
 
-static void submit_request(struct tpmfront *front, const u8 *request, size_t length, int locality)
+static void submit_request(struct tpmfront *front, const u8 *request, size_t length)
 {
 	struct tpmif_header *page = front->page;
 
 	memcpy((u8 *)page + TPMIF_DATA_OFFSET(0), request, length);
 	page->length = length;
-	page->locality = locality;
+	page->locality = 0;
 	page->pad = 0;
 	page->nr_extra_pages = 0;
 	/* The request is complete before the backend can see that there is one. */
@@ -179,23 +231,26 @@ static void wipe_page(struct tpmfront *front)
 		memzero_explicit((u8 *)front->page + TPMIF_DATA_OFFSET(0), TPMIF_MAX_MESSAGE);
 }
 
-static int exchange(struct tpmfront *front, const u8 *request, size_t length, unsigned long timeout)
+static int exchange(struct tpmfront *front, const u8 *request, size_t length,
+		    unsigned long timeout)
 {
 	int err;
 
-	if (READ_ONCE(front->lost))
+	if (READ_ONCE(front->lost) || !front->page)
 		return -EIO;
 	/* A command that was given up may still be running; a second one would overwrite it. */
 	if (!page_is_ours(front))
 		return -EBUSY;
 
-	submit_request(front, request, length, max(front->chip->locality, 0));
+	submit_request(front, request, length);
 	err = wait_for_response(front, timeout);
 	if (!err)
 		err = take_response(front);
 	wipe_page(front);
-	if (err == -EPROTO)
+	if (err == -EPROTO) {
+		front->malformed++;
 		dev_err_ratelimited(&front->dev->dev, "malformed response from the backend\n");
+	}
 	return err;
 }
 
@@ -204,30 +259,37 @@ static unsigned long command_timeout(struct tpmfront *front, u32 ordinal)
 	/* What the core would say of a chip that it does not know yet is two minutes. */
 	if (!front->registered)
 		return PROBE_SECONDS * HZ;
-	return max_t(unsigned long, MIN_COMMAND_SECONDS * HZ, tpm_calc_ordinal_duration(front->chip, ordinal));
+	return max_t(unsigned long, MIN_COMMAND_SECONDS * HZ,
+		     tpm_calc_ordinal_duration(front->chip, ordinal));
 }
 
-/* The whole exchange happens in here, so that the TPM core never has a reason to poll: see tpmfront_status(). */
-static int tpmfront_send(struct tpm_chip *chip, u8 *buf, size_t length)
+/*
+ * The whole exchange happens in here, so that the TPM core never has a reason to poll: see
+ * tpmfront_status().
+ */
+static int tpmfront_send(struct tpm_chip *chip, TPMFRONT_SEND_ARGS(u8 *buf, size_t length))
 {
-	struct tpmfront *front = dev_get_drvdata(&chip->dev);
+	struct tpmfront *front = front_of_chip(chip);
 	unsigned long timeout;
 	int err;
 
 	if (length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
 		return -EINVAL;
-	timeout = command_timeout(front, get_unaligned_be32(buf + 6));
+	timeout = command_timeout(front, get_unaligned_be32(buf + TPM_MESSAGE_CODE_OFFSET));
 
 	mutex_lock(&front->ring_lock);
 	front->response_size = 0;
 	err = exchange(front, buf, length, timeout);
+	front->commands++;
+	if (err)
+		front->failures++;
 	mutex_unlock(&front->ring_lock);
 	return err;
 }
 
 static int tpmfront_recv(struct tpm_chip *chip, u8 *buf, size_t size)
 {
-	struct tpmfront *front = dev_get_drvdata(&chip->dev);
+	struct tpmfront *front = front_of_chip(chip);
 	size_t length;
 	int ret = -EIO;
 
@@ -243,7 +305,15 @@ static int tpmfront_recv(struct tpm_chip *chip, u8 *buf, size_t size)
 	return ret;
 }
 
-/* With a complete mask of 0 the core takes any status as "response ready", which it is when send() has returned. */
+/* The core calls this when its own patience ends, which is never: status() says "complete". */
+static void tpmfront_cancel(struct tpm_chip *chip)
+{
+}
+
+/*
+ * With a complete mask of 0 the core takes any status as "response ready", which it is when send()
+ * has returned.
+ */
 static u8 tpmfront_status(struct tpm_chip *chip)
 {
 	return 0;
@@ -277,7 +347,8 @@ static int publish_ring(struct tpmfront *front, evtchn_port_t port)
 			return err;
 		err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_RING_REF, "%u", front->ring_ref);
 		if (!err)
-			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_EVENT_CHANNEL, "%u", port);
+			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_EVENT_CHANNEL, "%u",
+					    port);
 		if (!err)
 			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_PROTOCOL_V2, "1");
 		if (err) {
@@ -295,7 +366,8 @@ static int bind_event_channel(struct tpmfront *front, evtchn_port_t *port)
 
 	if (err)
 		return err;
-	err = bind_evtchn_to_irqhandler_lateeoi(*port, tpmfront_interrupt, 0, "xen-tpmfront", front);
+	err = bind_evtchn_to_irqhandler_lateeoi(*port, tpmfront_interrupt, 0, "xen-tpmfront",
+						front);
 	if (err < 0) {
 		xenbus_free_evtchn(front->dev, *port);
 		return err;
@@ -310,8 +382,10 @@ static void close_ring(struct tpmfront *front)
 	if (front->irq)
 		unbind_from_irqhandler(front->irq, front);
 	front->irq = 0;
-	if (front->page)
+	if (front->page) {
+		memzero_explicit(front->page, TPMIF_PAGE_SIZE);
 		xenbus_teardown_ring((void **)&front->page, 1, &front->ring_ref);
+	}
 	front->page = NULL;
 }
 
@@ -320,7 +394,8 @@ static int open_ring(struct tpmfront *front)
 	evtchn_port_t port;
 	int err;
 
-	err = xenbus_setup_ring(front->dev, GFP_KERNEL, (void **)&front->page, 1, &front->ring_ref);
+	err = xenbus_setup_ring(front->dev, GFP_KERNEL, (void **)&front->page, 1,
+				&front->ring_ref);
 	if (err)
 		return err;
 	err = bind_event_channel(front, &port);
@@ -330,13 +405,35 @@ static int open_ring(struct tpmfront *front)
 		close_ring(front);
 		return err;
 	}
+	front->rings++;
 	WRITE_ONCE(front->lost, false);
 	return xenbus_switch_state(front->dev, XenbusStateInitialised);
 }
 
+/* Whoever waits for the backend stops waiting; the chip stays, and answers with an error. */
+static void lose_ring(struct tpmfront *front)
+{
+	WRITE_ONCE(front->lost, true);
+	wake_up_all(&front->wait);
+}
+
+/* The same vTPM by another page and another event channel. */
+static int reopen_ring(struct tpmfront *front)
+{
+	int err;
+
+	lose_ring(front);
+	mutex_lock(&front->ring_lock);
+	close_ring(front);
+	err = open_ring(front);
+	mutex_unlock(&front->ring_lock);
+	return err;
+}
+
 /*
- * Finds out what the TPM is and hands it to the TPM core. Its first command may be submitted before the backend is
- * connected: the event is then pending for it, and so a probe at boot needs no thread of its own to wait for xenstore.
+ * Finds out what the TPM is and hands it to the TPM core. Its first command may be submitted before
+ * the backend is connected: the event is then pending for it, and so a probe at boot needs no
+ * thread of its own to wait for xenstore.
  */
 static int register_chip(struct tpmfront *front)
 {
@@ -348,30 +445,80 @@ static int register_chip(struct tpmfront *front)
 	return err;
 }
 
-static bool backend_closed(struct xenbus_device *dev)
+/* A TPM that did not answer in probe(); not in xenbus' own thread, for it may take long again. */
+static void register_later(struct work_struct *work)
 {
-	enum xenbus_state state = xenbus_read_driver_state(dev->otherend);
+	struct tpmfront *front = container_of(work, struct tpmfront, register_work);
+	int err;
 
-	return state == XenbusStateClosing || state == XenbusStateClosed;
+	if (front->registered)
+		return;
+	err = register_chip(front);
+	if (err)
+		dev_err(&front->dev->dev, "the TPM does not answer (%d)\n", err);
 }
 
 /*
- * When the driver is bound again, the backend still shows the end of the former connection, which must not be taken for
- * the end of this one. It answers Initialising by InitWait; one that stays closed has no TPM for us.
+ * When the driver is bound again, the backend still shows the end of the former connection, which
+ * must not be taken for the end of this one. It answers Initialising by InitWait; one that stays
+ * closed has no TPM for us.
  */
 static int wait_for_offer(struct xenbus_device *dev)
 {
 	unsigned long end = jiffies + OFFER_SECONDS * HZ;
 
-	if (!backend_closed(dev))
+	if (!has_left(xenbus_read_driver_state(dev->otherend)))
 		return 0;
 	xenbus_switch_state(dev, XenbusStateInitialising);
-	while (backend_closed(dev)) {
+	while (has_left(xenbus_read_driver_state(dev->otherend))) {
 		if (time_after(jiffies, end))
 			return -ENODEV;
 		msleep(20);
 	}
 	return 0;
+}
+
+static int tpmfront_show(struct seq_file *file, void *unused)
+{
+	struct tpmfront *front = file->private;
+	struct xenbus_device *dev = front->dev;
+
+	mutex_lock(&front->ring_lock);
+	seq_printf(file, "state %s\n", xenbus_strstate(dev->state));
+	seq_printf(file, "backend %s\n",
+		   xenbus_strstate(xenbus_read_driver_state(dev->otherend)));
+	seq_printf(file, "ring %s\n", !front->page ? "none" : front->lost ? "lost" : "open");
+	seq_printf(file, "rings %lu\n", front->rings);
+	seq_printf(file, "commands %lu\n", front->commands);
+	seq_printf(file, "failures %lu\n", front->failures);
+	seq_printf(file, "malformed %lu\n", front->malformed);
+	mutex_unlock(&front->ring_lock);
+	seq_printf(file, "interrupts %ld\n", atomic_long_read(&front->interrupts));
+	seq_printf(file, "spurious %ld\n", atomic_long_read(&front->spurious));
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(tpmfront);
+
+static struct tpmfront *new_front(struct xenbus_device *dev)
+{
+	struct tpmfront *front = kzalloc(sizeof(*front), GFP_KERNEL);
+
+	if (!front)
+		return ERR_PTR(-ENOMEM);
+	front->dev = dev;
+	mutex_init(&front->ring_lock);
+	init_waitqueue_head(&front->wait);
+	INIT_WORK(&front->register_work, register_later);
+
+	front->chip = tpmm_chip_alloc(&dev->dev, &tpmfront_ops);
+	if (IS_ERR(front->chip)) {
+		int err = PTR_ERR(front->chip);
+
+		kfree(front);
+		return ERR_PTR(err);
+	}
+	dev_set_drvdata(&front->chip->dev, front);
+	return front;
 }
 
 static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
@@ -381,58 +528,43 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 
 	err = wait_for_offer(dev);
 	if (err) {
-		xenbus_dev_fatal(dev, err, "the backend does not offer the vTPM; power cycle the guest");
+		xenbus_dev_fatal(dev, err,
+				 "the backend does not offer the vTPM; power cycle the guest");
 		return err;
 	}
-	front = kzalloc(sizeof(*front), GFP_KERNEL);
-	if (!front)
-		return -ENOMEM;
-	front->dev = dev;
-	mutex_init(&front->ring_lock);
-	init_waitqueue_head(&front->wait);
-
-	front->chip = tpmm_chip_alloc(&dev->dev, &tpmfront_ops);
-	if (IS_ERR(front->chip)) {
-		err = PTR_ERR(front->chip);
-		goto free_front;
+	front = new_front(dev);
+	if (IS_ERR(front)) {
+		xenbus_dev_fatal(dev, PTR_ERR(front), "allocating the vTPM");
+		return PTR_ERR(front);
 	}
-	dev_set_drvdata(&front->chip->dev, front);
-	/* After tpmm_chip_alloc(), which leaves the chip there. */
-	dev_set_drvdata(&dev->dev, front);
-
 	err = open_ring(front);
-	if (err)
-		goto free_front;
+	if (err) {
+		dev_set_drvdata(&dev->dev, NULL);
+		kfree(front);
+		xenbus_dev_fatal(dev, err, "setting up the ring");
+		return err;
+	}
+	front->debugfs = debugfs_create_file(dev_name(&dev->dev), 0400, debugfs_root, front,
+					     &tpmfront_fops);
 	err = register_chip(front);
 	if (err)
-		/* Not fatal: should the backend connect later, tpmfront_backend_changed() tries again. */
+		/* Not fatal: should the backend connect later, backend_connected() tries again. */
 		dev_warn(&dev->dev, "no answer from the TPM yet (%d)\n", err);
 	return 0;
-
-free_front:
-	dev_set_drvdata(&dev->dev, NULL);
-	kfree(front);
-	xenbus_dev_fatal(dev, err, "setting up the vTPM");
-	return err;
-}
-
-/* Whoever waits for the backend stops waiting; the chip stays, and answers with an error. */
-static void lose_ring(struct tpmfront *front)
-{
-	WRITE_ONCE(front->lost, true);
-	wake_up_all(&front->wait);
 }
 
 static void tpmfront_remove(struct xenbus_device *dev)
 {
-	struct tpmfront *front = dev_get_drvdata(&dev->dev);
+	struct tpmfront *front = front_of(dev);
 
 	if (!front)
 		return;
-	if (dev->state != XenbusStateConnected && dev->state != XenbusStateInitialised)
+	if (has_left(xenbus_read_driver_state(dev->otherend)))
 		lose_ring(front);
+	cancel_work_sync(&front->register_work);
 	if (front->registered)
 		tpm_chip_unregister(front->chip);
+	debugfs_remove(front->debugfs);
 	mutex_lock(&front->ring_lock);
 	close_ring(front);
 	mutex_unlock(&front->ring_lock);
@@ -440,18 +572,25 @@ static void tpmfront_remove(struct xenbus_device *dev)
 	kfree_sensitive(front);
 }
 
-/* After restore or migration: the same vTPM, another page and another event channel. */
+/*
+ * Before save or migration. The vTPM keeps its power, so it stays usable should the suspend be
+ * cancelled, of which xenbus does not tell: the core must not take the chip for suspended.
+ */
+static int tpmfront_suspend(struct xenbus_device *dev)
+{
+	struct tpmfront *front = front_of(dev);
+
+	if (!front || !front->registered)
+		return 0;
+	tpm_pm_suspend(&dev->dev);
+	return tpm_pm_resume(&dev->dev);
+}
+
 static int tpmfront_resume(struct xenbus_device *dev)
 {
-	struct tpmfront *front = dev_get_drvdata(&dev->dev);
-	int err;
+	struct tpmfront *front = front_of(dev);
 
-	lose_ring(front);
-	mutex_lock(&front->ring_lock);
-	close_ring(front);
-	err = open_ring(front);
-	mutex_unlock(&front->ring_lock);
-	return err;
+	return front ? reopen_ring(front) : 0;
 }
 
 static void backend_connected(struct tpmfront *front)
@@ -461,27 +600,43 @@ static void backend_connected(struct tpmfront *front)
 	if (dev->state == XenbusStateConnected)
 		return;
 	if (!xenbus_read_unsigned(dev->otherend, TPMIF_KEY_PROTOCOL_V2, 0)) {
-		xenbus_dev_fatal(dev, -EPROTONOSUPPORT, "the backend does not speak vTPM protocol 2");
+		xenbus_dev_fatal(dev, -EPROTONOSUPPORT,
+				 "the backend does not speak vTPM protocol 2");
 		return;
 	}
 	xenbus_switch_state(dev, XenbusStateConnected);
-	if (!front->registered && register_chip(front))
-		dev_err(&dev->dev, "the TPM does not answer\n");
+	schedule_work(&front->register_work);
+}
+
+/* After it had closed, at its own wish: a restarted backend. */
+static void backend_offers(struct tpmfront *front)
+{
+	struct xenbus_device *dev = front->dev;
+	int err;
+
+	if (dev->state != XenbusStateClosed)
+		return;
+	reinit_completion(&dev->down);
+	err = reopen_ring(front);
+	if (err)
+		xenbus_dev_error(dev, err, "setting up the ring again");
 }
 
 static void tpmfront_backend_changed(struct xenbus_device *dev, enum xenbus_state state)
 {
-	struct tpmfront *front = dev_get_drvdata(&dev->dev);
+	struct tpmfront *front = front_of(dev);
 
 	if (!front)
 		return;
 	switch (state) {
 	case XenbusStateUnknown:
 	case XenbusStateInitialising:
-	case XenbusStateInitWait:
 	case XenbusStateInitialised:
 	case XenbusStateReconfiguring:
 	case XenbusStateReconfigured:
+		break;
+	case XenbusStateInitWait:
+		backend_offers(front);
 		break;
 	case XenbusStateConnected:
 		backend_connected(front);
@@ -505,21 +660,29 @@ static struct xenbus_driver tpmfront_driver = {
 	.ids = tpmfront_ids,
 	.probe = tpmfront_probe,
 	.remove = tpmfront_remove,
+	.suspend = tpmfront_suspend,
 	.resume = tpmfront_resume,
 	.otherend_changed = tpmfront_backend_changed,
 };
 
 static int __init tpmfront_init(void)
 {
+	int err;
+
 	if (!xen_domain() || !xen_has_pv_devices())
 		return -ENODEV;
-	return xenbus_register_frontend(&tpmfront_driver);
+	debugfs_root = debugfs_create_dir("xen-tpmfront", NULL);
+	err = xenbus_register_frontend(&tpmfront_driver);
+	if (err)
+		debugfs_remove(debugfs_root);
+	return err;
 }
 module_init(tpmfront_init);
 
 static void __exit tpmfront_exit(void)
 {
 	xenbus_unregister_driver(&tpmfront_driver);
+	debugfs_remove(debugfs_root);
 }
 module_exit(tpmfront_exit);
 

@@ -41,6 +41,7 @@ struct tpmif_header {
 /* A TPM message starts with tag (2), size (4), command or return code (4), big endian (TCG Part 1, 18.1). */
 #define TPM_MESSAGE_HEADER_SIZE 10
 #define TPM_MESSAGE_SIZE_OFFSET 2
+#define TPM_MESSAGE_CODE_OFFSET 6
 
 /* xenstore: keys of the frontend's and the backend's directory, and the device's name in both trees. */
 #define TPMIF_DEVICE "vtpm"

@@ -43,6 +43,14 @@ class Lab:
         self.run("guest", "destroy", name, check=False, timeout=120)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "last: spoils the lab for the tests after it")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture(scope="session")
 def lab():
     instance = Lab(os.environ.get("XEN_VTPM_TEST_LAB", "test"))

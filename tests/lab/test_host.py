@@ -144,8 +144,8 @@ def test_our_driver_with_a_tpm_1_2(lab):
     assert re.search(r"PCR-00: (00 ?){20}", out)
 
 
+@pytest.mark.last
 def test_another_hardware_tpm_is_refused(lab):
-    """Last: the lab's machine gets another TPM."""
     lab.run("reset", "--new-tpm", timeout=400, check=False)
     out = lab.dom0("xen-vtpm status", check=False).stdout
     assert "refus" in out and "not the hardware TPM" in out

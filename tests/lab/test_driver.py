@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the frontend does when its backend dies, leaves and comes back, and when its guest is suspended."""
+
+import json
+import os
+import pathlib
+import time
+
+import pytest
+
+HOLDER = pathlib.Path(__file__).with_name("holder.py")
+ROUNDS = int(os.environ.get("XEN_VTPM_LAB_RELOADS", "20"))
+# A system call that waits, where tpm2-tss leaves the waiting to a thread of the kernel that no signal reaches.
+GET_RANDOM = "python3 -c \"import os; f = os.open('/dev/tpm0', os.O_RDWR); " \
+             "os.write(f, bytes.fromhex('80010000000c0000017b0010')); os.read(f, 99)\""
+DEBUGFS = "mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug; " \
+          "cat /sys/kernel/debug/xen-tpmfront/vtpm-0"
+
+
+class Driven:
+    def __init__(self, lab, name):
+        self.lab, self.name = lab, name
+
+    def sh(self, script, **options):
+        return self.lab.guest(self.name, script, **options)
+
+    def counters(self):
+        return dict(line.split() for line in self.sh(DEBUGFS).stdout.splitlines())
+
+    def hold(self):
+        """A process that keeps /dev/tpm0 open and uses it."""
+        self.lab.run("push", "--guest", self.name, str(HOLDER), "/root/holder.py")
+        self.sh("rm -f /root/holder.log; setsid python3 /root/holder.py < /dev/null > /dev/null 2>&1 & "
+                "echo $! > /root/holder.pid; timeout 30 sh -c 'until test -s /root/holder.log; do sleep 0.5; done'")
+        self.wait_for_held("ok")
+
+    def held(self):
+        return self.sh("cat /root/holder.log").stdout.split()
+
+    def wait_for_held(self, outcome, limit=60):
+        deadline = time.monotonic() + limit
+        while self.held()[-1:] != [outcome]:
+            assert time.monotonic() < deadline, f"{outcome} after {self.held()[-5:]}"
+            time.sleep(0.5)
+
+    def release(self):
+        self.sh("kill $(cat /root/holder.pid)")
+
+    def engine(self):
+        rows = json.loads(self.lab.dom0("xen-vtpm --json status", check=False).stdout)["backend"]["devices"]
+        return rows[0]["engine_pid"]
+
+
+@pytest.fixture(scope="module", params=["pv", "pvh"])
+def driven(request, lab):
+    name = f"d{request.param}"
+    lab.create(name, "--type", request.param)
+    yield Driven(lab, name)
+    lab.destroy(name)
+
+
+def test_debugfs_tells_state_and_counters(driven):
+    before = driven.counters()
+    driven.sh("tpm2_getrandom --hex 4")
+    after = driven.counters()
+    assert (after["state"], after["backend"], after["ring"], after["rings"]) == ("Connected", "Connected", "open", "1")
+    assert int(after["commands"]) > int(before["commands"])
+    assert int(after["interrupts"]) > int(before["interrupts"])
+    assert after["malformed"] == "0"
+
+
+def test_the_hardware_random_generator_delivers(driven):
+    assert "tpm-rng-0" in driven.sh("cat /sys/class/misc/hw_random/rng_available").stdout
+    assert driven.sh("echo tpm-rng-0 > /sys/class/misc/hw_random/rng_current; "
+                     "timeout 60 head -c 32 /dev/hwrng | wc -c").stdout.strip() == "32"
+
+
+def test_an_engine_that_hangs_costs_a_bounded_time(driven):
+    engine = driven.engine()
+    driven.lab.dom0(f"kill -STOP {engine}")
+    try:
+        began = time.monotonic()
+        result = driven.sh("timeout 100 " + GET_RANDOM, check=False)
+        assert result.returncode == 1 and "Timer expired" in result.stderr, result.stderr  # ETIME
+        assert time.monotonic() - began < 40
+    finally:
+        driven.lab.dom0(f"kill -CONT {engine}")
+    time.sleep(1)
+    driven.sh("tpm2_getrandom --hex 4")
+
+
+def test_a_killed_process_leaves_a_hanging_tpm(driven):
+    engine = driven.engine()
+    driven.lab.dom0(f"kill -STOP {engine}")
+    try:
+        began = time.monotonic()
+        driven.sh("timeout -s KILL 2 " + GET_RANDOM, check=False)
+        assert time.monotonic() - began < 9
+    finally:
+        driven.lab.dom0(f"kill -CONT {engine}")
+    time.sleep(1)
+    driven.sh("tpm2_getrandom --hex 4")
+
+
+def test_save_and_restore_keep_the_chip(driven):
+    driven.hold()
+    driven.lab.dom0(f"xl save {driven.name} /var/lib/saved && xl restore /var/lib/saved; rm -f /var/lib/saved", timeout=400)
+    driven.lab.run("dom0", "--", "lab-guest", "running", driven.name)
+    driven.wait_for_held("ok")
+    assert driven.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
+    assert driven.counters()["rings"] == "2"
+    assert set(driven.held()) <= {"ok", "EIO"}
+    driven.release()
+
+
+def test_a_cancelled_suspend_changes_nothing(driven):
+    driven.hold()
+    driven.lab.dom0(f"xl save -c {driven.name} /var/lib/saved; rm -f /var/lib/saved", timeout=400)
+    time.sleep(2)
+    driven.wait_for_held("ok")
+    driven.release()
+
+
+def test_a_backend_that_closes_and_offers_again_gets_a_new_ring(driven):
+    """Played by hand: what a backend may do that keeps its vTPM's power over a restart."""
+    driven.hold()
+    rings = int(driven.counters()["rings"])
+    path = f"/local/domain/0/backend/vtpm/$(xl domid {driven.name})/0"
+    driven.lab.dom0(f"systemctl stop xen-vtpmd; xenstore-write {path}/state 5")
+    driven.wait_for_held("EIO")
+    driven.lab.dom0(f"xenstore-write {path}/state 6; sleep 1; xenstore-rm {path}/powered-on; "
+                    f"xenstore-write {path}/state 2; systemctl start xen-vtpmd")
+    driven.wait_for_held("ok")
+    assert int(driven.counters()["rings"]) == rings + 1
+    assert driven.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
+    driven.release()
+
+
+def test_the_module_comes_and_goes_many_times(driven):
+    driven.sh(f"set -e; for i in $(seq {ROUNDS}); do echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; "
+              "rmmod xen_tpmfront; modprobe xen-tpmfront; done; udevadm settle; tpm2_getrandom --hex 4", timeout=900)
+
+
+def test_rmmod_does_not_hang_when_the_backend_is_dead(driven):
+    """Last: its vTPM has lost its power afterwards."""
+    driven.lab.dom0("systemctl stop xen-vtpmd")
+    try:
+        driven.sh("set -e; echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; timeout 30 rmmod xen_tpmfront")
+    finally:
+        driven.lab.dom0("systemctl start xen-vtpmd")
+    out = driven.sh("dmesg").stdout
+    for word in ("BUG:", "WARNING:", "Oops", "Call Trace"):
+        assert word not in out

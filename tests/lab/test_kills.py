@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 of manager, daemon and engine while a guest writes to its NV, on the real thing. (Many more such kills, on
+loopback rings, are in tests/integration/crash.)"""
+
+import os
+import pathlib
+import random
+import time
+
+KILLS = int(os.environ.get("XEN_VTPM_LAB_KILLS", "9"))
+WRITER = pathlib.Path(__file__).with_name("nv_writer.py")
+KILL = {
+    "manager": "systemctl kill -s KILL xen-vtpm-managerd",
+    "daemon": "systemctl kill -s KILL --kill-who=main xen-vtpmd",
+    "engine": "kill -9 $(xen-vtpm --json status | sed -n 's/.*\"engine_pid\": *\\([1-9][0-9]*\\).*/\\1/p')",
+}
+POWER_CYCLE = """set -e
+timeout 60 sh -c 'until systemctl --quiet is-active xen-vtpmd xen-vtpm-managerd; do sleep 0.2; done'
+uuid=$(xl vtpm-list writer | awk 'NR == 2 { print $3 }')
+xl vtpm-detach writer $uuid
+xl vtpm-attach writer uuid=$uuid backend=0"""
+
+
+def test_no_acknowledged_write_is_lost_and_none_is_there_by_half(lab):
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    generator = random.Random(seed)
+    lab.create("writer")
+    lab.run("push", "--guest", "writer", str(WRITER), "/root/nv_writer.py")
+    lab.guest("writer", "tpm2_nvdefine -Q 0x1500030 -C o -s 512 -a 'ownerread|ownerwrite|authread|authwrite|no_da'")
+    try:
+        for kill in range(KILLS):
+            victim = list(KILL)[kill % len(KILL)]
+            with lab.start("guest", "exec", "writer", "--", "python3", "/root/nv_writer.py", "write", "4") as writer:
+                time.sleep(generator.uniform(1, 3.5))
+                lab.dom0(KILL[victim])
+                assert writer.wait(timeout=120) == 0
+            lab.dom0(POWER_CYCLE)
+            checked = lab.guest("writer", "timeout 60 sh -c 'until test -c /dev/tpm0; do sleep 0.2; done'; "
+                                          "python3 /root/nv_writer.py check")
+            print(kill, victim, checked.stdout.strip())
+        assert int(lab.guest("writer", "grep -c acknowledged /root/nv.log").stdout) > 2 * KILLS
+    finally:
+        lab.destroy("writer")
