@@ -259,6 +259,9 @@ static unsigned long command_timeout(struct tpmfront *front, u32 ordinal)
 	/* What the core would say of a chip that it does not know yet is two minutes. */
 	if (!front->registered)
 		return PROBE_SECONDS * HZ;
+	/* It has two minutes for this one too, in which unbind and reboot would seem to hang. */
+	if (ordinal == TPM2_CC_SHUTDOWN)
+		return MIN_COMMAND_SECONDS * HZ;
 	return max_t(unsigned long, MIN_COMMAND_SECONDS * HZ,
 		     tpm_calc_ordinal_duration(front->chip, ordinal));
 }
