@@ -63,8 +63,7 @@ struct VtpmAnswer {
     std::string_view text;
 };
 
-// ---- engine <-> manager, the state channel; one request at a time
-// ----------------------------------------------------
+// ---- engine <-> manager, the state channel; one request at a time ----
 
 struct LoadState {
     static constexpr std::uint16_t kType = 16;
@@ -125,8 +124,7 @@ struct KillEngine {
     std::uint32_t engine = 0;
 };
 
-// ---- backend <-> engine, the control socket. Its end means: shut the TPM down and exit.
-// ------------------------------
+// ---- backend <-> engine, the control socket. Its end means: shut the TPM down and exit. ----
 
 struct EngineReady {
     static constexpr std::uint16_t kType = 48;

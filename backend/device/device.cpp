@@ -66,8 +66,7 @@ void Device::reconcile() {
     serve_frontend(view);
 }
 
-// ---- attach
-// ----------------------------------------------------------------------------------------------------------
+// ---- attach ----
 
 void Device::prepare() {
     if (asked_) return;
@@ -100,8 +99,7 @@ void Device::refuse(const std::string &why) {
     (void)services_.xenstore.remove(own_path_ + "/state");
 }
 
-// ---- the guest
-// -------------------------------------------------------------------------------------------------------
+// ---- the guest ----
 
 void Device::serve_frontend(const View &view) {
     if (failed_ || !wants_ring(view.frontend)) return follow_frontend_away(view);
@@ -184,8 +182,7 @@ void Device::ring_detached() {
     reconcile();
 }
 
-// ---- the engine
-// ------------------------------------------------------------------------------------------------------
+// ---- the engine ----
 
 void Device::open_vtpm() {
     if (!uuid_) return fail_for_good("its uuid is missing or malformed");
@@ -281,8 +278,7 @@ void Device::fail_for_good(const std::string &why) {
     reconcile_in(retry_, std::chrono::milliseconds(0));
 }
 
-// ---- detach
-// ----------------------------------------------------------------------------------------------------------
+// ---- detach ----
 
 // Needs nothing of the guest, which may be dying.
 void Device::leave(const View &view) {
@@ -290,8 +286,7 @@ void Device::leave(const View &view) {
     if (!engine_) set_state(view, XenbusState::kClosed);
 }
 
-// ---- little helpers
-// --------------------------------------------------------------------------------------------------
+// ---- little helpers ----
 
 void Device::set_state(const View &view, XenbusState state) {
     if (view.own == state) return;

@@ -56,8 +56,7 @@ Result<> result_of(ErrorCode code, std::string_view text) {
 
 }  // namespace
 
-// ---- EngineProcess
-// ---------------------------------------------------------------------------------------------------
+// ---- EngineProcess ----
 
 EngineProcess::~EngineProcess() {
     const auto entry = host_.running_.find(id_);
@@ -111,8 +110,7 @@ void EngineProcess::receive() {
     kill();
 }
 
-// ---- EngineHost
-// ------------------------------------------------------------------------------------------------------
+// ---- EngineHost ----
 
 Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std::string &program,
                                                       std::function<void()> lost) {

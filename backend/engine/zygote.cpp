@@ -21,8 +21,7 @@
 namespace vtpm {
 namespace {
 
-// ---- in the child
-// ----------------------------------------------------------------------------------------------------
+// ---- in the child ----
 
 Result<> tell_ready(int control, const Result<> &started) {
     return send(control, started ? EngineReady{} : EngineReady{started.error().code, started.error().text});
@@ -49,8 +48,7 @@ Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_c
     ::_exit(ended ? 0 : 1);
 }
 
-// ---- in the zygote
-// ---------------------------------------------------------------------------------------------------
+// ---- in the zygote ----
 
 class Zygote {
 public:

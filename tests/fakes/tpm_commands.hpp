@@ -3,8 +3,15 @@
 #pragma once
 
 #include "base/bytes.hpp"
+#include "shared-protocol/tpmif.h"
 
 namespace vtpm::commands {
+
+// Makes the size in its header what it is.
+inline void set_size(Bytes &command) {
+    for (std::size_t i = 0; i < 4; ++i)
+        command.at(TPM_MESSAGE_SIZE_OFFSET + i) = static_cast<std::uint8_t>(command.size() >> (24 - 8 * i));
+}
 
 // A command of TCG TPM 2.0 Library Part 3, or of TPM 1.2, in the making; the size is filled in by build().
 class Command {
@@ -30,8 +37,7 @@ public:
     Command &password() { return u32(9).u32(0x40000009).u16(0).u8(0).u16(0); }
     [[nodiscard]] Bytes build() const {
         Bytes command = bytes_;
-        for (std::size_t i = 0; i < 4; ++i)
-            command.at(2 + i) = static_cast<std::uint8_t>(command.size() >> (24 - 8 * i));
+        set_size(command);
         return command;
     }
 

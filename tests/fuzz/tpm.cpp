@@ -7,6 +7,7 @@
 
 #include "base/seqpacket.hpp"
 #include "shared-protocol/tpmif.h"
+#include "tests/fakes/tpm_commands.hpp"
 
 namespace vtpm {
 namespace {
@@ -83,8 +84,7 @@ void run_commands(TpmVersion version, const Bytes &initial, ByteView input) {
             if (taken.size() < TPM_MESSAGE_HEADER_SIZE) continue;
             // SharedPage lets only those through whose size is right.
             command.assign(taken.begin(), taken.end());
-            for (std::size_t i = 0; i < 4; ++i)
-                command[TPM_MESSAGE_SIZE_OFFSET + i] = static_cast<std::uint8_t>(command.size() >> (24 - 8 * i));
+            commands::set_size(command);
             const auto response = (*tpm)->execute(command, 0);
             require(response.has_value(), "a command is answered");
             check_response(*response);

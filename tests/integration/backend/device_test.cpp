@@ -3,12 +3,12 @@
 
 #include <catch2/catch.hpp>
 #include <csignal>
-#include <fstream>
 
 #include "backend/engine/tpm_messages.hpp"
 #include "tests/fakes/fake_manager.hpp"
 #include "tests/fakes/tpm_commands.hpp"
 #include "tests/integration/backend/host.hpp"
+#include "tests/integration/process_status.hpp"
 
 namespace vtpm {
 namespace {
@@ -37,17 +37,6 @@ public:
 
     FakeManager manager{loop, socket_path};
 };
-
-// The lines "Name:\tvalue" of proc(5)'s /proc/PID/status.
-std::map<std::string, std::string> process_status(pid_t pid) {
-    std::map<std::string, std::string> lines;
-    std::ifstream file(fmt::format("/proc/{}/status", pid));
-    for (std::string line; std::getline(file, line);) {
-        const auto colon = line.find(":\t");
-        if (colon != std::string::npos) lines[line.substr(0, colon)] = line.substr(colon + 2);
-    }
-    return lines;
-}
 
 constexpr DeviceId kDevice{7, 0};
 constexpr DeviceId kOther{8, 0};

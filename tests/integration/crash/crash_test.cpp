@@ -13,7 +13,6 @@
 #include <charconv>
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
 #include <random>
 #include <thread>
 
@@ -22,6 +21,7 @@
 #include "tests/integration/backend/host.hpp"
 #include "tests/integration/manager/manager_process.hpp"
 #include "tests/integration/manager/swtpm.hpp"
+#include "tests/integration/process_status.hpp"
 
 namespace vtpm {
 namespace {
@@ -37,13 +37,11 @@ Bytes value(std::uint64_t n) {
     return bytes;
 }
 
-// Whether it may still do something.
+// Whether it may still do something: a zombie may not.
 bool lives(pid_t pid) {
-    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-    std::string stat;
-    std::getline(file, stat);
-    const auto name_end = stat.rfind(')');
-    return name_end != std::string::npos && stat.substr(name_end + 2, 1).find_first_of("ZX") == std::string::npos;
+    const std::map status = process_status(pid);
+    const auto state = status.find("State");
+    return state != status.end() && state->second.find_first_of("ZX") != 0;
 }
 
 // A guest, and what it knows of its writes.
