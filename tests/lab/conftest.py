@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab tests: a real Xen, driven by scripts/lab, one lab for the whole run."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -35,6 +36,17 @@ class Lab:
 
     def guest(self, name, script, **options):
         return self.run("guest", "exec", name, "--", "sh", "-c", script, **options)
+
+    def device(self, guest):
+        """What the backend says of the guest's only vTPM device."""
+        domain = self.dom0(f"xl domid {guest}").stdout.strip()
+        rows = json.loads(self.dom0("xen-vtpm --json status", check=False).stdout)["backend"]["devices"]
+        return next(row for row in rows if row["device"].startswith(domain + "/"))
+
+    def power_cycle_vtpm(self, guest):
+        """Detaches the guest's only vTPM and attaches it again; the guest runs on."""
+        uuid = self.dom0(f"xl vtpm-list {guest} | awk 'NR == 2 {{print $3}}'").stdout.strip()
+        self.dom0(f"xl vtpm-detach {guest} {uuid} && xl vtpm-attach {guest} uuid={uuid} backend=0")
 
     def create(self, name, *options):
         self.run("guest", "create", name, *options, timeout=400)

@@ -134,6 +134,15 @@ def wait_for(condition, what, limit):
         time.sleep(0.1)
 
 
+def lasting(seconds):
+    """Something to loop over for so long; counts the rounds from 1."""
+    end = time.monotonic() + seconds
+    rounds = 0
+    while time.monotonic() < end:
+        rounds += 1
+        yield rounds
+
+
 def connect():
     Frontend().connect(limit=120).check_alive()
 
@@ -175,13 +184,11 @@ def page():
 def flood():
     """Events without end, and a header that changes while it is read."""
     guest = Frontend().connect()
-    end = time.monotonic() + 5
     sent = 0
-    while time.monotonic() < end:
+    for sent in lasting(5):
         guest.page[0:64] = random.randbytes(64)
         guest.page[4] = random.choice((SUBMIT, CANCEL, random.randrange(256)))
         guest.notify()
-        sent += 1
     print(f"{sent} events")
     # What was submitted last may still be answered, into the page that we are about to use.
     time.sleep(2)
@@ -191,9 +198,8 @@ def flood():
 def states():
     """The state goes anywhere, at any pace, and the keys that are not the backend's to read are rewritten."""
     guest = Frontend().connect()
-    end = time.monotonic() + 8
     written = 0
-    while time.monotonic() < end:
+    for _ in lasting(8):
         written += guest.store.write(guest.own("state"), random.choice(("0", "1", "2", "3", "4", "5", "6", "7", "9", "")))
         guest.store.write(guest.own(random.choice(("backend", "backend-id", "handle", "uuid"))), random.randbytes(9).hex())
         time.sleep(random.choice((0, 0, 0.01, 0.1, 0.3)))
@@ -207,9 +213,8 @@ def xenstore():
     keys = ("ring-ref", "event-channel", "feature-protocol-v2", "state", "backend-id", "backend", "handle", "uuid", "x")
     values = ("", "-1", "0", "3", "4", "5", "6", "1", "4294967295", "4294967296", "8 ", "../../0", "9" * 1000,
               b"\xff\0\x01", str(guest.ring_ref), str(guest.port))
-    end = time.monotonic() + 10
     written = 0
-    while time.monotonic() < end:
+    for _ in lasting(10):
         key = random.choice(keys)
         written += guest.store.write(guest.own(key), random.choice(values))
         if random.random() < 0.02:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that writes what it likes into its page and its xenstore directory: at worst its own device closes."""
 
-import json
 import pathlib
 
 import pytest
@@ -15,15 +14,6 @@ class Hostile:
 
     def run(self, verb):
         return self.lab.guest("hostile", f"python3 /root/hostile_frontend.py {verb}", timeout=300)
-
-    def reattach(self):
-        uuid = self.lab.dom0("xl vtpm-list hostile | awk 'NR == 2 {print $3}'").stdout.strip()
-        self.lab.dom0(f"xl vtpm-detach hostile {uuid} && xl vtpm-attach hostile uuid={uuid} backend=0")
-
-    def device(self):
-        domain = self.lab.dom0("xl domid hostile").stdout.strip()
-        rows = json.loads(self.lab.dom0("xen-vtpm --json status", check=False).stdout)["backend"]["devices"]
-        return next(row for row in rows if row["device"].startswith(domain + "/"))
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +54,21 @@ def test_states_at_random_end_in_a_device_that_connects_again(hostile):
     hostile.run("connect")
 
 
-def test_a_rewritten_xenstore_directory_closes_its_own_device(hostile):
+def test_a_rewritten_xenstore_directory_closes_its_own_device(lab, hostile):
     hostile.run("xenstore")
-    hostile.reattach()
+    lab.power_cycle_vtpm("hostile")
     hostile.run("connect")
 
 
-def test_a_directory_that_goes_is_gone_for_its_guest_only(hostile):
+def test_a_directory_that_goes_is_gone_for_its_guest_only(lab, hostile):
     hostile.run("vanish")
-    hostile.reattach()
+    lab.power_cycle_vtpm("hostile")
     hostile.run("connect")
-    assert hostile.device()["state"] == "connected"
+    assert lab.device("hostile")["state"] == "connected"
 
 
 def test_a_frontend_that_waits_is_served_when_the_backend_starts(lab, guests):
-    guests.reattach()
+    lab.power_cycle_vtpm("hostile")
     lab.dom0("systemctl stop xen-vtpmd")
     with lab.start("guest", "exec", "hostile", "--", "python3", "/root/hostile_frontend.py", "connect") as waiting:
         lab.dom0("timeout 60 sh -c 'until xenstore-read /local/domain/$(xl domid hostile)/device/vtpm/0/ring-ref; "
