@@ -5,17 +5,13 @@
 
 #include <linux/version.h>
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
-#include <linux/unaligned.h>
+/* The send operation got the size of @buf, for chips that answer in it. */
+#if KERNEL_VERSION(6, 17, 0) <= LINUX_VERSION_CODE
+#define TPMFRONT_SEND \
+	tpmfront_send(struct tpm_chip *chip, u8 *buf, size_t bufsiz, size_t length)
 #else
-#include <asm/unaligned.h>
-#endif
-
-/* The send operation got the size of the buffer, for chips that answer at once. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-#define TPMFRONT_SEND_ARGS(buffer, length) buffer, size_t bufsiz, length
-#else
-#define TPMFRONT_SEND_ARGS(buffer, length) buffer, length
+#define TPMFRONT_SEND \
+	tpmfront_send(struct tpm_chip *chip, u8 *buf, size_t length)
 #endif
 
 #endif

@@ -49,8 +49,9 @@
 struct tpmfront {
 	struct xenbus_device *dev;
 	struct tpm_chip *chip;
-	/* The TPM core knows the chip; set by probe() or by @register_work. */
+	/* What the TPM core said of the chip; set by probe() or by @register_work. */
 	bool registered;
+	bool refused;
 	struct work_struct register_work;
 
 	/* Held for the whole of a command and while the ring is made or freed. */
@@ -67,7 +68,8 @@ struct tpmfront {
 	grant_ref_t ring_ref;
 	int irq;
 
-	/* Of the command; under @ring_lock. */
+	/* Of the command; under @ring_lock, but for the locality, which the TPM core locks. */
+	u8 locality;
 	u8 response[TPMIF_MAX_MESSAGE];
 	size_t response_size;
 
@@ -146,10 +148,22 @@ static void abandon_command(struct tpmfront *front)
 	wait_event_timeout(front->wait, page_is_ours_or_lost(front), CANCEL_SECONDS * HZ);
 }
 
-static bool has_left(enum xenbus_state backend)
+static enum xenbus_state backend_state(const struct xenbus_device *dev)
 {
-	return backend == XenbusStateUnknown || backend == XenbusStateClosing ||
-	       backend == XenbusStateClosed;
+	return xenbus_read_unsigned(dev->otherend, TPMIF_KEY_STATE, XenbusStateUnknown);
+}
+
+static bool backend_has_left(const struct xenbus_device *dev)
+{
+	switch (backend_state(dev)) {
+	case XenbusStateInitialising:
+	case XenbusStateInitWait:
+	case XenbusStateInitialised:
+	case XenbusStateConnected:
+		return false;
+	default:
+		return true;
+	}
 }
 
 /*
@@ -158,11 +172,9 @@ static bool has_left(enum xenbus_state backend)
  */
 static bool is_hopeless(struct tpmfront *front, unsigned long began)
 {
-	enum xenbus_state backend = xenbus_read_driver_state(front->dev->otherend);
-
-	if (has_left(backend))
+	if (backend_has_left(front->dev))
 		return true;
-	return backend != XenbusStateConnected &&
+	return backend_state(front->dev) != XenbusStateConnected &&
 	       time_after(jiffies, began + CONNECT_SECONDS * HZ);
 }
 
@@ -204,7 +216,7 @@ static int take_response(struct tpmfront *front)
 	if (header.nr_extra_pages || length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
 		return -EPROTO;
 	memcpy(front->response, (u8 *)front->page + TPMIF_DATA_OFFSET(0), length);
-	if (get_unaligned_be32(front->response + TPM_MESSAGE_SIZE_OFFSET) != length)
+	if (be32_to_cpu(((const struct tpm_header *)front->response)->length) != length)
 		return -EPROTO;
 	front->response_size = length;
 	return 0;
@@ -216,7 +228,7 @@ static void submit_request(struct tpmfront *front, const u8 *request, size_t len
 
 	memcpy((u8 *)page + TPMIF_DATA_OFFSET(0), request, length);
 	page->length = length;
-	page->locality = 0;
+	page->locality = front->locality;
 	page->pad = 0;
 	page->nr_extra_pages = 0;
 	/* The request is complete before the backend can see that there is one. */
@@ -266,28 +278,33 @@ static unsigned long command_timeout(struct tpmfront *front, u32 ordinal)
 		     tpm_calc_ordinal_duration(front->chip, ordinal));
 }
 
-/*
- * The whole exchange happens in here, so that the TPM core never has a reason to poll: see
- * tpmfront_status().
- */
-static int tpmfront_send(struct tpm_chip *chip, TPMFRONT_SEND_ARGS(u8 *buf, size_t length))
+static int transmit(struct tpmfront *front, const u8 *request, size_t length,
+		    unsigned long timeout)
 {
-	struct tpmfront *front = front_of_chip(chip);
-	unsigned long timeout;
 	int err;
-
-	if (length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
-		return -EINVAL;
-	timeout = command_timeout(front, get_unaligned_be32(buf + TPM_MESSAGE_CODE_OFFSET));
 
 	mutex_lock(&front->ring_lock);
 	front->response_size = 0;
-	err = exchange(front, buf, length, timeout);
+	err = exchange(front, request, length, timeout);
 	front->commands++;
 	if (err)
 		front->failures++;
 	mutex_unlock(&front->ring_lock);
 	return err;
+}
+
+/*
+ * The whole exchange happens in here, so that the TPM core never has a reason to poll: see
+ * tpmfront_status().
+ */
+static int TPMFRONT_SEND
+{
+	struct tpmfront *front = front_of_chip(chip);
+	const struct tpm_header *header = (const struct tpm_header *)buf;
+
+	if (length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
+		return -EINVAL;
+	return transmit(front, buf, length, command_timeout(front, be32_to_cpu(header->ordinal)));
 }
 
 static int tpmfront_recv(struct tpm_chip *chip, u8 *buf, size_t size)
@@ -327,6 +344,20 @@ static bool tpmfront_req_canceled(struct tpm_chip *chip, u8 status)
 	return false;
 }
 
+/* Localities above 0 are the backend's to grant; one that is silent grants none. */
+static int tpmfront_request_locality(struct tpm_chip *chip, int locality)
+{
+	struct tpmfront *front = front_of_chip(chip);
+
+	if (locality < 0 || locality > TPMIF_MAX_LOCALITY)
+		return -EINVAL;
+	if (locality && locality > xenbus_read_unsigned(front->dev->otherend,
+							TPMIF_KEY_MAX_LOCALITY, 0))
+		return -EACCES;
+	front->locality = locality;
+	return locality;
+}
+
 static const struct tpm_class_ops tpmfront_ops = {
 	.flags = TPM_OPS_AUTO_STARTUP,
 	.req_complete_mask = 0,
@@ -336,6 +367,7 @@ static const struct tpm_class_ops tpmfront_ops = {
 	.recv = tpmfront_recv,
 	.cancel = tpmfront_cancel,
 	.status = tpmfront_status,
+	.request_locality = tpmfront_request_locality,
 };
 
 static int publish_ring(struct tpmfront *front, evtchn_port_t port)
@@ -434,31 +466,55 @@ static int reopen_ring(struct tpmfront *front)
 }
 
 /*
- * Finds out what the TPM is and hands it to the TPM core. Its first command may be submitted before
- * the backend is connected: the event is then pending for it, and so a probe at boot needs no
- * thread of its own to wait for xenstore.
+ * Asks for a property that only a TPM 2.0 has, as tpm2_probe() does, but tells when nobody answers:
+ * the TPM core must not meet such a TPM, it takes it for a TPM 1.2 and tries a chip only once.
+ *
+ * The command may be submitted before the backend is connected: the event is then pending for it,
+ * and so a probe at boot needs no thread of its own to wait for xenstore.
  */
-static int register_chip(struct tpmfront *front)
+static int identify_tpm(struct tpmfront *front)
 {
-	int err = tpm2_probe(front->chip);
+	static const u8 get_capability[] = {
+		0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a,
+		0, 0, 0, TPM2_CAP_TPM_PROPERTIES,
+		0, 0, 0x01, 0, /* TPM_PT_FIXED */
+		0, 0, 0, 1,
+	};
+	u8 answer[64];
+	int ret;
 
-	if (!err)
-		err = tpm_chip_register(front->chip);
+	ret = transmit(front, get_capability, sizeof(get_capability), PROBE_SECONDS * HZ);
+	if (!ret)
+		ret = tpmfront_recv(front->chip, answer, sizeof(answer));
+	if (ret < 0)
+		return ret;
+	if (be16_to_cpu(((const struct tpm_header *)answer)->tag) == TPM2_ST_NO_SESSIONS)
+		front->chip->flags |= TPM_CHIP_FLAG_TPM2;
+	return 0;
+}
+
+static void register_chip(struct tpmfront *front)
+{
+	int err = identify_tpm(front);
+
+	if (err) {
+		dev_warn(&front->dev->dev, "no answer from the TPM yet (%d)\n", err);
+		return;
+	}
+	err = tpm_chip_register(front->chip);
 	front->registered = !err;
-	return err;
+	front->refused = err;
+	if (err)
+		xenbus_dev_error(front->dev, err, "the TPM core cannot use this TPM");
 }
 
 /* A TPM that did not answer in probe(); not in xenbus' own thread, for it may take long again. */
 static void register_later(struct work_struct *work)
 {
 	struct tpmfront *front = container_of(work, struct tpmfront, register_work);
-	int err;
 
-	if (front->registered)
-		return;
-	err = register_chip(front);
-	if (err)
-		dev_err(&front->dev->dev, "the TPM does not answer (%d)\n", err);
+	if (!front->registered && !front->refused)
+		register_chip(front);
 }
 
 /*
@@ -470,10 +526,10 @@ static int wait_for_offer(struct xenbus_device *dev)
 {
 	unsigned long end = jiffies + OFFER_SECONDS * HZ;
 
-	if (!has_left(xenbus_read_driver_state(dev->otherend)))
+	if (!backend_has_left(dev))
 		return 0;
 	xenbus_switch_state(dev, XenbusStateInitialising);
-	while (has_left(xenbus_read_driver_state(dev->otherend))) {
+	while (backend_has_left(dev)) {
 		if (time_after(jiffies, end))
 			return -ENODEV;
 		msleep(20);
@@ -488,8 +544,7 @@ static int tpmfront_show(struct seq_file *file, void *unused)
 
 	mutex_lock(&front->ring_lock);
 	seq_printf(file, "state %s\n", xenbus_strstate(dev->state));
-	seq_printf(file, "backend %s\n",
-		   xenbus_strstate(xenbus_read_driver_state(dev->otherend)));
+	seq_printf(file, "backend %s\n", xenbus_strstate(backend_state(dev)));
 	seq_printf(file, "ring %s\n", !front->page ? "none" : front->lost ? "lost" : "open");
 	seq_printf(file, "rings %lu\n", front->rings);
 	seq_printf(file, "commands %lu\n", front->commands);
@@ -549,10 +604,14 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 	}
 	front->debugfs = debugfs_create_file(dev_name(&dev->dev), 0400, debugfs_root, front,
 					     &tpmfront_fops);
-	err = register_chip(front);
-	if (err)
-		/* Not fatal: should the backend connect later, backend_connected() tries again. */
-		dev_warn(&dev->dev, "no answer from the TPM yet (%d)\n", err);
+	/*
+	 * Should the backend connect later, backend_connected() tries again. All that a connection
+	 * needs from us is done, and said: xenbus makes the boot, or insmod, wait for five minutes
+	 * for a frontend that is not connected.
+	 */
+	register_chip(front);
+	if (!front->registered)
+		xenbus_switch_state(dev, XenbusStateConnected);
 	return 0;
 }
 
@@ -562,7 +621,7 @@ static void tpmfront_remove(struct xenbus_device *dev)
 
 	if (!front)
 		return;
-	if (has_left(xenbus_read_driver_state(dev->otherend)))
+	if (backend_has_left(dev))
 		lose_ring(front);
 	cancel_work_sync(&front->register_work);
 	if (front->registered)
@@ -600,7 +659,7 @@ static void backend_connected(struct tpmfront *front)
 {
 	struct xenbus_device *dev = front->dev;
 
-	if (dev->state == XenbusStateConnected)
+	if (READ_ONCE(front->lost))
 		return;
 	if (!xenbus_read_unsigned(dev->otherend, TPMIF_KEY_PROTOCOL_V2, 0)) {
 		xenbus_dev_fatal(dev, -EPROTONOSUPPORT,

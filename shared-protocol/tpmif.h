@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * The shared page of the Xen paravirtual TPM, protocol version 2 (Xen: public/io/tpmif.h), for kernel and user space.
+ * The shared page of the Xen paravirtual TPM, protocol version 2 (Xen: public/io/tpmif.h), for
+ * kernel and user space.
  *
- * One page, granted by the frontend. Every field may be changed by the other side at any moment: take one copy of
- * the header, validate that, and never look at the page again for the same message.
+ * One page, granted by the frontend. Every field may be changed by the other side at any moment:
+ * take one copy of the header, validate that, and never look at the page again for the same
+ * message.
  */
 #ifndef XEN_VTPM_TPMIF_H
 #define XEN_VTPM_TPMIF_H
 
-#ifdef __KERNEL__
 #include <linux/types.h>
-#else
-#include <stdint.h>
-typedef uint8_t __u8;
-typedef uint32_t __u32;
-#endif
 
 #define TPMIF_PAGE_SIZE 4096
 
-/* Values of tpmif_header.state. The frontend writes only SUBMIT and CANCEL, the backend only IDLE and FINISH. */
+/*
+ * Values of tpmif_header.state; published with release, read with acquire semantics. The frontend
+ * writes only SUBMIT and CANCEL, the backend only IDLE and FINISH.
+ */
 #define TPMIF_STATE_IDLE 0	/* nothing here, or the cancelled command has ended */
 #define TPMIF_STATE_SUBMIT 1	/* request ready, the backend works on it */
 #define TPMIF_STATE_FINISH 2	/* response ready */
@@ -26,7 +25,7 @@ typedef uint32_t __u32;
 
 struct tpmif_header {
 	__u32 length;		/* request length in, response length out; bytes of the data area */
-	__u8 state;		/* TPMIF_STATE_*; published with release, read with acquire semantics */
+	__u8 state;		/* TPMIF_STATE_* */
 	__u8 locality;		/* claimed by the frontend */
 	__u8 pad;
 	__u8 nr_extra_pages;	/* followed by as many __u32 grant references; nobody uses them */
@@ -38,16 +37,23 @@ struct tpmif_header {
 /* The largest message, with no extra pages. */
 #define TPMIF_MAX_MESSAGE (TPMIF_PAGE_SIZE - sizeof(struct tpmif_header))
 
-/* A TPM message starts with tag (2), size (4), command or return code (4), big endian (TCG Part 1, 18.1). */
+/*
+ * A TPM message starts with tag (2), size (4), command or return code (4), big endian (TCG Part 1,
+ * 18.1).
+ */
 #define TPM_MESSAGE_HEADER_SIZE 10
 #define TPM_MESSAGE_SIZE_OFFSET 2
 #define TPM_MESSAGE_CODE_OFFSET 6
 
-/* xenstore: keys of the frontend's and the backend's directory, and the device's name in both trees. */
+/* xenstore: the device's name in both trees, and the keys of both directories. */
 #define TPMIF_DEVICE "vtpm"
 #define TPMIF_KEY_RING_REF "ring-ref"
 #define TPMIF_KEY_EVENT_CHANNEL "event-channel"
 #define TPMIF_KEY_PROTOCOL_V2 "feature-protocol-v2"
 #define TPMIF_KEY_STATE "state"
+
+/* The highest locality that the backend grants; absent: 0. In the backend's directory. */
+#define TPMIF_KEY_MAX_LOCALITY "max-locality"
+#define TPMIF_MAX_LOCALITY 4
 
 #endif

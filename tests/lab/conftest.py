@@ -1,75 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab tests: a real Xen, driven by scripts/lab, one lab for the whole run."""
 
-import json
 import os
-import pathlib
-import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-class Lab:
-    """scripts/lab, as a person would call it."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def run(self, *arguments, check=True, timeout=300, input=None):
-        result = subprocess.run(
-            [ROOT / "scripts/lab", "--name", self.name, *arguments],
-            stdin=subprocess.DEVNULL if input is None else None,
-            input=input, capture_output=True, text=True, timeout=timeout,
-        )
-        if check and result.returncode != 0:
-            raise AssertionError(f"{arguments}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
-        return result
-
-    def start(self, *arguments):
-        """Like run(), but goes on meanwhile: a subprocess.Popen."""
-        return subprocess.Popen([ROOT / "scripts/lab", "--name", self.name, *arguments], stdin=subprocess.DEVNULL)
-
-    def dom0(self, script, **options):
-        return self.run("dom0", "--", "sh", "-c", script, **options)
-
-    def guest(self, name, script, **options):
-        return self.run("guest", "exec", name, "--", "sh", "-c", script, **options)
-
-    def device(self, guest):
-        """What the backend says of the guest's only vTPM device."""
-        domain = self.dom0(f"xl domid {guest}").stdout.strip()
-        rows = json.loads(self.dom0("xen-vtpm --json status", check=False).stdout)["backend"]["devices"]
-        return next(row for row in rows if row["device"].startswith(domain + "/"))
-
-    def power_cycle_vtpm(self, guest):
-        """Detaches the guest's only vTPM and attaches it again; the guest runs on."""
-        uuid = self.dom0(f"xl vtpm-list {guest} | awk 'NR == 2 {{print $3}}'").stdout.strip()
-        self.dom0(f"xl vtpm-detach {guest} {uuid} && xl vtpm-attach {guest} uuid={uuid} backend=0")
-
-    def create(self, name, *options):
-        self.run("guest", "create", name, *options, timeout=400)
-
-    def destroy(self, name):
-        self.run("guest", "destroy", name, check=False, timeout=120)
+from lab import Lab
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "last: spoils the lab for the tests after it")
+    config.addinivalue_line("markers", "long: skipped unless XEN_VTPM_TEST_LONG=yes, as scripts/test --all sets it")
 
 
 def pytest_collection_modifyitems(items):
+    if os.environ.get("XEN_VTPM_TEST_LONG") != "yes":
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes long; run by scripts/test --all"))
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")
 def lab():
+    """XEN_VTPM_TEST_LAB names it; with XEN_VTPM_TEST_KEEP=yes a running one is used, and left running."""
     instance = Lab(os.environ.get("XEN_VTPM_TEST_LAB", "test"))
-    instance.run("down", check=False)
+    keep = os.environ.get("XEN_VTPM_TEST_KEEP") == "yes"
+    if not keep:
+        instance.run("down", check=False)
     instance.run("up", timeout=3000)
     yield instance
-    instance.run("down", check=False)
+    if not keep:
+        instance.run("down", check=False)
 
 
 @pytest.fixture(scope="module", params=["pv", "pvh"])

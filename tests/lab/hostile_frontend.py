@@ -10,52 +10,17 @@ import fcntl
 import mmap
 import os
 import random
-import select
 import struct
 import subprocess
 import sys
 import time
 
+from xen_wire import CANCEL, FINISH, SUBMIT, EventChannel, Xenstore, ioctl_number, lasting, wait_for
+
 DEVICE = "device/vtpm/0"
-SUBMIT, FINISH, CANCEL = 1, 2, 3
 GET_RANDOM = bytes.fromhex("80010000000c0000017b0010")
 BAD_SIZE = bytes.fromhex("80010000000a00000142")  # TPM_RC_COMMAND_SIZE
-# include/uapi/xen/gntalloc.h, evtchn.h
-ALLOC_GREF = 5 | ord("G") << 8 | 24 << 16
-BIND_UNBOUND_PORT = 2 | ord("E") << 8 | 4 << 16
-NOTIFY = 4 | ord("E") << 8 | 4 << 16
-
-
-class Xenstore:
-    """The wire protocol of xen/include/public/io/xs_wire.h, on the kernel's own connection."""
-
-    READ, WRITE, REMOVE = 2, 11, 13
-
-    def __init__(self):
-        self.fd = os.open("/dev/xen/xenbus", os.O_RDWR)
-
-    def request(self, kind, payload):
-        os.write(self.fd, struct.pack("<IIII", kind, 0, 0, len(payload)) + payload)
-        answered, _, _, size = struct.unpack("<IIII", self.take(16))
-        answer = self.take(size)
-        return None if answered == 16 else answer  # XS_ERROR
-
-    def take(self, size):
-        data = b""
-        while len(data) < size:
-            data += os.read(self.fd, size - len(data))
-        return data
-
-    def read(self, path):
-        answer = self.request(self.READ, path.encode() + b"\0")
-        return None if answer is None else answer.decode()
-
-    def write(self, path, value):
-        value = value if isinstance(value, bytes) else str(value).encode()
-        return self.request(self.WRITE, path.encode() + b"\0" + value) is not None
-
-    def remove(self, path):
-        return self.request(self.REMOVE, path.encode() + b"\0") is not None
+ALLOC_GREF = ioctl_number("G", 5, 24)  # include/uapi/xen/gntalloc.h
 
 
 class Frontend:
@@ -68,8 +33,7 @@ class Frontend:
         fcntl.ioctl(self.grants, ALLOC_GREF, request)
         _, _, _, index, self.ring_ref, _ = struct.unpack("<HHIQII", request)
         self.page = mmap.mmap(self.grants, 4096, offset=index)
-        self.events = os.open("/dev/xen/evtchn", os.O_RDWR)
-        self.port = fcntl.ioctl(self.events, BIND_UNBOUND_PORT, bytearray(4))
+        self.events = EventChannel(0)
 
     def own(self, key):
         return f"{DEVICE}/{key}"
@@ -79,7 +43,7 @@ class Frontend:
 
     def initialise(self):
         self.store.write(self.own("ring-ref"), self.ring_ref)
-        self.store.write(self.own("event-channel"), self.port)
+        self.store.write(self.own("event-channel"), self.events.port)
         self.store.write(self.own("feature-protocol-v2"), 1)
         self.store.write(self.own("state"), 3)
 
@@ -98,7 +62,7 @@ class Frontend:
         self.page[4] = state
 
     def notify(self):
-        fcntl.ioctl(self.events, NOTIFY, struct.pack("<I", self.port))
+        self.events.notify()
 
     def wait_state(self, left, limit=60):
         """Until the backend has replaced the state `left`."""
@@ -106,8 +70,7 @@ class Frontend:
         while self.page[4] == left:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no answer to state {left} within {limit} s")
-            if select.select([self.events], [], [], 1)[0]:
-                os.write(self.events, os.read(self.events, 4))
+            self.events.wait(1)
         return self.page[4]
 
     def submit(self, command, length=None, extra=0, locality=0):
@@ -124,23 +87,6 @@ class Frontend:
         response = self.submit(GET_RANDOM)
         if len(response) != 28 or response[6:10] != bytes(4):
             raise AssertionError(f"GetRandom: {response.hex()}")
-
-
-def wait_for(condition, what, limit):
-    deadline = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {limit} s")
-        time.sleep(0.1)
-
-
-def lasting(seconds):
-    """Something to loop over for so long; counts the rounds from 1."""
-    end = time.monotonic() + seconds
-    rounds = 0
-    while time.monotonic() < end:
-        rounds += 1
-        yield rounds
 
 
 def connect():
@@ -212,7 +158,7 @@ def xenstore():
     guest = Frontend().connect()
     keys = ("ring-ref", "event-channel", "feature-protocol-v2", "state", "backend-id", "backend", "handle", "uuid", "x")
     values = ("", "-1", "0", "3", "4", "5", "6", "1", "4294967295", "4294967296", "8 ", "../../0", "9" * 1000,
-              b"\xff\0\x01", str(guest.ring_ref), str(guest.port))
+              b"\xff\0\x01", str(guest.ring_ref), str(guest.events.port))
     written = 0
     for _ in lasting(10):
         key = random.choice(keys)

@@ -13,8 +13,6 @@ ROUNDS = int(os.environ.get("XEN_VTPM_LAB_RELOADS", "20"))
 # A system call that waits, where tpm2-tss leaves the waiting to a thread of the kernel that no signal reaches.
 GET_RANDOM = "python3 -c \"import os; f = os.open('/dev/tpm0', os.O_RDWR); " \
              "os.write(f, bytes.fromhex('80010000000c0000017b0010')); os.read(f, 99)\""
-DEBUGFS = "mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug; " \
-          "cat /sys/kernel/debug/xen-tpmfront/vtpm-0"
 
 
 class Driven:
@@ -25,7 +23,7 @@ class Driven:
         return self.lab.guest(self.name, script, **options)
 
     def counters(self):
-        return dict(line.split() for line in self.sh(DEBUGFS).stdout.splitlines())
+        return self.lab.driver_counters(self.name)
 
     def hold(self):
         """A process that keeps /dev/tpm0 open and uses it."""

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-FRONTEND = pathlib.Path(__file__).with_name("hostile_frontend.py")
+PROGRAMS = [pathlib.Path(__file__).with_name(name) for name in ("hostile_frontend.py", "xen_wire.py")]
 
 
 class Hostile:
@@ -21,7 +21,8 @@ def guests(lab):
     """The hostile guest, and one beside it."""
     lab.create("hostile", "--frontend", "none")
     lab.create("bystander")
-    lab.run("push", "--guest", "hostile", str(FRONTEND), "/root/hostile_frontend.py")
+    for program in PROGRAMS:
+        lab.run("push", "--guest", "hostile", str(program), "/root/")
     yield Hostile(lab)
     lab.destroy("hostile")
     lab.destroy("bystander")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import ROOT, Lab
+from lab import ROOT, Lab
 
 UUID = "deadbeef-0000-4000-8000-00000000cafe"
 

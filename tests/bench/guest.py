@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/bench guest: TPM round trips in a guest, PV and PVH, TPM 2.0 and 1.2."""
+
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+
+from lab import ROOT, Lab
+
+BUILD = ROOT / "build/bench"
+PCR_READ = {"2.0": "8001000000140000017e00000001000b03010000", "1.2": "00c10000000e0000001500000000"}
+# The drivers take turns, so that a slow minute of the machine hits both.
+TURNS = 3
+ROUNDS = {"ours": 1000, "stock": 150}
+GOALS = {"stock p50 / ours": ("at least", 10), "ours p50 / ping-pong": ("at most", 1.5)}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def build_pingpong(lab):
+    """The module for the kernel of the lab's guests."""
+    files = next(line.split()[1] for line in lab.run("status").stdout.splitlines() if line.startswith("files:"))
+    image = pathlib.Path((pathlib.Path(files) / "guest-image").read_text().strip())
+    release = (image / "kernel-release").read_text().strip()
+    directory = BUILD / "pingpong-module"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(ROOT / "tests/bench/pingpong", directory)
+    subprocess.run(["make", "-C", f"{image}/headers/usr/src/linux-headers-{release}", f"M={directory}", "modules"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return directory / "pingpong.ko"
+
+
+class Guest:
+    def __init__(self, lab, name, module):
+        self.lab, self.name = lab, name
+        for program in (BUILD / "tests/bench/latency", module):
+            lab.run("push", "--guest", name, str(program), "/root/")
+        self.domain = lab.dom0(f"xl domid {name}").stdout.strip()
+        self.sh("mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug")
+
+    def sh(self, script):
+        return self.lab.guest(self.name, script, timeout=600).stdout
+
+    def ping_pong(self):
+        """The median and the 99th percentile, in nanoseconds, of each turn."""
+        self.sh("insmod /root/pingpong.ko")
+        ring = self.sh("cat /sys/kernel/debug/pingpong/ring").strip()
+        self.lab.dom0(f"systemd-run --quiet --unit=echo-{self.name} /root/echo {self.domain} {ring}")
+        figures = [[int(word) for word in self.sh("cat /sys/kernel/debug/pingpong/run").split()[1:]] for _ in range(TURNS)]
+        self.lab.dom0(f"systemctl stop echo-{self.name}")
+        self.sh("rmmod pingpong")
+        return figures
+
+    def load(self, driver):
+        """The frontend starts over from Initialising, which the stock driver does not say by itself."""
+        self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; rmmod xen_tpmfront")
+        self.lab.dom0(f"xenstore-write /local/domain/{self.domain}/device/vtpm/0/state 1; sleep 1")
+        self.sh({"ours": "modprobe xen-tpmfront",
+                 "stock": "insmod /lib/modules/$(uname -r)/kernel/drivers/char/tpm/xen-tpmfront.ko"}[driver])
+        self.sh("timeout 30 sh -c 'until test -c /dev/tpm0; do sleep 0.2; done'")
+
+    def tpm(self, version, driver):
+        return [int(word) for word in
+                self.sh(f"/root/latency /dev/tpm0 {PCR_READ[version]} {ROUNDS[driver]}").split()]
+
+
+def measure(lab, type, module):
+    rows = []
+    for version in ("2.0", "1.2"):
+        name = f"bench-{type}-{version[0]}"
+        lab.create(name, "--type", type, "--tpm", version)
+        guest = Guest(lab, name, module)
+        say(f"{name}: ping-pong")
+        floor = guest.ping_pong()
+        turns = {"ours": [], "stock": []}
+        for turn in range(TURNS):
+            for driver in ("ours", "stock"):
+                say(f"{name}: {driver}, turn {turn + 1} of {TURNS}")
+                guest.load(driver)
+                turns[driver].append(guest.tpm(version, driver))
+        rows.append(row(type, version, floor, turns))
+        lab.destroy(name)
+    return rows
+
+
+def row(type, version, floor, turns):
+    """The median of the turns, and ratios of medians."""
+    middle = {"ping-pong": [statistics.median(column) for column in zip(*floor)]}
+    for driver, figures in turns.items():
+        middle[driver] = [statistics.median(column) for column in zip(*figures)]
+    per_second = {driver: ROUNDS[driver] * 1e9 / middle[driver][2] for driver in turns}
+    return {
+        "guest": type, "TPM": version, "nanoseconds": {"ping-pong": floor, **turns},
+        "stock p50 / ours": middle["stock"][0] / middle["ours"][0],
+        "stock p99 / ours": middle["stock"][1] / middle["ours"][1],
+        "ours commands/s / stock": per_second["ours"] / per_second["stock"],
+        "ours p50 / ping-pong": middle["ours"][0] / middle["ping-pong"][0],
+        "ours p99 / ping-pong": middle["ours"][1] / middle["ping-pong"][1],
+    }
+
+
+def show(rows):
+    ratios = [key for key in rows[0] if "/" in key]
+    print(f"{'TPM round trip (PCR_Read)':28}" + "".join(f"{row['guest'] + ' ' + row['TPM']:>10}" for row in rows) + "  goal")
+    for ratio in ratios:
+        goal = "{} {}".format(*GOALS[ratio]) if ratio in GOALS else ""
+        print(f"{ratio:28}" + "".join(f"{row[ratio]:10.2f}" for row in rows) + f"  {goal}")
+
+
+def main():
+    lab = Lab(os.environ.get("XEN_VTPM_LAB", "bench"))
+    lab.run("up", timeout=3000)
+    try:
+        lab.run("push", str(BUILD / "tests/bench/echo"), "/root/echo")
+        module = build_pingpong(lab)
+        rows = [row for type in ("pv", "pvh") for row in measure(lab, type, module)]
+    finally:
+        lab.run("down")
+    (BUILD / "guest.json").write_text(json.dumps(rows, indent=2) + "\n")
+    show(rows)
+
+
+main()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's source: the kernel's style, its place in a kernel tree, and the newest kernel that Debian has."""
+
+import filecmp
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = [*sorted((ROOT / "kernel").glob("*.[ch]")), ROOT / "shared-protocol/tpmif.h",
+           *sorted((ROOT / "tests/bench/pingpong").glob("*.c"))]
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+def run(*command, check=True, **options):
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            **options)
+    assert not check or result.returncode == 0, result.stdout[-6000:]
+    return result
+
+
+@pytest.fixture(scope="session")
+def linux():
+    """Debian's linux-source-6.1, unpacked."""
+    return pathlib.Path(subprocess.run([ROOT / "tests/lab/kernel/source"], check=True, stdout=subprocess.PIPE, text=True)
+                        .stdout.strip())
+
+
+@pytest.fixture
+def tree(linux, tmp_path):
+    """The part of a kernel tree that scripts/kernel-tree changes, as it is in Linux."""
+    tpm = tmp_path / "drivers/char/tpm"
+    shutil.copytree(linux / "drivers/char/tpm", tpm, ignore=shutil.ignore_patterns("xen-tpmfront"))
+    makefile = tpm / "Makefile"
+    makefile.write_text(makefile.read_text().replace("+= xen-tpmfront/\n", "+= xen-tpmfront.o\n"))
+    return tmp_path
+
+
+def kernel_tree(verb, tree, check=True):
+    return run(ROOT / "scripts/kernel-tree", verb, str(tree), check=check)
+
+
+def difference(left, right):
+    compared = filecmp.dircmp(left, right)
+    return compared.left_only + compared.right_only + compared.diff_files
+
+
+def test_checkpatch_finds_nothing(linux):
+    # CAMELCASE: Xen's own names. LINUX_VERSION_CODE: what compat.h is for.
+    run("scripts/checkpatch.pl", "--strict", "--ignore", "CAMELCASE,LINUX_VERSION_CODE", "--file", *map(str, SOURCES), cwd=linux)
+
+
+def test_checkpatch_would_find_something(linux, tmp_path):
+    bad = tmp_path / "bad.c"
+    bad.write_text("// SPDX-License-Identifier: GPL-2.0-only\nint f( int a ) {\n  return a;\n}\n")
+    assert run("scripts/checkpatch.pl", "--strict", "--file", str(bad), cwd=linux, check=False).returncode != 0
+
+
+def test_kernel_tree_installs_updates_and_removes(tree, tmp_path):
+    tpm, before = tree / "drivers/char/tpm", tmp_path / "before"
+    shutil.copytree(tpm, before)
+    kernel_tree("install", tree)
+    assert sorted(difference(before, tpm)) == ["Makefile", "xen-tpmfront"]
+    ours = tpm / "xen-tpmfront/xen-tpmfront.c"
+    assert ours.read_bytes() == (ROOT / "kernel/xen-tpmfront.c").read_bytes()
+    ours.write_text("older")
+    os.utime(ours, (0, 0))
+    kernel_tree("install", tree)
+    assert ours.read_bytes() == (ROOT / "kernel/xen-tpmfront.c").read_bytes()
+    kernel_tree("remove", tree)
+    kernel_tree("remove", tree)
+    assert difference(before, tpm) == []
+
+
+def test_kernel_tree_refuses_what_is_no_kernel(tmp_path):
+    result = kernel_tree("install", tmp_path, check=False)
+    assert result.returncode == 1 and "no Linux source tree" in result.stdout
+    makefile = tmp_path / "drivers/char/tpm/Makefile"
+    makefile.parent.mkdir(parents=True)
+    makefile.write_text("obj-y += tpm.o\n")
+    result = kernel_tree("install", tmp_path, check=False)
+    assert result.returncode == 1 and "has no line" in result.stdout
+    assert makefile.read_text() == "obj-y += tpm.o\n"
+
+
+def test_it_builds_for_the_newest_headers_of_debian(tmp_path):
+    """In a root of sid, with its compiler."""
+    if os.geteuid() != 0:
+        pytest.skip("making a Debian root needs root")
+    build = ('cp -r Kbuild kernel shared-protocol "$1/root/" && chroot "$1" sh -c '
+             '"make -C /usr/src/linux-headers-*-amd64 M=/root W=1 && modinfo /root/xen-tpmfront.ko"')
+    log = run("mmdebstrap", "--quiet", "--variant=apt", "--include=gcc,make,kmod,linux-headers-amd64",
+              "--aptopt=Acquire::Check-Valid-Until false", "--aptopt=Acquire::Check-Date false", f"--customize-hook={build}",
+              "sid", "/dev/null", f"deb [signed-by={KEYRING}] http://deb.debian.org/debian sid main", cwd=ROOT).stdout
+    assert "vermagic:" in log and "alias:          xen:vtpm" in log
+    assert "warning:" not in log

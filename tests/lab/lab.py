@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/lab, as a person would call it, for tests and benchmarks."""
+
+import json
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Lab:
+    def __init__(self, name):
+        self.name = name
+
+    def run(self, *arguments, check=True, timeout=300, input=None):
+        result = subprocess.run(
+            [ROOT / "scripts/lab", "--name", self.name, *arguments],
+            stdin=subprocess.DEVNULL if input is None else None,
+            input=input, capture_output=True, text=True, timeout=timeout,
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(f"{arguments}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def start(self, *arguments):
+        """Like run(), but goes on meanwhile: a subprocess.Popen."""
+        return subprocess.Popen([ROOT / "scripts/lab", "--name", self.name, *arguments], stdin=subprocess.DEVNULL)
+
+    def dom0(self, script, **options):
+        return self.run("dom0", "--", "sh", "-c", script, **options)
+
+    def guest(self, name, script, **options):
+        return self.run("guest", "exec", name, "--", "sh", "-c", script, **options)
+
+    def device(self, guest):
+        """What the backend says of the guest's only vTPM device."""
+        domain = self.dom0(f"xl domid {guest}").stdout.strip()
+        rows = json.loads(self.dom0("xen-vtpm --json status", check=False).stdout)["backend"]["devices"]
+        return next(row for row in rows if row["device"].startswith(domain + "/"))
+
+    def driver_counters(self, guest):
+        """What the guest's driver tells in debugfs, as words."""
+        script = ("mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug; "
+                  "cat /sys/kernel/debug/xen-tpmfront/vtpm-0")
+        return dict(line.split() for line in self.guest(guest, script).stdout.splitlines())
+
+    def power_cycle_vtpm(self, guest):
+        """Detaches the guest's only vTPM and attaches it again; the guest runs on."""
+        uuid = self.dom0(f"xl vtpm-list {guest} | awk 'NR == 2 {{print $3}}'").stdout.strip()
+        self.dom0(f"xl vtpm-detach {guest} {uuid} && xl vtpm-attach {guest} uuid={uuid} backend=0")
+
+    def create(self, name, *options):
+        self.run("guest", "create", name, *options, timeout=400)
+
+    def destroy(self, name):
+        self.run("guest", "destroy", name, check=False, timeout=120)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backend that answers what it likes: the guest's kernel gets an error, or a response that is whole."""
+
+import contextlib
+import pathlib
+import re
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+EXCHANGE = """
+import errno, os
+tpm = os.open("/dev/tpm0", os.O_RDWR)
+try:
+    os.write(tpm, bytes.fromhex("80010000000c0000017b0010"))
+    answer = os.read(tpm, 4096)
+    print("ok" if len(answer) == 28 and answer[6:10] == bytes(4) else answer.hex())
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+class Victim:
+    def __init__(self, lab, name):
+        self.lab, self.name = lab, name
+
+    def sh(self, script, **options):
+        return self.lab.guest(self.name, script, **options)
+
+    def become(self, mode):
+        self.lab.dom0(f"echo '{mode}' > /run/hostile-backend")
+
+    def exchange(self):
+        return self.sh(f"timeout 60 python3 -c '{EXCHANGE}'").stdout.strip()
+
+    def exchange_with(self, mode):
+        """What a command ends with, and that the next one works."""
+        self.become(mode)
+        outcome = self.exchange()
+        self.become("honest")
+        assert self.exchange() == "ok"
+        return outcome
+
+    def counters(self):
+        return self.lab.driver_counters(self.name)
+
+    def log(self):
+        return self.lab.dom0("cat /run/hostile-backend.log").stdout
+
+    @contextlib.contextmanager
+    def unbound(self):
+        self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind")
+        yield
+        self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/bind; udevadm settle")
+
+
+@pytest.fixture(scope="module", params=["pv", "pvh"])
+def victim(request, lab):
+    victim = Victim(lab, f"v{request.param}")
+    lab.create(victim.name, "--type", request.param)
+    for program in ("hostile_backend.py", "xen_wire.py"):
+        lab.run("push", str(HERE / program), "/root/")
+    victim.become("honest")
+    with victim.unbound():
+        lab.dom0("systemctl stop xen-vtpmd; domid=$(xl domid %s); "
+                 "xenstore-write /local/domain/0/backend/vtpm/$domid/0/state 2; "
+                 "systemd-run --quiet --unit=hostile-backend python3 /root/hostile_backend.py $domid" % victim.name)
+    yield victim
+    lab.dom0("systemctl stop hostile-backend; systemctl start xen-vtpmd")
+    lab.destroy(victim.name)
+
+
+@pytest.mark.parametrize("mode", ["short", "long", "huge", "too_little", "too_much", "extra_pages"])
+def test_a_malformed_response_is_an_error(victim, mode):
+    before = int(victim.counters()["malformed"])
+    assert victim.exchange_with(mode) == "EPROTO"
+    assert int(victim.counters()["malformed"]) == before + 1
+
+
+def test_a_length_that_changes_under_our_eyes_is_read_once(victim):
+    assert victim.exchange_with("changing") in ("ok", "EPROTO")
+
+
+def test_nothing_is_read_before_the_response_is_finished(victim):
+    assert victim.exchange_with("scribbling") == "ok"
+
+
+def test_states_that_are_not_the_backends_to_write_mean_nothing(victim):
+    assert victim.exchange_with("foreign_state") == "ok"
+
+
+def test_a_command_that_ends_without_a_response_is_an_error(victim):
+    assert victim.exchange_with("no_answer") == "ECANCELED"
+
+
+def test_a_request_finds_nothing_of_the_one_before_it_in_the_page(victim):
+    assert victim.exchange() == "ok"
+    assert victim.exchange() == "ok"
+    residues = set(re.findall(r"residue (\d+)", victim.log()))
+    assert residues == {"0"}, victim.log()
+
+
+def test_a_storm_of_events_is_throttled(victim):
+    """Xen's late EOI: a channel whose events mean nothing stays masked for longer and longer."""
+    before = int(victim.counters()["spurious"])
+    victim.become("storm")
+    assert victim.exchange() == "ok"
+    victim.become("honest")
+    assert victim.exchange() == "ok"
+    sent = int(re.findall(r"storm (\d+)", victim.log())[-1])
+    handled = int(victim.counters()["spurious"]) - before
+    assert handled < sent / 10, f"{sent} sent, {handled} handled"
+
+
+def test_a_backend_that_leaves_in_the_middle_ends_the_command_only(victim):
+    rings = int(victim.counters()["rings"])
+    victim.become("leave")
+    assert victim.exchange() == "EIO"
+    victim.sh("timeout 60 sh -c 'until tpm2_getrandom 4; do sleep 0.5; done' > /dev/null 2>&1")
+    assert int(victim.counters()["rings"]) == rings + 1
+    assert victim.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
+
+
+def test_a_probe_that_fails_leaves_nothing_behind(victim):
+    for _ in range(3):
+        with victim.unbound():
+            victim.become("all short")
+        assert victim.sh("ls /sys/class/tpm").stdout.split() == []
+    with victim.unbound():
+        victim.become("honest")
+    assert victim.exchange() == "ok"
+
+
+def test_the_kernel_has_not_complained(victim):
+    complaints = re.findall(r"BUG:.*|WARNING:.*|Oops.*|Call Trace.*", victim.sh("dmesg").stdout)
+    assert complaints == []
