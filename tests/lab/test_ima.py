@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver built into the guest's kernel: IMA has its TPM from the first measurement on."""
+"""The driver built into the guest's kernel: IMA has its TPM from the first measurement on, and so have trusted keys."""
 
 import re
 
 import pytest
 
+# The PCRs in the form that evmctl reads.
+PCRS = "for pcr in $(seq 0 23); do printf 'PCR-%02d:%s\\n' $pcr $(cat /sys/class/tpm/tpm0/pcr-sha256/$pcr); done > /run/pcrs"
 # A kernel command line with ima_policy=tcb comes with this kernel (tests/lab/kernel/builtin.settings).
 KERNEL = ("--kernel", "builtin")
 
@@ -39,17 +41,31 @@ def test_boot_aggregate_is_that_of_the_vtpms_pcrs(lab, measured):
     log = "/sys/kernel/security/ima/ascii_runtime_measurements"
     first = lab.guest(measured, f"head -n 1 {log}").stdout.split()
     assert first[0] == "10" and first[4] == "boot_aggregate"
-    assert first[3] in lab.guest(measured, "evmctl ima_boot_aggregate").stdout.split()
+    assert first[3] in lab.guest(measured, f"{PCRS}; evmctl ima_boot_aggregate --pcrs sha256,/run/pcrs").stdout.split()
 
 
 def test_pcr_10_is_the_replay_of_the_measurements(lab, measured):
-    # The first run measures evmctl itself; between list and PCR of the second nothing new is run.
-    script = "cp /sys/kernel/security/ima/binary_runtime_measurements /run/list && evmctl ima_measurement /run/list"
+    # The first run measures the programs that take part; between list and PCRs of the second nothing new is run.
+    check = "evmctl ima_measurement --pcrs sha256,/run/pcrs /run/list"
+    script = f"cp /sys/kernel/security/ima/binary_runtime_measurements /run/list; {PCRS}; {check}"
     lab.guest(measured, script, check=False)
     result = lab.guest(measured, script)
     assert "Matched per TPM bank calculated digest(s)" in result.stdout + result.stderr
-    # The same tool notices a list that lacks its last entry.
-    broken = lab.guest(measured, "truncate -s -1 /run/list; evmctl ima_measurement /run/list", check=False)
+    # The same tool notices another PCR 10.
+    broken = lab.guest(measured, f"sed -i /PCR-10/s/0/1/ /run/pcrs; {check}", check=False)
+    assert broken.returncode != 0
+
+
+def test_a_trusted_key_is_the_same_after_a_reboot(lab, measured):
+    lab.guest(measured, "set -e; cd /root; tpm2_createprimary -Q -C o -c primary.ctx; "
+                        "tpm2_evictcontrol -Q -C o -c primary.ctx 0x81000001; "
+                        "key=$(keyctl add trusted kmk 'new 32 keyhandle=0x81000001' @u); keyctl pipe $key > kmk.blob; "
+                        "keyctl add encrypted evm 'new trusted:kmk 32' @u > key; keyctl pipe $(cat key) > evm.blob; sync")
+    lab.run("guest", "reboot", measured, timeout=600)
+    lab.guest(measured, "set -e; cd /root; keyctl add trusted kmk \"load $(cat kmk.blob) keyhandle=0x81000001\" @u; "
+                        "key=$(keyctl add encrypted evm \"load $(cat evm.blob)\" @u); keyctl pipe $key | cmp - evm.blob")
+    # What was sealed opens nowhere else: one digit of it is changed.
+    broken = lab.guest(measured, "keyctl add trusted other \"load $(sed s/0/1/9 /root/kmk.blob) keyhandle=0x81000001\" @u", check=False)
     assert broken.returncode != 0
 
 
@@ -62,7 +78,9 @@ def test_a_dead_backend_does_not_stall_the_boot(lab, measured):
         assert started_init(lab, measured) < quiet + 15 + 15
     finally:
         lab.dom0("systemctl start xen-vtpmd")
-    lab.guest(measured, "timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; tpm2_getrandom --hex 4")
+    # It comes late, but whole: the core knows its PCR banks.
+    lab.guest(measured, "set -e; timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; "
+                        "tpm2_getrandom --hex 4; cat /sys/class/tpm/tpm0/pcr-sha256/0")
 
 
 def test_a_guest_without_a_vtpm_boots_all_the_same(lab):
