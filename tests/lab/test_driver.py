@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import time
+import uuid
 
 import pytest
 
@@ -135,8 +136,25 @@ def test_the_module_comes_and_goes_many_times(driven):
               "rmmod xen_tpmfront; modprobe xen-tpmfront; done; udevadm settle; tpm2_getrandom --hex 4", timeout=900)
 
 
+def test_a_vtpm_is_detached_and_attached_while_the_guest_runs(driven):
+    driven.sh("tpm2_pcrextend 16:sha256=$(printf %064d 1)")
+    driven.lab.power_cycle_vtpm(driven.name)
+    driven.sh("timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; udevadm settle")
+    assert driven.sh("cat /sys/class/tpm/tpm0/pcr-sha256/16").stdout.strip("0\n") == ""
+
+
+def test_a_guest_has_two_vtpms(driven):
+    second = str(uuid.uuid4())
+    driven.lab.dom0(f"xl vtpm-attach {driven.name} uuid={second} backend=0")
+    driven.sh("set -e; timeout 60 sh -c 'until test -c /dev/tpmrm1; do sleep 0.5; done'; udevadm settle; "
+              "TPM2TOOLS_TCTI=device:/dev/tpmrm1 tpm2_pcrextend 16:sha256=$(printf %064d 1); tpm2_getrandom --hex 4; "
+              "! cmp /sys/class/tpm/tpm0/pcr-sha256/16 /sys/class/tpm/tpm1/pcr-sha256/16")
+    driven.lab.dom0(f"xl vtpm-detach {driven.name} {second}; xen-vtpm destroy {second}")
+    driven.sh("set -e; timeout 60 sh -c 'while test -e /dev/tpm1; do sleep 0.5; done'; tpm2_getrandom --hex 4")
+
+
 def test_rmmod_does_not_hang_when_the_backend_is_dead(driven):
-    """Last: its vTPM has lost its power afterwards."""
+    """Its vTPM has lost its power afterwards."""
     driven.lab.dom0("systemctl stop xen-vtpmd")
     began = time.monotonic()
     try:
@@ -147,3 +165,15 @@ def test_rmmod_does_not_hang_when_the_backend_is_dead(driven):
     out = driven.sh("dmesg").stdout
     for word in ("BUG:", "WARNING:", "Oops", "Call Trace"):
         assert word not in out
+
+
+def test_power_off_does_not_hang_when_the_backend_is_dead(driven):
+    driven.lab.power_cycle_vtpm(driven.name)
+    driven.sh("modprobe xen-tpmfront; timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'")
+    driven.lab.dom0("systemctl stop xen-vtpmd")
+    began = time.monotonic()
+    try:
+        driven.lab.run("guest", "shutdown", driven.name)
+        assert time.monotonic() - began < 60
+    finally:
+        driven.lab.dom0("systemctl start xen-vtpmd")
