@@ -498,7 +498,7 @@ static void register_chip(struct tpmfront *front)
 	int err = identify_tpm(front);
 
 	if (err) {
-		dev_warn(&front->dev->dev, "no answer from the TPM yet (%d)\n", err);
+		dev_warn_ratelimited(&front->dev->dev, "no answer from the TPM yet (%d)\n", err);
 		return;
 	}
 	err = tpm_chip_register(front->chip);
@@ -537,12 +537,12 @@ static int wait_for_offer(struct xenbus_device *dev)
 	return 0;
 }
 
+/* Takes no lock: people look when a command hangs. */
 static int tpmfront_show(struct seq_file *file, void *unused)
 {
 	struct tpmfront *front = file->private;
 	struct xenbus_device *dev = front->dev;
 
-	mutex_lock(&front->ring_lock);
 	seq_printf(file, "state %s\n", xenbus_strstate(dev->state));
 	seq_printf(file, "backend %s\n", xenbus_strstate(backend_state(dev)));
 	seq_printf(file, "ring %s\n", !front->page ? "none" : front->lost ? "lost" : "open");
@@ -550,7 +550,6 @@ static int tpmfront_show(struct seq_file *file, void *unused)
 	seq_printf(file, "commands %lu\n", front->commands);
 	seq_printf(file, "failures %lu\n", front->failures);
 	seq_printf(file, "malformed %lu\n", front->malformed);
-	mutex_unlock(&front->ring_lock);
 	seq_printf(file, "interrupts %ld\n", atomic_long_read(&front->interrupts));
 	seq_printf(file, "spurious %ld\n", atomic_long_read(&front->spurious));
 	return 0;
@@ -615,17 +614,29 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 	return 0;
 }
 
+/*
+ * tpm_chip_unregister() frees what a command under way still uses (the table of the TPM's commands,
+ * a devres of the chip's device) before it waits for that command. The core's own preparation for
+ * power-off waits first, sends TPM2_Shutdown and lets no other command start.
+ */
+static void unregister_chip(struct tpm_chip *chip)
+{
+	chip->dev.class->shutdown_pre(&chip->dev);
+	tpm_chip_unregister(chip);
+}
+
 static void tpmfront_remove(struct xenbus_device *dev)
 {
 	struct tpmfront *front = front_of(dev);
 
 	if (!front)
 		return;
-	if (backend_has_left(dev))
+	/* Nobody is left to be told of the end, or nobody has answered so far. */
+	if (!front->registered || backend_has_left(dev))
 		lose_ring(front);
 	cancel_work_sync(&front->register_work);
 	if (front->registered)
-		tpm_chip_unregister(front->chip);
+		unregister_chip(front->chip);
 	debugfs_remove(front->debugfs);
 	mutex_lock(&front->ring_lock);
 	close_ring(front);

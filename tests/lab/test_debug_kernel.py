@@ -24,12 +24,12 @@ while True:
 COMPLAINTS = re.compile(r"BUG:|WARNING:|KASAN|INFO: (?:task|possible|trying)|unreferenced object|Oops|leaked", re.I)
 
 
-@pytest.fixture(scope="module", params=["pv", "pvh"])
-def watched(request, lab):
-    name = f"k{request.param}"
-    lab.create(name, "--type", request.param, "--kernel", "debug")
-    yield name
-    lab.destroy(name)
+@pytest.fixture(scope="module")
+def watched(lab):
+    """PVH: Linux 6.1 has no KASAN in PV guests."""
+    lab.create("watched", "--type", "pvh", "--kernel", "debug")
+    yield "watched"
+    lab.destroy("watched")
 
 
 def test_stress_leaves_a_clean_log(lab, watched):
@@ -46,7 +46,7 @@ def test_stress_leaves_a_clean_log(lab, watched):
     lab.dom0("systemctl kill -s KILL xen-vtpmd; sleep 2; systemctl reset-failed xen-vtpmd; systemctl start xen-vtpmd")
     time.sleep(5)
     lab.power_cycle_vtpm(watched)
-    lab.guest(watched, "pkill -f hammer.py; timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; "
+    lab.guest(watched, "pkill -f '[h]ammer.py'; timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; "
                        f"tpm2_getrandom --hex 4; {UNBIND}; rmmod xen_tpmfront", timeout=600)
     # An object counts as leaked when two scans have not found it, and five seconds old.
     lab.guest(watched, "sleep 6; echo scan > /sys/kernel/debug/kmemleak; echo scan > /sys/kernel/debug/kmemleak", timeout=600)

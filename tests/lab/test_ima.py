@@ -57,15 +57,17 @@ def test_pcr_10_is_the_replay_of_the_measurements(lab, measured):
 
 
 def test_a_trusted_key_is_the_same_after_a_reboot(lab, measured):
-    lab.guest(measured, "set -e; cd /root; tpm2_createprimary -Q -C o -c primary.ctx; "
+    lab.guest(measured, "set -e; cd /root; keyctl link @u @s; tpm2_createprimary -Q -C o -c primary.ctx; "
+                        "tpm2_evictcontrol -Q -C o -c 0x81000001 2> /dev/null || true; "
                         "tpm2_evictcontrol -Q -C o -c primary.ctx 0x81000001; "
-                        "key=$(keyctl add trusted kmk 'new 32 keyhandle=0x81000001' @u); keyctl pipe $key > kmk.blob; "
-                        "keyctl add encrypted evm 'new trusted:kmk 32' @u > key; keyctl pipe $(cat key) > evm.blob; sync")
+                        "keyctl pipe $(keyctl add trusted kmk 'new 32 keyhandle=0x81000001' @u) > kmk.blob; "
+                        "keyctl pipe $(keyctl add encrypted evm 'new trusted:kmk 32' @u) > evm.blob; sync")
     lab.run("guest", "reboot", measured, timeout=600)
-    lab.guest(measured, "set -e; cd /root; keyctl add trusted kmk \"load $(cat kmk.blob) keyhandle=0x81000001\" @u; "
-                        "key=$(keyctl add encrypted evm \"load $(cat evm.blob)\" @u); keyctl pipe $key | cmp - evm.blob")
+    lab.guest(measured, "set -e; cd /root; keyctl link @u @s; "
+                        "keyctl add trusted kmk \"load $(cat kmk.blob) keyhandle=0x81000001\" @u; "
+                        "keyctl pipe $(keyctl add encrypted evm \"load $(cat evm.blob)\" @u) | cmp - evm.blob")
     # What was sealed opens nowhere else: one digit of it is changed.
-    broken = lab.guest(measured, "keyctl add trusted other \"load $(sed s/0/1/9 /root/kmk.blob) keyhandle=0x81000001\" @u", check=False)
+    broken = lab.guest(measured, "keyctl add trusted other \"load $(sed -E 's/(.*)0/\\11/' /root/kmk.blob) keyhandle=0x81000001\" @u", check=False)
     assert broken.returncode != 0
 
 
