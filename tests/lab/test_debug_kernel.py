@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 UNBIND = "echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind"
 RELOAD = f"{UNBIND}; rmmod xen_tpmfront; modprobe xen-tpmfront"
 # Whatever comes of it: the device is pulled away under them.

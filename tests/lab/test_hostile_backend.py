@@ -54,7 +54,7 @@ class Victim:
         self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/bind; udevadm settle")
 
 
-@pytest.fixture(scope="module", params=["pv", "pvh"])
+@pytest.fixture(scope="module", params=[pytest.param("pv", marks=pytest.mark.long), "pvh"])
 def victim(request, lab):
     victim = Victim(lab, f"v{request.param}")
     lab.create(victim.name, "--type", request.param)

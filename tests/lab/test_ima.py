@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 # The PCRs in the form that evmctl reads.
 PCRS = "for pcr in $(seq 0 23); do printf 'PCR-%02d:%s\\n' $pcr $(cat /sys/class/tpm/tpm0/pcr-sha256/$pcr); done > /run/pcrs"
 # A kernel command line with ima_policy=tcb comes with this kernel (tests/lab/kernel/builtin.settings).

@@ -3,6 +3,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("type", ["pv", "pvh"])
 def test_debians_backported_kernel(lab, type):
