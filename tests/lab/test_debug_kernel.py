@@ -23,7 +23,7 @@ while True:
         pass
     os.close(tpm) if "tpm" in locals() else None
 """
-COMPLAINTS = re.compile(r"BUG:|WARNING:|KASAN|INFO: (?:task|possible|trying)|unreferenced object|Oops|leaked", re.I)
+COMPLAINTS = re.compile(r"BUG:|WARNING:|INFO: (?:task|possible|trying)|unreferenced object|Oops|leaked", re.I)
 
 
 @pytest.fixture(scope="module")
