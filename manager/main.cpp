@@ -22,7 +22,7 @@ namespace {
 
 OpenSealer sealer_of(const Config &config) {
     if (config.sealing == Sealing::kTpm)
-        return [config](ByteView pinned) { return open_tpm_sealer(config.tcti, config.seal_pcrs, pinned); };
+        return [config](ByteView pinned) { return open_tpm_sealer(config.tcti, pinned); };
     log::warning("sealing = \"file\": the keys of all vTPMs lie on this disk, NO TPM PROTECTS THEM");
     return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
 }
@@ -31,7 +31,8 @@ Result<> run(const Config &config) {
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
     VTPM_TRY(loop.stop_on_signals());
     VTPM_ASSIGN(Store store, Store::open(config.state_directory));
-    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", sealer_of(config));
+    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", sealer_of(config),
+                   config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
     GroupCommit commit(loop, store);
     StateServices services{loop, store, commit};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});

@@ -6,8 +6,8 @@
 
 namespace vtpm {
 
-// Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "") -> s uuid,
-// Destroy(s uuid)
+// Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "", s group or "") ->
+// s uuid, Destroy(s uuid), ListGroups() -> aa{sv}, CreateGroup(s name, s PCRs or ""), DeleteGroup(s name)
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 
 // ListDevices() -> aa{sv}

@@ -13,6 +13,12 @@ Json json_of(const bus::Dictionary &dictionary) {
     return object;
 }
 
+Json json_of(const bus::Rows &rows) {
+    Json array = Json::array();
+    for (const bus::Dictionary &row : rows) array.push_back(json_of(row));
+    return array;
+}
+
 // The backend's devices with this vTPM; a backend that is away has none.
 Json devices_of(const std::optional<bus::Rows> &devices, const bus::Value &uuid) {
     Json matching = Json::array();
@@ -38,10 +44,12 @@ Result<> require_uuid(const std::string &text) {
 
 Result<Json> status(Daemons &daemons) {
     VTPM_ASSIGN(const auto manager, daemons.status());
+    VTPM_ASSIGN(const Json groups, list_groups(daemons));
     VTPM_ASSIGN(const auto devices, daemons.devices());
-    Json rows = Json::array();
-    for (const bus::Dictionary &device : devices.value_or(bus::Rows{})) rows.push_back(json_of(device));
-    return Json{{"manager", json_of(manager)}, {"backend", {{"running", devices.has_value()}, {"devices", rows}}}};
+    const Json rows = json_of(devices.value_or(bus::Rows{}));
+    return Json{{"manager", json_of(manager)},
+                {"groups", groups},
+                {"backend", {{"running", devices.has_value()}, {"devices", rows}}}};
 }
 
 Result<Json> list(Daemons &daemons) {
@@ -59,9 +67,9 @@ Result<Json> show(Daemons &daemons, const std::string &uuid) {
     return vtpm_json(vtpm, devices);
 }
 
-Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version) {
+Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version, const std::string &group) {
     if (!uuid.empty()) VTPM_TRY(require_uuid(uuid));
-    VTPM_ASSIGN(const std::string created, daemons.create(uuid, version));
+    VTPM_ASSIGN(const std::string created, daemons.create(uuid, version, group));
     return Json{{"uuid", created}};
 }
 
@@ -69,6 +77,28 @@ Result<Json> destroy(Daemons &daemons, const std::string &uuid) {
     VTPM_TRY(require_uuid(uuid));
     VTPM_TRY(daemons.destroy(uuid));
     return Json{{"uuid", uuid}, {"destroyed", true}};
+}
+
+Result<Json> list_groups(Daemons &daemons) {
+    VTPM_ASSIGN(const auto groups, daemons.groups());
+    return json_of(groups);
+}
+
+Result<Json> show_group(Daemons &daemons, const std::string &name) {
+    VTPM_ASSIGN(const Json groups, list_groups(daemons));
+    for (const Json &group : groups)
+        if (group.value("group", "") == name) return group;
+    return fail(ErrorCode::kNotFound, "there is no group '{}'", name);
+}
+
+Result<Json> create_group(Daemons &daemons, const std::string &name, const std::string &pcrs) {
+    VTPM_TRY(daemons.create_group(name, pcrs));
+    return show_group(daemons, name);
+}
+
+Result<Json> delete_group(Daemons &daemons, const std::string &name) {
+    VTPM_TRY(daemons.delete_group(name));
+    return Json{{"group", name}, {"deleted", true}};
 }
 
 }  // namespace vtpm::cli

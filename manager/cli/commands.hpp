@@ -13,7 +13,11 @@ using Json = nlohmann::ordered_json;
 Result<Json> status(Daemons &daemons);
 Result<Json> list(Daemons &daemons);
 Result<Json> show(Daemons &daemons, const std::string &uuid);
-Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version);
+Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version, const std::string &group);
 Result<Json> destroy(Daemons &daemons, const std::string &uuid);
+Result<Json> list_groups(Daemons &daemons);
+Result<Json> show_group(Daemons &daemons, const std::string &name);
+Result<Json> create_group(Daemons &daemons, const std::string &name, const std::string &pcrs);
+Result<Json> delete_group(Daemons &daemons, const std::string &name);
 
 }  // namespace vtpm::cli

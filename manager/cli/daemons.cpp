@@ -32,11 +32,21 @@ Result<T> Daemons::ask_manager(const char *method, const bus::Arguments &argumen
 Result<bus::Dictionary> Daemons::status() { return ask_manager<bus::Dictionary>("Status"); }
 Result<bus::Rows> Daemons::list() { return ask_manager<bus::Rows>("List"); }
 Result<bus::Dictionary> Daemons::show(const std::string &uuid) { return ask_manager<bus::Dictionary>("Show", {uuid}); }
-Result<std::string> Daemons::create(const std::string &uuid, const std::string &version) {
-    return ask_manager<std::string>("Create", {uuid, version});
+Result<std::string> Daemons::create(const std::string &uuid, const std::string &version, const std::string &group) {
+    return ask_manager<std::string>("Create", {uuid, version, group});
 }
 Result<> Daemons::destroy(const std::string &uuid) {
     VTPM_TRY(ask_manager<std::monostate>("Destroy", {uuid}));
+    return {};
+}
+
+Result<bus::Rows> Daemons::groups() { return ask_manager<bus::Rows>("ListGroups"); }
+Result<> Daemons::create_group(const std::string &name, const std::string &pcrs) {
+    VTPM_TRY(ask_manager<std::monostate>("CreateGroup", {name, pcrs}));
+    return {};
+}
+Result<> Daemons::delete_group(const std::string &name) {
+    VTPM_TRY(ask_manager<std::monostate>("DeleteGroup", {name}));
     return {};
 }
 

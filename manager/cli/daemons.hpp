@@ -17,8 +17,12 @@ public:
     Result<bus::Rows> list();
     Result<bus::Dictionary> show(const std::string &uuid);
     // Empty texts: the manager chooses. The new vTPM's UUID.
-    Result<std::string> create(const std::string &uuid, const std::string &version);
+    Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group);
     Result<> destroy(const std::string &uuid);
+    Result<bus::Rows> groups();
+    // `pcrs` empty: sealed to the TPM only.
+    Result<> create_group(const std::string &name, const std::string &pcrs);
+    Result<> delete_group(const std::string &name);
     // The backend's devices; nothing if it does not run.
     Result<std::optional<bus::Rows>> devices();
 

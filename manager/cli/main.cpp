@@ -19,18 +19,50 @@ struct Choice {
     bool json = false;
     std::string uuid;
     std::string version;
+    std::string group;
+    std::string pcrs;
+    bool tpm_only = false;
     std::function<Result<Json>(Daemons &)> ask;
     std::string (*text)(const Json &) = nullptr;
 };
 
+CLI::App *add_command(CLI::App &app, Choice &choice, const char *name, const char *help,
+                      std::function<Result<Json>(Daemons &)> ask, std::string (*text)(const Json &)) {
+    CLI::App *sub = app.add_subcommand(name, help);
+    sub->callback([&choice, ask = std::move(ask), text] {
+        choice.ask = ask;
+        choice.text = text;
+    });
+    return sub;
+}
+
+void add_group_commands(CLI::App &app, Choice &choice) {
+    CLI::App &group = *app.add_subcommand("group", "Groups: vTPMs whose keys open together");
+    group.require_subcommand(1);
+    group.fallthrough();
+    add_command(group, choice, "list", "All groups", list_groups, list_groups_text);
+    const auto with_name = [&](CLI::App *command) {
+        command->add_option("NAME", choice.group, "The group")->required();
+        return command;
+    };
+    with_name(add_command(
+        group, choice, "show", "One group", [&](Daemons &d) { return show_group(d, choice.group); }, show_group_text));
+    CLI::App *creation = with_name(add_command(
+        group, choice, "create", "Create a group, and seal its key",
+        [&](Daemons &d) { return create_group(d, choice.group, choice.pcrs); }, show_group_text));
+    // One of the two: what protects the keys is nobody's default.
+    auto *sealed_to = creation->add_option_group("sealed to");
+    sealed_to->add_option("--pcrs", choice.pcrs, "PCRs that must be as they are now, such as sha256:0,2,4,7");
+    sealed_to->add_flag("--tpm-only", choice.tpm_only, "This TPM, whatever it booted");
+    sealed_to->require_option(1);
+    with_name(add_command(
+        group, choice, "delete", "Delete a group that has no vTPM",
+        [&](Daemons &d) { return delete_group(d, choice.group); }, delete_group_text));
+}
+
 void add_commands(CLI::App &app, Choice &choice) {
     const auto command = [&](const char *name, const char *help, auto ask, std::string (*text)(const Json &)) {
-        CLI::App *sub = app.add_subcommand(name, help);
-        sub->callback([&choice, ask, text] {
-            choice.ask = ask;
-            choice.text = text;
-        });
-        return sub;
+        return add_command(app, choice, name, help, ask, text);
     };
     command("status", "The manager, what it is sealed to, the backend", status, status_text);
     command("list", "All vTPMs", list, list_text);
@@ -40,10 +72,11 @@ void add_commands(CLI::App &app, Choice &choice) {
         ->required();
     CLI::App *creation = command(
         "create", "Create a vTPM and print its UUID",
-        [&](Daemons &d) { return create(d, choice.uuid, choice.version); }, create_text);
+        [&](Daemons &d) { return create(d, choice.uuid, choice.version, choice.group); }, create_text);
     creation->add_option("UUID", choice.uuid, "Its UUID; default: a random one");
     creation->add_option("--tpm", choice.version, "TPM version; default: default_tpm of manager.toml")
         ->check(CLI::IsMember({"2.0", "1.2"}));
+    creation->add_option("--group", choice.group, "The group whose key it gets; default: default");
     command(
         "destroy", "Destroy a vTPM with its key and its state, for good",
         [&](Daemons &d) { return destroy(d, choice.uuid); }, destroy_text)
@@ -92,6 +125,7 @@ int main(int argc, char **argv) {
     app.fallthrough();  // --json may stand after the subcommand
     app.footer("Exit status: 0 done, 1 failed, 2 usage, 3 unknown vTPM, 4 in use, 5 refused, 6 no daemon.");
     vtpm::cli::add_commands(app, choice);
+    vtpm::cli::add_group_commands(app, choice);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {

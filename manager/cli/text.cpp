@@ -26,10 +26,17 @@ std::string device_line(const Json &device) {
     return out;
 }
 
-std::string policy(const Json &manager) {
-    if (text(manager, "sealing") == "file") return "NONE: who has the disk has the keys of all vTPMs";
-    const std::string pcrs = text(manager, "seal_pcrs");
+// What it takes to open a group's key.
+std::string policy(const Json &group) {
+    if (text(group, "sealing") == "file") return "NONE: who has the disk has the keys";
+    const std::string pcrs = text(group, "pcrs");
     return pcrs.empty() ? "this TPM only" : fmt::format("this TPM, PCRs {} as they were", pcrs);
+}
+
+std::string group_line(const Json &group) {
+    const std::string reason = text(group, "reason");
+    return fmt::format("{}: {} vTPMs; sealed to {}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
+                       reason.empty() ? "" : "; REFUSED: ", reason);
 }
 
 std::string used_by(const Json &vtpm) {
@@ -49,9 +56,9 @@ std::string status_text(const Json &status) {
     line(out, "manager", fmt::format("{}, version {}", text(manager, "state"), text(manager, "version")));
     line(out, "refusing", text(manager, "reason"));
     line(out, "sealed to", text(manager, "sealed_to"));
-    if (!text(manager, "sealed_to").empty()) line(out, "policy", policy(manager));
     line(out, "store", text(manager, "store"));
     line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
+    for (const Json &group : status.value("groups", Json::array())) line(out, "  group", group_line(group));
     const Json &devices = backend.at("devices");
     line(out, "backend", flag(backend, "running") ? fmt::format("running, {} devices", devices.size()) : "not running");
     for (const Json &device : devices)
@@ -85,5 +92,26 @@ std::string show_text(const Json &vtpm) {
 std::string create_text(const Json &created) { return text(created, "uuid") + "\n"; }
 
 std::string destroy_text(const Json &destroyed) { return fmt::format("{} destroyed\n", text(destroyed, "uuid")); }
+
+std::string list_groups_text(const Json &groups) {
+    constexpr auto kRow = "{:<20}  {:>5}  {:<20}  {:<34}  {}\n";
+    std::string out = fmt::format(kRow, "GROUP", "VTPMS", "CREATED", "SEALED TO", "REFUSED");
+    for (const Json &group : groups)
+        out += fmt::format(kRow, text(group, "group"), text(group, "vtpms"), text(group, "created"), policy(group),
+                           text(group, "reason"));
+    return out;
+}
+
+std::string show_group_text(const Json &group) {
+    std::string out;
+    line(out, "group", text(group, "group"));
+    line(out, "sealed to", policy(group));
+    line(out, "vTPMs", text(group, "vtpms"));
+    line(out, "created", text(group, "created"));
+    line(out, "refused", text(group, "reason"));
+    return out;
+}
+
+std::string delete_group_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "group")); }
 
 }  // namespace vtpm::cli

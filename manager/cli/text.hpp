@@ -13,5 +13,8 @@ std::string list_text(const Json &vtpms);
 std::string show_text(const Json &vtpm);
 std::string create_text(const Json &created);
 std::string destroy_text(const Json &destroyed);
+std::string list_groups_text(const Json &groups);
+std::string show_group_text(const Json &group);
+std::string delete_group_text(const Json &deleted);
 
 }  // namespace vtpm::cli

@@ -3,6 +3,8 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
+
 #include "version.hpp"
 
 namespace vtpm {
@@ -34,6 +36,7 @@ Result<Uuid> uuid_of(const std::string &text) {
 
 Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store) {
     VTPM_ASSIGN(const auto list, vtpms.list());
+    VTPM_ASSIGN(const auto groups, keys.list());
     const Result<> &state = keys.state();
     return bus::Dictionary{
         {"version", std::string(kVersion)},
@@ -41,7 +44,8 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &stor
         {"reason", state ? std::string() : state.error().text},
         {"sealing", keys.sealing()},
         {"sealed_to", keys.sealer_description()},
-        {"seal_pcrs", keys.policy()},
+        {"groups_refused", static_cast<std::uint32_t>(std::ranges::count_if(
+                               groups, [](const GroupInfo &group) { return !group.refusal.empty(); }))},
         {"store", store.path()},
         {"store_id", store.id()},
         {"vtpms", static_cast<std::uint32_t>(list.size())},
@@ -62,13 +66,14 @@ Result<bus::Reply> show(Vtpms &vtpms, const std::string &text) {
     return describe(info);
 }
 
-Result<bus::Reply> create(Vtpms &vtpms, const std::string &uuid_text, const std::string &version_text) {
+Result<bus::Reply> create(Vtpms &vtpms, const std::string &uuid_text, const std::string &version_text,
+                          const std::string &group) {
     const auto uuid = Uuid::parse(uuid_text);
     if (!uuid_text.empty() && !uuid) return tl::make_unexpected(uuid_of(uuid_text).error());
     const auto version = parse_tpm_version(version_text);
     if (!version_text.empty() && !version)
         return fail(ErrorCode::kInvalid, "'{}' is not a TPM version: 2.0 or 1.2", version_text);
-    VTPM_ASSIGN(const Uuid created, vtpms.create(uuid, version));
+    VTPM_ASSIGN(const Uuid created, vtpms.create(uuid, version, group.empty() ? std::string(kDefaultGroup) : group));
     return created.to_string();
 }
 
@@ -78,16 +83,47 @@ Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
     return std::monostate{};
 }
 
+Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
+    VTPM_ASSIGN(const auto infos, keys.list());
+    VTPM_ASSIGN(const auto members, vtpms.list());
+    bus::Rows rows;
+    for (const GroupInfo &group : infos) {
+        const auto count =
+            std::ranges::count_if(members, [&](const VtpmInfo &vtpm) { return vtpm.record.group == group.name; });
+        rows.push_back({{"group", group.name},
+                        {"pcrs", group.pcrs},
+                        {"sealing", keys.sealing()},
+                        {"vtpms", static_cast<std::uint32_t>(count)},
+                        {"created", utc(group.created)},
+                        {"reason", group.refusal}});
+    }
+    return rows;
+}
+
+Result<bus::Reply> create_group(GroupKeys &keys, const std::string &name, const std::string &pcrs_text) {
+    VTPM_ASSIGN(const auto pcrs, PcrSelection::parse(pcrs_text));
+    VTPM_TRY(keys.create(name, pcrs));
+    return std::monostate{};
+}
+
+Result<bus::Reply> delete_group(GroupKeys &keys, const std::string &name) {
+    VTPM_TRY(keys.remove(name));
+    return std::monostate{};
+}
+
 }  // namespace
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, const GroupKeys &keys, const Store &store) {
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, const Store &store) {
     using bus::Arguments;
     return {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store); }},
         {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
-        {"Create", "ss", "s", [&](const Arguments &a) { return create(vtpms, a[0], a[1]); }},
+        {"Create", "sss", "s", [&](const Arguments &a) { return create(vtpms, a[0], a[1], a[2]); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
+        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
+        {"CreateGroup", "ss", "", [&](const Arguments &a) { return create_group(keys, a[0], a[1]); }},
+        {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
     };
 }
 

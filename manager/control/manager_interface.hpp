@@ -11,6 +11,6 @@
 
 namespace vtpm {
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, const GroupKeys &keys, const Store &store);
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, const Store &store);
 
 }  // namespace vtpm

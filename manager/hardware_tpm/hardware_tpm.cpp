@@ -62,8 +62,28 @@ Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned) 
 Result<> HardwareTpm::require_allocated(const PcrSelection &pcrs) {
     VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_PCRS, 0, 1));
     if (pcrs.within(data->data.assignedPCR)) return {};
-    return fail(ErrorCode::kRefused, "hardware TPM: it has not all of the PCRs '{}': choose another bank in seal_pcrs",
+    return fail(ErrorCode::kRefused, "hardware TPM: it has not all of the PCRs '{}': choose another bank",
                 pcrs.to_string());
+}
+
+// One at a time: TPM2_PCR_Read returns no more than fits into its list.
+Result<PcrValues> HardwareTpm::read(const PcrSelection &pcrs) {
+    PcrValues values;
+    if (pcrs.empty()) return values;
+    VTPM_TRY(require_allocated(pcrs));
+    for (const unsigned pcr : pcrs.numbers()) {
+        const TPML_PCR_SELECTION one = pcrs.only(pcr);
+        EsysPtr<TPML_DIGEST> digests;
+        VTPM_TRY(checked("TPM2_PCR_Read", [&] {
+            return Esys_PCR_Read(esys_.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &one, nullptr, nullptr,
+                                 out(digests));
+        }));
+        if (digests->count != 1)
+            return fail(ErrorCode::kSystem, "the hardware TPM does not tell the value of PCR {}", pcr);
+        const TPM2B_DIGEST &value = digests->digests[0];
+        values.emplace_back(value.buffer, value.buffer + value.size);
+    }
+    return values;
 }
 
 }  // namespace vtpm

@@ -6,15 +6,11 @@
 
 #include "manager/hardware_tpm/esys.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
+#include "manager/hardware_tpm/pcr_values.hpp"
+#include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/hardware_tpm/storage_primary.hpp"
 
 namespace vtpm {
-
-// A keyedhash object, marshalled: TPM2B_PUBLIC and TPM2B_PRIVATE.
-struct SealedObject {
-    Bytes public_area;
-    Bytes private_area;
-};
 
 class HardwareTpm {
 public:
@@ -26,15 +22,18 @@ public:
     [[nodiscard]] const std::string &description() const { return description_; }
 
     // `secret`, to be had back from this TPM only, and only while `pcrs` are as they are now. At most 128 bytes.
+    // kRefused if the TPM has not all of them.
     Result<SealedObject> seal(ByteView secret, const PcrSelection &pcrs);
-    // kRefused if the PCRs differ, or the object is not of this TPM.
+    // kRefused if the PCRs differ (the error names them), or the object is not of this TPM.
     Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs);
 
 private:
     HardwareTpm(Esys esys, StoragePrimary primary, std::string description)
         : esys_(std::move(esys)), primary_(std::move(primary)), description_(std::move(description)) {}
-    Result<TPM2B_DIGEST> policy_digest(const PcrSelection &pcrs);
+    Result<TPM2B_DIGEST> policy_digest(const PcrSelection &pcrs, const PcrValues &values);
+    Result<PcrValues> read(const PcrSelection &pcrs);
     Result<> require_allocated(const PcrSelection &pcrs);
+    Error other_boot(const PcrSelection &pcrs, const PcrValues &were);
     Result<EsysHandle> load(const SealedObject &object);
 
     Esys esys_;

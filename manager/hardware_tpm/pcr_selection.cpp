@@ -53,6 +53,20 @@ TPML_PCR_SELECTION PcrSelection::tpm() const {
     return list;
 }
 
+TPML_PCR_SELECTION PcrSelection::only(unsigned pcr) const {
+    PcrSelection one = *this;
+    one.pcrs_.reset();
+    one.pcrs_.set(pcr, pcrs_.test(pcr));
+    return one.tpm();
+}
+
+std::vector<unsigned> PcrSelection::numbers() const {
+    std::vector<unsigned> numbers;
+    for (unsigned pcr = 0; pcr < kPcrs; ++pcr)
+        if (pcrs_.test(pcr)) numbers.push_back(pcr);
+    return numbers;
+}
+
 bool PcrSelection::within(const TPML_PCR_SELECTION &allocated) const {
     const TPML_PCR_SELECTION wanted = tpm();
     const std::span banks(allocated.pcrSelections, allocated.count);

@@ -7,6 +7,7 @@
 #include <bitset>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -19,9 +20,13 @@ public:
 
     [[nodiscard]] bool empty() const { return pcrs_.none(); }
     [[nodiscard]] TPML_PCR_SELECTION tpm() const;
+    // One of them.
+    [[nodiscard]] TPML_PCR_SELECTION only(unsigned pcr) const;
     // Whether every PCR of the selection is among the TPM's allocated ones.
     [[nodiscard]] bool within(const TPML_PCR_SELECTION &allocated) const;
     [[nodiscard]] const std::string &to_string() const { return text_; }
+    // Their numbers, in ascending order.
+    [[nodiscard]] std::vector<unsigned> numbers() const;
 
 private:
     static constexpr std::size_t kPcrs = 24;  // of the PC Client profile

@@ -57,9 +57,13 @@ struct SensitiveCreate : TPM2B_SENSITIVE_CREATE {
 
 }  // namespace
 
-Result<TPM2B_DIGEST> HardwareTpm::policy_digest(const PcrSelection &pcrs) {
+Result<TPM2B_DIGEST> HardwareTpm::policy_digest(const PcrSelection &pcrs, const PcrValues &values) {
     VTPM_ASSIGN(const EsysHandle trial, start_session(esys_.get(), primary_.handle.get(), SessionUse::kTrial));
-    VTPM_TRY(satisfy_policy(esys_.get(), trial.get(), pcrs));
+    VTPM_ASSIGN(const Bytes digest_of_values, digest_of(values));
+    TPM2B_DIGEST expected{};
+    expected.size = static_cast<UINT16>(digest_of_values.size());
+    std::ranges::copy(digest_of_values, expected.buffer);
+    VTPM_TRY(satisfy_policy(esys_.get(), trial.get(), pcrs, expected));
     EsysPtr<TPM2B_DIGEST> digest;
     VTPM_TRY(checked("TPM2_PolicyGetDigest", [&] {
         return Esys_PolicyGetDigest(esys_.get(), trial.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(digest));
@@ -69,8 +73,8 @@ Result<TPM2B_DIGEST> HardwareTpm::policy_digest(const PcrSelection &pcrs) {
 
 Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs) {
     require(secret.size() <= 128, "a TPM seals at most MAX_SYM_DATA bytes");
-    VTPM_TRY(require_allocated(pcrs));
-    VTPM_ASSIGN(const TPM2B_DIGEST policy, policy_digest(pcrs));
+    VTPM_ASSIGN(const PcrValues values, read(pcrs));
+    VTPM_ASSIGN(const TPM2B_DIGEST policy, policy_digest(pcrs, values));
     VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kCommand));
     const SensitiveCreate sensitive(secret);
     const TPM2B_PUBLIC in_public = sealed_template(policy);
@@ -84,6 +88,7 @@ Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs
                            nullptr, nullptr);
     }));
     SealedObject object;
+    object.pcr_values = joined(values);
     VTPM_ASSIGN(object.public_area, marshalled(*public_area, Tss2_MU_TPM2B_PUBLIC_Marshal));
     VTPM_ASSIGN(object.private_area, marshalled(*private_area, Tss2_MU_TPM2B_PRIVATE_Marshal));
     return object;
@@ -102,18 +107,25 @@ Result<EsysHandle> HardwareTpm::load(const SealedObject &object) {
     return EsysHandle(esys_.get(), raw);
 }
 
+// Which PCRs are to blame, if that can be told.
+Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
+    const auto are = read(pcrs);
+    const std::string different = are ? differences(pcrs, were, *are) : std::string();
+    return {ErrorCode::kRefused,
+            fmt::format("the hardware TPM does not unseal the group key: the PCRs {} are not as they were when it was "
+                        "sealed: this host booted something else{}{}",
+                        pcrs.to_string(), different.empty() ? "" : ": ", different)};
+}
+
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs) {
     VTPM_ASSIGN(const EsysHandle sealed, load(object));
     VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kPolicy));
-    VTPM_TRY(satisfy_policy(esys_.get(), session.get(), pcrs));
+    VTPM_TRY(satisfy_policy(esys_.get(), session.get(), pcrs, {}));
     EsysPtr<TPM2B_SENSITIVE_DATA> secret;
     const TSS2_RC rc = with_retry(
         [&] { return Esys_Unseal(esys_.get(), sealed.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(secret)); });
     if (!pcrs.empty() && plain_code(rc) == TPM2_RC_POLICY_FAIL)
-        return fail(ErrorCode::kRefused,
-                    "the hardware TPM does not unseal the group key: the PCRs {} are not as they were when it was "
-                    "sealed: this host booted something else",
-                    pcrs.to_string());
+        return tl::make_unexpected(other_boot(pcrs, split(pcrs, object.pcr_values)));
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_Unseal");
     return SecretBytes(ByteView(secret->buffer, secret->size));
 }

@@ -36,12 +36,11 @@ Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, Session
 
 // PolicyCommandCode makes "this TPM only" a policy as well, and ends any other use of the object
 // (TPM2_ObjectChangeAuth).
-Result<> satisfy_policy(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs) {
+Result<> satisfy_policy(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs, const TPM2B_DIGEST &values) {
     if (!pcrs.empty()) {
-        const TPM2B_DIGEST as_they_are{};
         const TPML_PCR_SELECTION selection = pcrs.tpm();
         VTPM_TRY(checked("TPM2_PolicyPCR", [&] {
-            return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &as_they_are, &selection);
+            return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &values, &selection);
         }));
     }
     return checked("TPM2_PolicyCommandCode", [&] {

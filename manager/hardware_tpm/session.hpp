@@ -16,7 +16,9 @@ enum class SessionUse {
 
 Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, SessionUse use);
 
-// What a sealed group key asks for: `pcrs` as they are now (none: no such condition), and nothing but TPM2_Unseal.
-Result<> satisfy_policy(ESYS_CONTEXT *context, ESYS_TR policy_session, const PcrSelection &pcrs);
+// What a sealed group key asks for: `pcrs` with the values of which `values` is the digest (empty: whatever they are
+// now; no PCRs: no such condition), and nothing but TPM2_Unseal.
+Result<> satisfy_policy(ESYS_CONTEXT *context, ESYS_TR policy_session, const PcrSelection &pcrs,
+                        const TPM2B_DIGEST &values);
 
 }  // namespace vtpm

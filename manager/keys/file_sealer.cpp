@@ -33,13 +33,14 @@ public:
     [[nodiscard]] ByteView identity() const override { return identity_; }
     [[nodiscard]] std::string description() const override { return fmt::format("the file {}, NOT a TPM", path_); }
 
-    Result<SealedKey> seal(const Key &key) override {
+    Result<SealedKey> seal(const Key &key, const PcrSelection &pcrs) override {
+        if (!pcrs.empty()) return fail(ErrorCode::kRefused, "a key file knows no PCRs: sealing = \"tpm\" does");
         VTPM_ASSIGN(Bytes box, encrypt(key_, bytes_of(kAssociated), key.view()));
-        return SealedKey{"none", {}, std::move(box)};
+        return SealedKey{"", {{}, {}, std::move(box)}};
     }
 
     Result<Key> unseal(const SealedKey &sealed) override {
-        const auto plaintext = decrypt(key_, bytes_of(kAssociated), sealed.private_area);
+        const auto plaintext = decrypt(key_, bytes_of(kAssociated), sealed.object.private_area);
         if (!plaintext) return fail(ErrorCode::kRefused, "the group key: {}", plaintext.error().text);
         return key_from(plaintext->view());
     }

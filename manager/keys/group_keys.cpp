@@ -1,7 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/keys/group_keys.hpp"
 
+#include <algorithm>
+#include <ctime>
+
+#include "base/log.hpp"
+
 namespace vtpm {
+namespace {
+
+// It is typed on command lines, and stands in file names and envelopes.
+Result<> require_name(std::string_view name) {
+    const auto allowed = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+    };
+    if (!name.empty() && name.size() <= 64 && name.front() != '-' && name.front() != '.' &&
+        std::ranges::all_of(name, allowed))
+        return {};
+    return fail(ErrorCode::kInvalid,
+                "'{}' is no name for a group: at most 64 of a-z, 0-9, '-' and '.', a letter or digit first", name);
+}
+
+}  // namespace
 
 Result<> GroupKeys::unlock() {
     state_ = try_unlock();
@@ -12,7 +32,8 @@ Result<const Key *> GroupKeys::key(const std::string &group) const {
     VTPM_TRY(state_);
     const auto found = keys_.find(group);
     if (found == keys_.end()) return fail(ErrorCode::kRefused, "the inventory has no group '{}'", group);
-    return &found->second;
+    if (!found->second) return fail(found->second.error().code, "group '{}': {}", group, found->second.error().text);
+    return &*found->second;
 }
 
 Result<> GroupKeys::try_unlock() {
@@ -27,25 +48,75 @@ Result<> GroupKeys::try_unlock() {
 
 // The pin and the sealed key go into the store together: without the one the other is worth nothing.
 Result<> GroupKeys::first_start(Sealer &sealer) {
-    VTPM_ASSIGN(Key key, random_key());
-    GroupRecord group{std::string(kDefaultGroup), {}};
-    VTPM_ASSIGN(group.key, sealer.seal(key));
+    GroupRecord group{std::string(kDefaultGroup), {}, std::time(nullptr)};
+    VTPM_ASSIGN(Key key, seal_new_key(sealer, default_pcrs_, group));
     const ByteView identity = sealer.identity();
     VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, group));
-    policy_ = group.key.policy;
-    keys_.emplace(group.name, std::move(key));
+    keys_.insert_or_assign(group.name, std::move(key));
     return {};
 }
 
+Result<Key> GroupKeys::seal_new_key(Sealer &sealer, const PcrSelection &pcrs, GroupRecord &group) {
+    VTPM_ASSIGN(Key key, random_key());
+    VTPM_ASSIGN(group.key, sealer.seal(key, pcrs));
+    return key;
+}
+
+// One group's refusal is no other group's.
 Result<> GroupKeys::unseal_groups(Sealer &sealer) {
     VTPM_ASSIGN(const auto groups, store_.groups());
+    if (groups.empty()) return fail(ErrorCode::kRefused, "store: the inventory has no group: it is damaged");
+    std::size_t open = 0;
     for (const GroupRecord &group : groups) {
-        VTPM_ASSIGN(Key key, sealer.unseal(group.key));
-        policy_ = group.key.policy;
+        Result<Key> key = sealer.unseal(group.key);
+        if (!key && key.error().code == ErrorCode::kUnavailable) return tl::make_unexpected(std::move(key).error());
+        if (key)
+            ++open;
+        else
+            log::error("group '{}' is refused: {}", group.name, key.error().text);
         keys_.insert_or_assign(group.name, std::move(key));
     }
-    if (keys_.empty()) return fail(ErrorCode::kRefused, "store: the inventory has no group: it is damaged");
+    if (open == 0) return tl::make_unexpected(keys_.begin()->second.error());
     return {};
+}
+
+// Sealed again for each group: the sealer is not held while nothing is sealed or unsealed.
+Result<> GroupKeys::create(const std::string &name, const PcrSelection &pcrs) {
+    VTPM_TRY(require_name(name));
+    VTPM_TRY(state_);
+    if (keys_.contains(name)) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
+    VTPM_ASSIGN(const auto pin, store_.pin());
+    VTPM_ASSIGN(const auto sealer, open_sealer_(pin->identity));
+    GroupRecord group{name, {}, std::time(nullptr)};
+    VTPM_ASSIGN(Key key, seal_new_key(*sealer, pcrs, group));
+    VTPM_TRY(store_.insert_group(group));
+    keys_.insert_or_assign(name, std::move(key));
+    log::info("group '{}' created, sealed to {}", name, pcrs.empty() ? "this TPM only" : pcrs.to_string());
+    return {};
+}
+
+Result<> GroupKeys::remove(const std::string &name) {
+    VTPM_TRY(state_);
+    if (name == kDefaultGroup) return fail(ErrorCode::kInvalid, "the default group stays");
+    if (!keys_.contains(name)) return fail(ErrorCode::kNotFound, "there is no group '{}'", name);
+    VTPM_TRY(store_.delete_group(name));
+    keys_.erase(name);
+    log::info("group '{}' deleted", name);
+    return {};
+}
+
+Result<std::vector<GroupInfo>> GroupKeys::list() const {
+    VTPM_ASSIGN(const auto groups, store_.groups());
+    std::vector<GroupInfo> infos;
+    for (const GroupRecord &group : groups)
+        infos.push_back({group.name, group.key.policy, group.created, refusal_of(group.name)});
+    return infos;
+}
+
+std::string GroupKeys::refusal_of(const std::string &group) const {
+    const auto found = keys_.find(group);
+    if (found != keys_.end()) return found->second ? std::string() : found->second.error().text;
+    return state_ ? std::string() : state_.error().text;
 }
 
 }  // namespace vtpm

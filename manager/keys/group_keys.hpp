@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of the groups: created at the first start, unsealed at every other one, held in memory while the manager
-// runs. Until unlock() succeeds, and after a refusal, there is none, and why is the answer to everyone who asks.
+// The keys of the groups: created here, unsealed when the manager starts, held in memory while it runs. Each group is
+// opened or refused for itself. A group without a key has a reason instead, which is the answer to everyone who asks.
 #pragma once
 
 #include <map>
@@ -13,36 +13,56 @@ namespace vtpm {
 
 constexpr std::string_view kDefaultGroup = "default";
 
+struct GroupInfo {
+    std::string name;
+    std::string pcrs;  // that it is sealed to; empty: this TPM only
+    std::int64_t created = 0;
+    std::string refusal;  // why it is not open; empty if it is
+};
+
 class GroupKeys {
 public:
-    // `sealing` is the configuration's word for what `open_sealer` opens: "tpm" or "file".
-    GroupKeys(Store &store, std::string sealing, OpenSealer open_sealer)
-        : store_(store), sealing_(std::move(sealing)), open_sealer_(std::move(open_sealer)) {}
+    // `sealing` is the configuration's word for what `open_sealer` opens: "tpm" or "file". `default_pcrs`: what the
+    // default group is sealed to when the first start makes it.
+    GroupKeys(Store &store, std::string sealing, OpenSealer open_sealer, PcrSelection default_pcrs = {})
+        : store_(store),
+          sealing_(std::move(sealing)),
+          open_sealer_(std::move(open_sealer)),
+          default_pcrs_(std::move(default_pcrs)) {}
 
-    // May be called again after kUnavailable.
+    // Fails if no group at all could be opened. May be called again after kUnavailable.
     Result<> unlock();
 
-    // Unlocked, or why not.
+    // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
+    [[nodiscard]] bool has(const std::string &group) const { return keys_.contains(group); }
+    // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
 
-    // For status: what the keys are sealed to and under which policy.
+    // kInvalid: no name for a group. kInUse: there is one of that name. kRefused: it cannot be sealed to `pcrs`.
+    Result<> create(const std::string &name, const PcrSelection &pcrs);
+    // kInUse while it has vTPMs. The default group stays.
+    Result<> remove(const std::string &name);
+    Result<std::vector<GroupInfo>> list() const;
+
+    // For status: what the keys are sealed to.
     [[nodiscard]] const std::string &sealing() const { return sealing_; }
     [[nodiscard]] const std::string &sealer_description() const { return sealer_description_; }
-    [[nodiscard]] const std::string &policy() const { return policy_; }
 
 private:
     Result<> try_unlock();
     Result<> first_start(Sealer &sealer);
     Result<> unseal_groups(Sealer &sealer);
+    Result<Key> seal_new_key(Sealer &sealer, const PcrSelection &pcrs, GroupRecord &group);
+    std::string refusal_of(const std::string &group) const;
 
     Store &store_;
     std::string sealing_;
     OpenSealer open_sealer_;
+    PcrSelection default_pcrs_;
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
-    std::map<std::string, Key, std::less<>> keys_;
+    std::map<std::string, Result<Key>, std::less<>> keys_;
     std::string sealer_description_;
-    std::string policy_;
 };
 
 }  // namespace vtpm

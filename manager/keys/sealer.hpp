@@ -7,14 +7,15 @@
 #include <memory>
 #include <string>
 
+#include "manager/hardware_tpm/pcr_selection.hpp"
+#include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/keys/cipher.hpp"
 
 namespace vtpm {
 
 struct SealedKey {
-    std::string policy;  // under which it was sealed, such as "sha256:7"; empty: this TPM only
-    Bytes public_area;
-    Bytes private_area;
+    std::string policy;  // the PCRs that it is sealed to, such as "sha256:7"; empty: this TPM only
+    SealedObject object;
 };
 
 class Sealer {
@@ -28,7 +29,8 @@ public:
     [[nodiscard]] virtual ByteView identity() const = 0;
     // One line for `xen-vtpm status`.
     [[nodiscard]] virtual std::string description() const = 0;
-    virtual Result<SealedKey> seal(const Key &key) = 0;
+    // To be unsealed while `pcrs` are as they are now.
+    virtual Result<SealedKey> seal(const Key &key, const PcrSelection &pcrs) = 0;
     virtual Result<Key> unseal(const SealedKey &sealed) = 0;
 };
 

@@ -7,7 +7,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::int64_t kSchemaVersion = 2;
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -16,6 +16,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT R
 CREATE TABLE groups (
     name TEXT PRIMARY KEY,
     policy TEXT NOT NULL,
+    pcr_values BLOB NOT NULL,
     public_area BLOB NOT NULL,
     private_area BLOB NOT NULL,
     created INTEGER NOT NULL
@@ -37,7 +38,13 @@ CREATE TABLE states (
     PRIMARY KEY (uuid, kind)
 ) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+)";
+
+// From version 1, in which nobody wrote down what the PCRs had been.
+constexpr const char *kUpgrade = R"(
+ALTER TABLE groups ADD COLUMN pcr_values BLOB NOT NULL DEFAULT x'';
+PRAGMA user_version = 2;
 )";
 
 Result<> create_schema(Database &database) {
@@ -45,6 +52,12 @@ Result<> create_schema(Database &database) {
     VTPM_TRY(database.script(kSchema));
     const std::string id = Uuid::random().to_string();
     VTPM_TRY(database.execute("INSERT INTO meta (name, value) VALUES ('store_id', CAST(? AS BLOB))", id));
+    return transaction.commit();
+}
+
+Result<> upgrade_schema(Database &database) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
+    VTPM_TRY(database.script(kUpgrade));
     return transaction.commit();
 }
 
@@ -77,7 +90,8 @@ Result<> ensure_schema(Database &database, bool may_create) {
     VTPM_ASSIGN(const auto application, database.integer("PRAGMA application_id"));
     if (application != kApplicationId) return fail(ErrorCode::kRefused, "store: not a database of xen-vtpm");
     VTPM_ASSIGN(const auto version, database.integer("PRAGMA user_version"));
-    if (version != kSchemaVersion)
+    if (version == 1) VTPM_TRY(upgrade_schema(database));
+    if (version < 1 || version > kSchemaVersion)
         return fail(ErrorCode::kRefused, "store: its schema is version {}, this program knows {}: use a newer xen-vtpm",
                     version, kSchemaVersion);
     return check_integrity(database);

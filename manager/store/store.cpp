@@ -92,20 +92,37 @@ Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("INSERT INTO meta (name, value) VALUES ('sealing', CAST(? AS BLOB)), ('identity', ?)",
                                pin.sealing, ByteView(pin.identity)));
-    VTPM_TRY(database_.execute(
-        "INSERT INTO groups (name, policy, public_area, private_area, created) "
-        "VALUES (?, ?, ?, ?, unixepoch())",
-        group.name, group.key.policy, ByteView(group.key.public_area), ByteView(group.key.private_area)));
+    VTPM_TRY(insert_group(group));
     return transaction.commit();
 }
 
+Result<> Store::insert_group(const GroupRecord &group) {
+    return database_.execute(
+        "INSERT INTO groups (name, policy, pcr_values, public_area, private_area, created) VALUES (?, ?, ?, ?, ?, ?)",
+        group.name, group.key.policy, ByteView(group.key.object.pcr_values), ByteView(group.key.object.public_area),
+        ByteView(group.key.object.private_area), group.created);
+}
+
+Result<> Store::delete_group(const std::string &name) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_ASSIGN(Statement users, database_.prepare("SELECT count(*) FROM vtpms WHERE group_name = ?", name));
+    VTPM_TRY(users.step());
+    if (const auto count = users.integer(0); count != 0)
+        return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
+    VTPM_TRY(database_.execute("DELETE FROM groups WHERE name = ?", name));
+    VTPM_TRY(transaction.commit());
+    (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)");  // as in delete_vtpm()
+    return {};
+}
+
 Result<std::vector<GroupRecord>> Store::groups() {
-    VTPM_ASSIGN(Statement row, database_.prepare("SELECT name, policy, public_area, private_area FROM groups"));
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT name, policy, pcr_values, public_area, private_area, created "
+                                                 "FROM groups ORDER BY name"));
     std::vector<GroupRecord> groups;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
         if (!found) return groups;
-        groups.push_back({row.text(0), {row.text(1), row.blob(2), row.blob(3)}});
+        groups.push_back({row.text(0), {row.text(1), {row.blob(2), row.blob(3), row.blob(4)}}, row.integer(5)});
     }
 }
 

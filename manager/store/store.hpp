@@ -19,6 +19,7 @@ namespace vtpm {
 struct GroupRecord {
     std::string name;
     SealedKey key;
+    std::int64_t created = 0;  // seconds since 1970
 };
 
 struct VtpmRecord {
@@ -65,6 +66,9 @@ public:
     // Completes the first start: the pin and the first group, together.
     Result<> initialise(const Pin &pin, const GroupRecord &group);
     Result<std::vector<GroupRecord>> groups();
+    Result<> insert_group(const GroupRecord &group);
+    // kInUse while it has vTPMs.
+    Result<> delete_group(const std::string &name);
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
     Result<std::vector<VtpmRecord>> vtpms();

@@ -27,19 +27,21 @@ Result<OpenedVtpm> Vtpms::open(const Uuid &uuid) {
     return OpenedVtpm{version, std::move(engine_end)};
 }
 
-Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion> version) {
+Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion> version, const std::string &group) {
     VtpmRecord record;
     record.uuid = wanted.value_or(Uuid::random());
     record.version = version.value_or(creation_.default_tpm);
-    record.group = kDefaultGroup;
+    record.group = group;
     record.created = std::time(nullptr);
-    VTPM_ASSIGN(const Key *group_key, keys_.key(record.group));
+    VTPM_TRY(keys_.state());
+    if (!keys_.has(group)) return fail(ErrorCode::kNotFound, "there is no group '{}'", group);
+    VTPM_ASSIGN(const Key *group_key, keys_.key(group));
     VTPM_ASSIGN(const auto existing, services_.store.find_vtpm(record.uuid));
     if (existing) return fail(ErrorCode::kInUse, "vTPM {} exists already", record.uuid.to_string());
     VTPM_ASSIGN(const Key key, random_key());
     VTPM_ASSIGN(record.wrapped_key, wrap_key(*group_key, {record.uuid, record.version, record.group}, key));
     VTPM_TRY(services_.store.insert_vtpm(record));
-    log::info("vTPM {} created: TPM {}", record.uuid.to_string(), to_string(record.version));
+    log::info("vTPM {} created: TPM {}, group '{}'", record.uuid.to_string(), to_string(record.version), group);
     return record.uuid;
 }
 

@@ -40,7 +40,8 @@ public:
     Result<OpenedVtpm> open(const Uuid &uuid);
 
     // `wanted` absent: a random UUID. `version` absent: the default.
-    Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version);
+    Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version,
+                        const std::string &group = std::string(kDefaultGroup));
     Result<> destroy(const Uuid &uuid);
     Result<VtpmInfo> show(const Uuid &uuid);
     Result<std::vector<VtpmInfo>> list();

@@ -60,12 +60,29 @@ TEST_CASE_METHOD(Fixture, "the status names the TPM, the policy and the store") 
     const json status = answer({"status"});
     REQUIRE(status.at("manager").at("state") == "ready");
     REQUIRE(status.at("manager").at("sealing") == "tpm");
-    REQUIRE(status.at("manager").at("seal_pcrs") == "sha256:7");
+    REQUIRE(status.at("groups").at(0).at("pcrs") == "sha256:7");
     REQUIRE(status.at("manager").at("store") == place.state_directory() + "/store.db");
     REQUIRE(status.at("backend").at("running") == false);
     const Output text = xen_vtpm({"status"});
     REQUIRE(text.status == 0);
     REQUIRE_THAT(text.out, Contains("SWTPM") && Contains("sha256:7") && Contains("backend       not running"));
+}
+
+TEST_CASE_METHOD(Fixture, "the life of a group on the command line") {
+    REQUIRE(xen_vtpm({"group", "create", "tenant"}).status == 2);  // sealed to what?
+    REQUIRE(xen_vtpm({"group", "create", "tenant", "--tpm-only", "--pcrs", "sha256:7"}).status == 2);
+    REQUIRE(xen_vtpm({"group", "create", "tenant", "--pcrs", "sha256:77"}).status == 2);
+    REQUIRE(answer({"group", "create", "tenant", "--pcrs", "sha256:0,7"}).at("pcrs") == "sha256:0,7");
+    REQUIRE(answer({"group", "create", "loose", "--tpm-only"}).at("pcrs") == "");
+    REQUIRE(answer({"group", "list"}).size() == 3);
+    REQUIRE(xen_vtpm({"create", "--group", "nobody", kUuid}).status == 3);
+    REQUIRE(answer({"create", "--group", "tenant", kUuid}).at("uuid") == kUuid);
+    REQUIRE(answer({"show", kUuid}).at("group") == "tenant");
+    REQUIRE(answer({"group", "show", "tenant"}).at("vtpms") == 1);
+    REQUIRE(xen_vtpm({"group", "delete", "tenant"}).status == 4);
+    REQUIRE(xen_vtpm({"destroy", kUuid}).status == 0);
+    REQUIRE(answer({"group", "delete", "tenant"}).at("deleted") == true);
+    REQUIRE(xen_vtpm({"group", "show", "tenant"}).status == 3);
 }
 
 TEST_CASE_METHOD(Fixture, "each failure has its exit status, a text, and JSON where asked for") {

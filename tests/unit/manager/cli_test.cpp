@@ -30,9 +30,11 @@ TEST_CASE("a refusing manager's status says why") {
 }
 
 TEST_CASE("file sealing is loud in the status") {
+    const Json group{{"group", "default"}, {"sealing", "file"}};
     const Json status{{"manager", {{"state", "ready"}, {"sealing", "file"}, {"sealed_to", "the file x"}}},
+                      {"groups", {group}},
                       {"backend", {{"running", true}, {"devices", Json::array()}}}};
-    REQUIRE_THAT(cli::status_text(status), Contains("policy        NONE"));
+    REQUIRE_THAT(cli::status_text(status), Contains("sealed to NONE"));
 }
 
 TEST_CASE("a vTPM's devices are shown with it") {

@@ -72,6 +72,76 @@ TEST_CASE_METHOD(Fixture, "an unknown group has no key") {
     REQUIRE(expect_error(some.key("tenant")).code == ErrorCode::kRefused);
 }
 
+TEST_CASE_METHOD(Fixture, "each group has a key of its own, also after a restart") {
+    GroupKeys first = keys();
+    expect(first.unlock());
+    expect(first.create("tenant", expect(PcrSelection::parse("sha256:0,7"))));
+    REQUIRE_FALSE(std::ranges::equal(expect(first.key("tenant"))->view(), expect(first.key("default"))->view()));
+    GroupKeys second = keys();
+    expect(second.unlock());
+    REQUIRE(std::ranges::equal(expect(first.key("tenant"))->view(), expect(second.key("tenant"))->view()));
+    const auto groups = expect(second.list());
+    REQUIRE(groups.size() == 2);
+    REQUIRE(groups[1].name == "tenant");
+    REQUIRE(groups[1].pcrs == "sha256:0,7");
+}
+
+TEST_CASE_METHOD(Fixture, "a group that does not open is refused, and no other") {
+    GroupKeys first = keys();
+    expect(first.unlock());
+    expect(first.create("tenant", expect(PcrSelection::parse("sha256:0,7"))));
+    tpm.refused = "sha256:0,7";
+    GroupKeys second = keys();
+    expect(second.unlock());
+    expect(second.key("default"));
+    const Error error = expect_error(second.key("tenant"));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("group 'tenant'") && Contains("other PCRs"));
+    REQUIRE_THAT(expect(second.list())[1].refusal, Contains("other PCRs"));
+    tpm.refused.clear();
+    GroupKeys third = keys();
+    expect(third.unlock());
+    expect(third.key("tenant"));
+}
+
+TEST_CASE_METHOD(Fixture, "where no group opens, that is the answer") {
+    GroupKeys first(store, "tpm", tpm.opener(), expect(PcrSelection::parse("sha256:7")));
+    expect(first.unlock());
+    tpm.refused = "sha256:7";
+    GroupKeys second = keys();
+    REQUIRE(expect_error(second.unlock()).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(second.create("tenant", {})).code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "groups have names, once") {
+    GroupKeys some = keys();
+    expect(some.unlock());
+    for (const char *name : {"", "-a", ".a", "A", "a b", "a/b", "\xc3\xa4"})
+        REQUIRE(expect_error(some.create(name, {})).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(some.create(std::string(65, 'a'), {})).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(some.create("default", {})).code == ErrorCode::kInUse);
+    expect(some.create("a.b-1", {}));
+    REQUIRE(expect_error(some.create("a.b-1", {})).code == ErrorCode::kInUse);
+}
+
+TEST_CASE_METHOD(Fixture, "a group goes when it has no vTPM, the default group never") {
+    GroupKeys some = keys();
+    expect(some.unlock());
+    expect(some.create("tenant", {}));
+    VtpmRecord vtpm;
+    vtpm.uuid = Uuid::random();
+    vtpm.group = "tenant";
+    vtpm.wrapped_key = {1};
+    expect(store.insert_vtpm(vtpm));
+    REQUIRE(expect_error(some.remove("tenant")).code == ErrorCode::kInUse);
+    expect(some.key("tenant"));
+    expect(store.delete_vtpm(vtpm.uuid));
+    expect(some.remove("tenant"));
+    REQUIRE(expect_error(some.key("tenant")).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(some.remove("tenant")).code == ErrorCode::kNotFound);
+    REQUIRE(expect_error(some.remove("default")).code == ErrorCode::kInvalid);
+}
+
 TEST_CASE_METHOD(Fixture, "a key file seals, and another one is refused") {
     const std::string path = directory / "sealing.key";
     const OpenSealer opener = [&](ByteView pinned) { return open_file_sealer(path, pinned); };

@@ -34,7 +34,7 @@ struct Fixture {
 
     Store first_start(const char *vfs = nullptr) const {
         Store store = expect(Store::open(directory.path(), vfs));
-        expect(store.initialise({"tpm", {1, 2}}, {"default", {"sha256:7", {3}, {4}}}));
+        expect(store.initialise({"tpm", {1, 2}}, {"default", {"sha256:7", {{2}, {3}, {4}}}, 5}));
         return store;
     }
     void run_sql(const char *sql) const {
@@ -135,10 +135,23 @@ TEST_CASE_METHOD(Fixture, "another store's database is refused") {
     REQUIRE_THAT(refusal().text, Contains("belongs here"));
 }
 
+TEST_CASE_METHOD(Fixture, "a store of the first schema is taken over") {
+    first_start();
+    run_sql("ALTER TABLE groups DROP COLUMN pcr_values; PRAGMA user_version = 1");
+    {
+        Store store = expect(Store::open(directory.path()));
+        const auto groups = expect(store.groups());
+        REQUIRE(groups.size() == 1);
+        REQUIRE(groups[0].key.policy == "sha256:7");
+        REQUIRE(groups[0].key.object.private_area == Bytes{4});
+    }
+    expect(Store::open(directory.path()));
+}
+
 TEST_CASE_METHOD(Fixture, "a newer schema is refused") {
     first_start();
-    run_sql("PRAGMA user_version = 2");
-    REQUIRE_THAT(refusal().text, Contains("schema is version 2"));
+    run_sql("PRAGMA user_version = 3");
+    REQUIRE_THAT(refusal().text, Contains("schema is version 3"));
 }
 
 TEST_CASE_METHOD(Fixture, "a database of something else is refused") {

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/bytes.hpp"
+
+namespace vtpm {
+
+// A keyedhash object, marshalled: TPM2B_PUBLIC and TPM2B_PRIVATE. And what its PCRs were, one after the other, for the
+// error that names those that differ: the TPM has their digest only.
+struct SealedObject {
+    Bytes pcr_values;
+    Bytes public_area;
+    Bytes private_area;
+};
+
+}  // namespace vtpm
