@@ -59,7 +59,7 @@ class Guest:
 
     def load(self, driver):
         """The frontend starts over from Initialising, which the stock driver does not say by itself."""
-        self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; rmmod xen_tpmfront")
+        self.sh("echo vtpm-0 > /sys/bus/xen/devices/vtpm-0/driver/unbind; rmmod xen_tpmfront")
         self.lab.dom0(f"xenstore-write /local/domain/{self.domain}/device/vtpm/0/state 1; sleep 1")
         self.sh({"ours": "modprobe xen-tpmfront",
                  "stock": "insmod /lib/modules/$(uname -r)/kernel/drivers/char/tpm/xen-tpmfront.ko"}[driver])
