@@ -80,12 +80,13 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
     return {};
 }
 
-// Sealed again for each group: the sealer is not held while nothing is sealed or unsealed.
+// The sealer is reached again: it is not held while nothing is sealed or unsealed.
 Result<> GroupKeys::create(const std::string &name, const PcrSelection &pcrs) {
     VTPM_TRY(require_name(name));
     VTPM_TRY(state_);
     if (keys_.contains(name)) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
     VTPM_ASSIGN(const auto pin, store_.pin());
+    if (!pin) return fail(ErrorCode::kRefused, "store: it does not say what it is sealed to: it is damaged");
     VTPM_ASSIGN(const auto sealer, open_sealer_(pin->identity));
     GroupRecord group{name, {}, std::time(nullptr)};
     VTPM_ASSIGN(Key key, seal_new_key(*sealer, pcrs, group));
