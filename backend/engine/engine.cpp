@@ -16,9 +16,9 @@ Result<> Engine::run() {
             return fail_errno("poll");
         }
         if (waiting[1].revents != 0) {
-            // Before the page is looked at: an event that comes meanwhile is not lost.
-            ring_->events->acknowledge();
+            ring_->events->begin();
             VTPM_TRY(serve());
+            ring_->events->end();
         }
         if (waiting[0].revents != 0) VTPM_TRY(obey(ended));
     }

@@ -24,7 +24,10 @@ public:
     XenEventChannel(UniqueFd evtchn, std::uint32_t port) : evtchn_(std::move(evtchn)), port_(port) {}
 
     [[nodiscard]] int fd() const override { return evtchn_.get(); }
-    void acknowledge() override {
+    // The port stays masked until end(), and Xen keeps what rings meanwhile: both system calls can wait until the
+    // guest has its answer.
+    void begin() override {}
+    void end() override {
         std::uint32_t pending = 0;
         if (::read(evtchn_.get(), &pending, sizeof pending) == sizeof pending)
             (void)!::write(evtchn_.get(), &pending, sizeof pending);
@@ -44,10 +47,11 @@ public:
     LoopbackEventChannel(UniqueFd wait, UniqueFd notify) : wait_(std::move(wait)), notify_(std::move(notify)) {}
 
     [[nodiscard]] int fd() const override { return wait_.get(); }
-    void acknowledge() override {
+    void begin() override {
         eventfd_t count = 0;
         (void)::eventfd_read(wait_.get(), &count);
     }
+    void end() override {}
     void notify() override { (void)::eventfd_write(notify_.get(), 1); }
 
 private:

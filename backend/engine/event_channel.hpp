@@ -19,8 +19,10 @@ public:
     virtual ~EventChannel() = default;
     // Readable when the guest has rung.
     [[nodiscard]] virtual int fd() const = 0;
-    // Takes the events that are there; what rings afterwards makes fd() readable again.
-    virtual void acknowledge() = 0;
+    // Between the two the page is looked at. What rings after begin() makes fd() readable again, after end() at the
+    // latest.
+    virtual void begin() = 0;
+    virtual void end() = 0;
     virtual void notify() = 0;
 };
 

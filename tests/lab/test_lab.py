@@ -112,6 +112,18 @@ def test_a_lab_that_is_not_up_says_so():
     nobody.run("down")
 
 
+def test_a_project_that_does_not_build_is_not_booted(tmp_path, monkeypatch):
+    (tmp_path / "meson").write_text("#!/bin/sh\necho meson: no\nexit 1\n")
+    (tmp_path / "meson").chmod(0o755)
+    lab = Lab("unbuilt")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    result = lab.run("up", check=False)
+    lab.run("down", check=False)
+    assert result.returncode != 0
+    assert "the project does not build" in result.stderr
+    assert "booting" not in result.stderr
+
+
 def test_a_port_in_use_is_named(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("XEN_VTPM_LAB_PORT", str(taken.getsockname()[1]))
