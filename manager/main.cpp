@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "manager/config.hpp"
 #include "manager/control/manager_interface.hpp"
+#include "manager/keys/boot_policies.hpp"
 #include "manager/keys/file_sealer.hpp"
 #include "manager/keys/tpm_sealer.hpp"
 #include "manager/unlocker.hpp"
@@ -37,7 +38,8 @@ Result<> run(const Config &config) {
     StateServices services{loop, store, commit};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);
-    bus::Server control(loop, kManagerBus, manager_methods(vtpms, keys, store),
+    BootPolicies policies(store, keys);
+    bus::Server control(loop, kManagerBus, manager_methods(vtpms, keys, policies, store),
                         [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
     Unlocker unlocker(loop, keys);
 

@@ -7,7 +7,9 @@
 namespace vtpm {
 
 // Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "", s group or "") ->
-// s uuid, Destroy(s uuid), ListGroups() -> aa{sv}, CreateGroup(s name, s PCRs or ""), DeleteGroup(s name)
+// s uuid, Destroy(s uuid), ListGroups() -> aa{sv}, CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM
+// or
+// ""), DeleteGroup(s name), InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id)
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 
 // ListDevices() -> aa{sv}

@@ -2,6 +2,7 @@
 #include "manager/cli/commands.hpp"
 
 #include "base/uuid.hpp"
+#include "manager/cli/policy_commands.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -11,12 +12,6 @@ Json json_of(const bus::Dictionary &dictionary) {
     for (const auto &[key, value] : dictionary)
         object[key] = std::visit([](const auto &plain) { return Json(plain); }, value);
     return object;
-}
-
-Json json_of(const bus::Rows &rows) {
-    Json array = Json::array();
-    for (const bus::Dictionary &row : rows) array.push_back(json_of(row));
-    return array;
 }
 
 // The backend's devices with this vTPM; a backend that is away has none.
@@ -40,7 +35,19 @@ Result<> require_uuid(const std::string &text) {
     return fail(ErrorCode::kInvalid, "'{}' is not a UUID such as 01234567-89ab-cdef-0123-456789abcdef", text);
 }
 
+// The PEM file of a public key; it is the manager that judges it.
+Result<std::string> approver_in(const GroupOrder &order) {
+    if (order.approver.empty()) return std::string();
+    return read_input(order.approver);
+}
+
 }  // namespace
+
+Json json_of(const bus::Rows &rows) {
+    Json array = Json::array();
+    for (const bus::Dictionary &row : rows) array.push_back(json_of(row));
+    return array;
+}
 
 Result<Json> status(Daemons &daemons) {
     VTPM_ASSIGN(const auto manager, daemons.status());
@@ -91,9 +98,16 @@ Result<Json> show_group(Daemons &daemons, const std::string &name) {
     return fail(ErrorCode::kNotFound, "there is no group '{}'", name);
 }
 
-Result<Json> create_group(Daemons &daemons, const std::string &name, const std::string &pcrs) {
-    VTPM_TRY(daemons.create_group(name, pcrs));
-    return show_group(daemons, name);
+Result<Json> create_group(Daemons &daemons, const GroupOrder &order) {
+    VTPM_ASSIGN(const std::string approver, approver_in(order));
+    VTPM_TRY(daemons.create_group(order.name, order.pcrs, approver));
+    return show_group(daemons, order.name);
+}
+
+Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order) {
+    VTPM_ASSIGN(const std::string approver, approver_in(order));
+    VTPM_TRY(daemons.reseal_group(order.name, order.pcrs, approver));
+    return show_group(daemons, order.name);
 }
 
 Result<Json> delete_group(Daemons &daemons, const std::string &name) {

@@ -10,6 +10,8 @@ namespace vtpm::cli {
 
 using Json = nlohmann::ordered_json;
 
+Json json_of(const bus::Rows &rows);
+
 Result<Json> status(Daemons &daemons);
 Result<Json> list(Daemons &daemons);
 Result<Json> show(Daemons &daemons, const std::string &uuid);
@@ -17,7 +19,14 @@ Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string
 Result<Json> destroy(Daemons &daemons, const std::string &uuid);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);
-Result<Json> create_group(Daemons &daemons, const std::string &name, const std::string &pcrs);
+// `approver`: the file of his public key; empty: none.
+struct GroupOrder {
+    std::string name;
+    std::string pcrs;
+    std::string approver;
+};
+Result<Json> create_group(Daemons &daemons, const GroupOrder &order);
+Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order);
 Result<Json> delete_group(Daemons &daemons, const std::string &name);
 
 }  // namespace vtpm::cli

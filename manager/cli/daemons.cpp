@@ -41,12 +41,25 @@ Result<> Daemons::destroy(const std::string &uuid) {
 }
 
 Result<bus::Rows> Daemons::groups() { return ask_manager<bus::Rows>("ListGroups"); }
-Result<> Daemons::create_group(const std::string &name, const std::string &pcrs) {
-    VTPM_TRY(ask_manager<std::monostate>("CreateGroup", {name, pcrs}));
+Result<> Daemons::create_group(const std::string &name, const std::string &pcrs, const std::string &approver) {
+    VTPM_TRY(ask_manager<std::monostate>("CreateGroup", {name, pcrs, approver}));
+    return {};
+}
+Result<> Daemons::reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver) {
+    VTPM_TRY(ask_manager<std::monostate>("ResealGroup", {name, pcrs, approver}));
     return {};
 }
 Result<> Daemons::delete_group(const std::string &name) {
     VTPM_TRY(ask_manager<std::monostate>("DeleteGroup", {name}));
+    return {};
+}
+
+Result<std::string> Daemons::install_policy(const std::string &document) {
+    return ask_manager<std::string>("InstallPolicy", {document});
+}
+Result<bus::Rows> Daemons::policies() { return ask_manager<bus::Rows>("ListPolicies"); }
+Result<> Daemons::revoke_policy(const std::string &id) {
+    VTPM_TRY(ask_manager<std::monostate>("RevokePolicy", {id}));
     return {};
 }
 

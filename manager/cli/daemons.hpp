@@ -20,9 +20,14 @@ public:
     Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group);
     Result<> destroy(const std::string &uuid);
     Result<bus::Rows> groups();
-    // `pcrs` empty: sealed to the TPM only.
-    Result<> create_group(const std::string &name, const std::string &pcrs);
+    // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
+    Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);
+    Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> delete_group(const std::string &name);
+    // The policy's id.
+    Result<std::string> install_policy(const std::string &document);
+    Result<bus::Rows> policies();
+    Result<> revoke_policy(const std::string &id);
     // The backend's devices; nothing if it does not run.
     Result<std::optional<bus::Rows>> devices();
 

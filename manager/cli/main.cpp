@@ -8,6 +8,7 @@
 
 #include "manager/cli/commands.hpp"
 #include "manager/cli/exit_status.hpp"
+#include "manager/cli/policy_commands.hpp"
 #include "manager/cli/text.hpp"
 #include "version.hpp"
 
@@ -20,20 +21,42 @@ struct Choice {
     std::string uuid;
     std::string version;
     std::string group;
-    std::string pcrs;
+    GroupOrder group_order;
     bool tpm_only = false;
-    std::function<Result<Json>(Daemons &)> ask;
+    SignOrder sign_order;
+    std::string policy;
+    std::function<Result<Json>()> ask;
     std::string (*text)(const Json &) = nullptr;
 };
 
-CLI::App *add_command(CLI::App &app, Choice &choice, const char *name, const char *help,
-                      std::function<Result<Json>(Daemons &)> ask, std::string (*text)(const Json &)) {
+CLI::App *add_offline_command(CLI::App &app, Choice &choice, const char *name, const char *help,
+                              std::function<Result<Json>()> ask, std::string (*text)(const Json &)) {
     CLI::App *sub = app.add_subcommand(name, help);
     sub->callback([&choice, ask = std::move(ask), text] {
         choice.ask = ask;
         choice.text = text;
     });
     return sub;
+}
+
+CLI::App *add_command(CLI::App &app, Choice &choice, const char *name, const char *help,
+                      std::function<Result<Json>(Daemons &)> ask, std::string (*text)(const Json &)) {
+    const auto reach_and_ask = [ask = std::move(ask)]() -> Result<Json> {
+        VTPM_ASSIGN(Daemons daemons, Daemons::reach());
+        return ask(daemons);
+    };
+    return add_offline_command(app, choice, name, help, reach_and_ask, text);
+}
+
+// One of the three: what protects the keys is nobody's default.
+void add_sealing_options(CLI::App *command, Choice &choice) {
+    auto *sealed_to = command->add_option_group("sealed to");
+    sealed_to->add_option("--approver", choice.group_order.approver,
+                          "Boots that the owner of this key approves (PEM file of a public key)");
+    sealed_to->add_option("--pcrs", choice.group_order.pcrs,
+                          "PCRs that must be as they are now, such as sha256:0,2,4,7");
+    sealed_to->add_flag("--tpm-only", choice.tpm_only, "This TPM, whatever it booted");
+    sealed_to->require_option(1);
 }
 
 void add_group_commands(CLI::App &app, Choice &choice) {
@@ -47,17 +70,54 @@ void add_group_commands(CLI::App &app, Choice &choice) {
     };
     with_name(add_command(
         group, choice, "show", "One group", [&](Daemons &d) { return show_group(d, choice.group); }, show_group_text));
-    CLI::App *creation = with_name(add_command(
+    const auto with_order = [&](CLI::App *command) {
+        command->add_option("NAME", choice.group_order.name, "The group")->required();
+        add_sealing_options(command, choice);
+    };
+    with_order(add_command(
         group, choice, "create", "Create a group, and seal its key",
-        [&](Daemons &d) { return create_group(d, choice.group, choice.pcrs); }, show_group_text));
-    // One of the two: what protects the keys is nobody's default.
-    auto *sealed_to = creation->add_option_group("sealed to");
-    sealed_to->add_option("--pcrs", choice.pcrs, "PCRs that must be as they are now, such as sha256:0,2,4,7");
-    sealed_to->add_flag("--tpm-only", choice.tpm_only, "This TPM, whatever it booted");
-    sealed_to->require_option(1);
+        [&](Daemons &d) { return create_group(d, choice.group_order); }, show_group_text));
+    with_order(add_command(
+        group, choice, "reseal", "Seal an open group's key to something else",
+        [&](Daemons &d) { return reseal_group(d, choice.group_order); }, show_group_text));
     with_name(add_command(
         group, choice, "delete", "Delete a group that has no vTPM",
         [&](Daemons &d) { return delete_group(d, choice.group); }, delete_group_text));
+}
+
+void add_sign_command(CLI::App &policy, Choice &choice) {
+    SignOrder &order = choice.sign_order;
+    CLI::App *sign = add_offline_command(
+        policy, choice, "sign", "Approve a boot: print a boot policy, signed; needs no daemon and no TPM",
+        [&] { return sign_policy(order); }, sign_policy_text);
+    sign->add_option("--key", order.key, "The approver's private key (PEM); - is standard input")->required();
+    sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
+    sign->add_option("--generation", order.generation, "That `group show` tells")->capture_default_str();
+    sign->add_option("--values", order.values, "A file of `policy predict --json`; default: this host, as it is now");
+    sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
+    sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
+}
+
+void add_policy_commands(CLI::App &app, Choice &choice) {
+    CLI::App &policy = *app.add_subcommand("policy", "Boot policies: which boots an approver approves");
+    policy.require_subcommand(1);
+    policy.fallthrough();
+    add_offline_command(
+        policy, choice, "predict", "What this host booted: PCRs, and the events behind them",
+        [&] { return predict_policy(choice.sign_order.pcrs); }, predict_policy_text)
+        ->add_option("--pcrs", choice.sign_order.pcrs, "Default: sha256:0,2,4,7");
+    add_sign_command(policy, choice);
+    add_command(
+        policy, choice, "install", "Let a signed boot policy open its group on this host",
+        [&](Daemons &d) { return install_policy(d, choice.policy); }, install_policy_text)
+        ->add_option("FILE", choice.policy, "What `policy sign` printed; - is standard input")
+        ->required();
+    add_command(policy, choice, "list", "The installed boot policies", list_policies, list_policies_text);
+    add_command(
+        policy, choice, "revoke", "Remove a boot policy from this host",
+        [&](Daemons &d) { return revoke_policy(d, choice.policy); }, revoke_policy_text)
+        ->add_option("POLICY", choice.policy, "Its id, as `policy list` tells")
+        ->required();
 }
 
 void add_commands(CLI::App &app, Choice &choice) {
@@ -94,11 +154,6 @@ int report(const Error &error, bool json) {
     return exit_status(error.code);
 }
 
-Result<Json> ask(const Choice &choice) {
-    VTPM_ASSIGN(Daemons daemons, Daemons::reach());
-    return choice.ask(daemons);
-}
-
 // A manager that refuses was reached and asked well; scripts still want to know.
 int success_status(const Json &answer) {
     const auto manager = answer.is_object() ? answer.find("manager") : answer.end();
@@ -106,7 +161,7 @@ int success_status(const Json &answer) {
 }
 
 int run(const Choice &choice) {
-    const auto answer = ask(choice);
+    const auto answer = choice.ask();
     if (!answer) return report(answer.error(), choice.json);
     std::fputs((choice.json ? answer->dump(2) + "\n" : choice.text(*answer)).c_str(), stdout);
     if (std::fflush(stdout) != 0) return kExitFailure;
@@ -126,6 +181,7 @@ int main(int argc, char **argv) {
     app.footer("Exit status: 0 done, 1 failed, 2 usage, 3 unknown vTPM, 4 in use, 5 refused, 6 no daemon.");
     vtpm::cli::add_commands(app, choice);
     vtpm::cli::add_group_commands(app, choice);
+    vtpm::cli::add_policy_commands(app, choice);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {

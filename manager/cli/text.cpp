@@ -29,8 +29,19 @@ std::string device_line(const Json &device) {
 // What it takes to open a group's key.
 std::string policy(const Json &group) {
     if (text(group, "sealing") == "file") return "NONE: who has the disk has the keys";
+    if (const std::string approver = text(group, "approver"); !approver.empty())
+        return fmt::format("this TPM, boots that {} approves", approver);
     const std::string pcrs = text(group, "pcrs");
     return pcrs.empty() ? "this TPM only" : fmt::format("this TPM, PCRs {} as they were", pcrs);
+}
+
+// What the approver has to know of; empty without one.
+std::string boot_policies(const Json &group) {
+    if (text(group, "approver").empty()) return {};
+    const std::string generation = fmt::format("of generation {}", text(group, "generation"));
+    if (text(group, "policies") == "0")
+        return fmt::format("NONE {}: at the manager's next start the group is refused (xen-vtpm policy)", generation);
+    return fmt::format("{} {}", text(group, "policies"), generation);
 }
 
 std::string group_line(const Json &group) {
@@ -106,6 +117,7 @@ std::string show_group_text(const Json &group) {
     std::string out;
     line(out, "group", text(group, "group"));
     line(out, "sealed to", policy(group));
+    line(out, "boot policies", boot_policies(group));
     line(out, "vTPMs", text(group, "vtpms"));
     line(out, "created", text(group, "created"));
     line(out, "refused", text(group, "reason"));
@@ -113,5 +125,44 @@ std::string show_group_text(const Json &group) {
 }
 
 std::string delete_group_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "group")); }
+
+std::string predict_policy_text(const Json &boot) {
+    std::string out;
+    for (const auto &[pcr, value] : boot.at("values").items()) {
+        out += fmt::format("PCR {:<2}  {}\n", pcr, value.get<std::string>());
+        for (const Json &event : boot.at("events"))
+            if (text(event, "pcr") == pcr)
+                out += fmt::format("        {} {:.16}... {}\n", text(event, "type"), text(event, "digest"),
+                                   text(event, "text"));
+    }
+    if (boot.at("events").empty()) return out + "The kernel has no event log that would explain these values.\n";
+    for (const Json &pcr : boot.at("unexplained"))
+        out += fmt::format("PCR {} is not what these events make it: something else was measured too.\n", pcr.dump());
+    return out;
+}
+
+std::string sign_policy_text(const Json &policy) { return policy.dump(4) + "\n"; }
+
+std::string install_policy_text(const Json &policy) {
+    std::string out;
+    line(out, "boot policy", text(policy, "policy"));
+    line(out, "group", text(policy, "group"));
+    line(out, "PCRs", text(policy, "pcrs"));
+    line(out, "not after", text(policy, "not_after"));
+    line(out, "opens nothing", text(policy, "reason"));
+    return out;
+}
+
+std::string list_policies_text(const Json &policies) {
+    if (policies.empty()) return "no boot policies\n";
+    constexpr auto kRow = "{:<16}  {:<20}  {:<20}  {:<20}  {:<20}  {}\n";
+    std::string out = fmt::format(kRow, "POLICY", "GROUP", "PCRS", "INSTALLED", "NOT AFTER", "OPENS NOTHING");
+    for (const Json &policy : policies)
+        out += fmt::format(kRow, text(policy, "policy"), text(policy, "group"), text(policy, "pcrs"),
+                           text(policy, "installed"), text(policy, "not_after"), text(policy, "reason"));
+    return out;
+}
+
+std::string revoke_policy_text(const Json &revoked) { return fmt::format("{} revoked\n", text(revoked, "policy")); }
 
 }  // namespace vtpm::cli

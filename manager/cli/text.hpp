@@ -16,5 +16,10 @@ std::string destroy_text(const Json &destroyed);
 std::string list_groups_text(const Json &groups);
 std::string show_group_text(const Json &group);
 std::string delete_group_text(const Json &deleted);
+std::string predict_policy_text(const Json &boot);
+std::string sign_policy_text(const Json &policy);
+std::string install_policy_text(const Json &policy);
+std::string list_policies_text(const Json &policies);
+std::string revoke_policy_text(const Json &revoked);
 
 }  // namespace vtpm::cli

@@ -92,6 +92,9 @@ Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
             std::ranges::count_if(members, [&](const VtpmInfo &vtpm) { return vtpm.record.group == group.name; });
         rows.push_back({{"group", group.name},
                         {"pcrs", group.pcrs},
+                        {"approver", group.approver},
+                        {"generation", group.generation},
+                        {"policies", static_cast<std::uint32_t>(group.policies)},
                         {"sealing", keys.sealing()},
                         {"vtpms", static_cast<std::uint32_t>(count)},
                         {"created", utc(group.created)},
@@ -100,9 +103,28 @@ Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
     return rows;
 }
 
-Result<bus::Reply> create_group(GroupKeys &keys, const std::string &name, const std::string &pcrs_text) {
-    VTPM_ASSIGN(const auto pcrs, PcrSelection::parse(pcrs_text));
-    VTPM_TRY(keys.create(name, pcrs));
+// PCRs, an approver's public key (PEM), or neither: this TPM only.
+Result<KeyPolicy> key_policy(const std::string &group, const std::string &pcrs, const std::string &approver) {
+    KeyPolicy policy;
+    policy.group = group;
+    VTPM_ASSIGN(policy.pcrs, PcrSelection::parse(pcrs));
+    if (approver.empty()) return policy;
+    if (!pcrs.empty()) return fail(ErrorCode::kInvalid, "an approver's policies say which PCRs: give one or the other");
+    VTPM_ASSIGN(policy.approver, ApproverKey::from_pem(approver));
+    return policy;
+}
+
+Result<bus::Reply> create_group(GroupKeys &keys, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const KeyPolicy policy, key_policy(arguments[0], arguments[1], arguments[2]));
+    VTPM_TRY(keys.create(policy));
+    return std::monostate{};
+}
+
+Result<bus::Reply> reseal_group(GroupKeys &keys, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(KeyPolicy policy, key_policy(arguments[0], arguments[1], arguments[2]));
+    VTPM_ASSIGN(const KeyPolicy present, keys.policy(policy.group));
+    policy.generation = present.generation;
+    VTPM_TRY(keys.reseal(policy));
     return std::monostate{};
 }
 
@@ -111,9 +133,38 @@ Result<bus::Reply> delete_group(GroupKeys &keys, const std::string &name) {
     return std::monostate{};
 }
 
+Result<bus::Reply> install_policy(BootPolicies &policies, const std::string &document) {
+    VTPM_ASSIGN(std::string id, policies.install(document));
+    return id;
+}
+
+bus::Dictionary describe(const BootPolicyInfo &info) {
+    bus::Dictionary row{{"policy", info.record.id},
+                        {"group", info.record.group},
+                        {"installed", utc(info.record.installed)},
+                        {"reason", info.problem}};
+    if (!info.approval) return row;
+    row["pcrs"] = info.approval->pcrs.to_string();
+    row["generation"] = info.approval->generation;
+    row["not_after"] = info.approval->not_after ? utc(*info.approval->not_after) : std::string();
+    return row;
+}
+
+Result<bus::Reply> list_policies(const BootPolicies &policies) {
+    VTPM_ASSIGN(const auto infos, policies.list());
+    bus::Rows rows;
+    for (const BootPolicyInfo &info : infos) rows.push_back(describe(info));
+    return rows;
+}
+
+Result<bus::Reply> revoke_policy(BootPolicies &policies, const std::string &id) {
+    VTPM_TRY(policies.revoke(id));
+    return std::monostate{};
+}
+
 }  // namespace
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, const Store &store) {
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, const Store &store) {
     using bus::Arguments;
     return {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store); }},
@@ -122,8 +173,12 @@ std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, const St
         {"Create", "sss", "s", [&](const Arguments &a) { return create(vtpms, a[0], a[1], a[2]); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
-        {"CreateGroup", "ss", "", [&](const Arguments &a) { return create_group(keys, a[0], a[1]); }},
+        {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }},
+        {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
+        {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }},
+        {"ListPolicies", "", "aa{sv}", [&](const Arguments &) { return list_policies(policies); }},
+        {"RevokePolicy", "s", "", [&](const Arguments &a) { return revoke_policy(policies, a[0]); }},
     };
 }
 

@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "base/bus.hpp"
-#include "manager/keys/group_keys.hpp"
+#include "manager/keys/boot_policies.hpp"
 #include "manager/vtpm/vtpms.hpp"
 
 namespace vtpm {
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, const Store &store);
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, const Store &store);
 
 }  // namespace vtpm

@@ -81,7 +81,7 @@ Result<PcrValues> HardwareTpm::read(const PcrSelection &pcrs) {
         if (digests->count != 1)
             return fail(ErrorCode::kSystem, "the hardware TPM does not tell the value of PCR {}", pcr);
         const TPM2B_DIGEST &value = digests->digests[0];
-        values.emplace_back(value.buffer, value.buffer + value.size);
+        values.emplace(pcr, Bytes(value.buffer, value.buffer + value.size));
     }
     return values;
 }

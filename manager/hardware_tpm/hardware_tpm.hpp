@@ -4,10 +4,12 @@
 
 #include <string>
 
+#include "manager/hardware_tpm/approval.hpp"
 #include "manager/hardware_tpm/esys.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/hardware_tpm/pcr_values.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
+#include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/storage_primary.hpp"
 
 namespace vtpm {
@@ -21,20 +23,26 @@ public:
     // Vendor and firmware, as the TPM names them.
     [[nodiscard]] const std::string &description() const { return description_; }
 
-    // `secret`, to be had back from this TPM only, and only while `pcrs` are as they are now. At most 128 bytes.
-    // kRefused if the TPM has not all of them.
+    // What `pcrs` are now. kRefused if the TPM has not all of them.
+    Result<PcrValues> read(const PcrSelection &pcrs);
+
+    // `secret`, to be had back from this TPM only, and only while `pcrs` are as they are now, or in a boot that
+    // `approver` approves. At most 128 bytes. kRefused if the TPM has not all of the PCRs, or knows no such key.
     Result<SealedObject> seal(ByteView secret, const PcrSelection &pcrs);
-    // kRefused if the PCRs differ (the error names them), or the object is not of this TPM.
+    Result<SealedObject> seal(ByteView secret, const Approver &approver);
+    // kRefused if the PCRs differ (the first error names them), or the object is not of this TPM.
     Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs);
+    Result<SecretBytes> unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot);
 
 private:
     HardwareTpm(Esys esys, StoragePrimary primary, std::string description)
         : esys_(std::move(esys)), primary_(std::move(primary)), description_(std::move(description)) {}
-    Result<TPM2B_DIGEST> policy_digest(const PcrSelection &pcrs, const PcrValues &values);
-    Result<PcrValues> read(const PcrSelection &pcrs);
     Result<> require_allocated(const PcrSelection &pcrs);
     Error other_boot(const PcrSelection &pcrs, const PcrValues &were);
+    Result<EsysHandle> session(SessionUse use) { return start_session(esys_.get(), primary_.handle.get(), use); }
+    Result<SealedObject> create(ByteView secret, const EsysHandle &trial_session);
     Result<EsysHandle> load(const SealedObject &object);
+    Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session);
 
     Esys esys_;
     StoragePrimary primary_;

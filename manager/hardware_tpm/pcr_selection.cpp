@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/hardware_tpm/pcr_selection.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <span>
@@ -20,7 +22,6 @@ TPM2_ALG_ID bank_of(std::string_view name) {
 
 Result<PcrSelection> PcrSelection::parse(std::string_view text) {
     PcrSelection selection;
-    selection.text_ = text;
     if (text.empty()) return selection;
     const auto invalid = [&] {
         return fail(ErrorCode::kInvalid, "'{}' is not a PCR selection such as \"sha256:7\" or \"sha256:0,2,4,7\"",
@@ -35,10 +36,12 @@ Result<PcrSelection> PcrSelection::parse(std::string_view text) {
         const auto [stopped, error] = std::from_chars(at + 1, end, pcr);
         if (error != std::errc{} || pcr >= kPcrs) return invalid();
         selection.pcrs_.set(pcr);
-        if (stopped == end) return selection;
+        if (stopped == end) break;
         if (*stopped != ',') return invalid();
         at = stopped;
     }
+    selection.text_ = fmt::format("{}:{}", text.substr(0, colon), fmt::join(selection.numbers(), ","));
+    return selection;
 }
 
 TPML_PCR_SELECTION PcrSelection::tpm() const {

@@ -24,6 +24,7 @@ public:
     [[nodiscard]] TPML_PCR_SELECTION only(unsigned pcr) const;
     // Whether every PCR of the selection is among the TPM's allocated ones.
     [[nodiscard]] bool within(const TPML_PCR_SELECTION &allocated) const;
+    // The one text of this selection: its PCRs in ascending order, each once.
     [[nodiscard]] const std::string &to_string() const { return text_; }
     // Their numbers, in ascending order.
     [[nodiscard]] std::vector<unsigned> numbers() const;

@@ -8,18 +8,18 @@ namespace vtpm {
 
 Bytes joined(const PcrValues &values) {
     Bytes all;
-    for (const Bytes &value : values) all.insert(all.end(), value.begin(), value.end());
+    for (const auto &[pcr, value] : values) all.insert(all.end(), value.begin(), value.end());
     return all;
 }
 
 PcrValues split(const PcrSelection &pcrs, ByteView bytes) {
     PcrValues values;
-    const std::size_t count = pcrs.numbers().size();
-    if (count == 0 || bytes.size() % count != 0) return values;
-    const std::size_t size = bytes.size() / count;
-    for (std::size_t i = 0; i < count; ++i) {
-        const ByteView value = bytes.subspan(i * size, size);
-        values.emplace_back(value.begin(), value.end());
+    const auto numbers = pcrs.numbers();
+    if (numbers.empty() || bytes.size() % numbers.size() != 0) return values;
+    const std::size_t size = bytes.size() / numbers.size();
+    for (const unsigned pcr : numbers) {
+        values[pcr].assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+        bytes = bytes.subspan(size);
     }
     return values;
 }
@@ -32,14 +32,13 @@ Result<Bytes> digest_of(const PcrValues &values) {
     return digest;
 }
 
-std::string differences(const PcrSelection &pcrs, const PcrValues &were, const PcrValues &are) {
-    const auto numbers = pcrs.numbers();
-    if (were.size() != numbers.size() || are.size() != numbers.size()) return {};
+std::string differences(const PcrValues &before, const PcrValues &now, std::string_view were) {
     std::string text;
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-        if (were[i] == are[i]) continue;
-        if (!text.empty()) text += "; ";
-        text += fmt::format("PCR {} was {:02x}, is {:02x}", numbers[i], fmt::join(were[i], ""), fmt::join(are[i], ""));
+    for (const auto &[pcr, value] : before) {
+        const auto present = now.find(pcr);
+        if (present == now.end() || present->second == value) continue;
+        text += fmt::format("{}PCR {} {} {:02x}, is {:02x}", text.empty() ? "" : "; ", pcr, were, fmt::join(value, ""),
+                            fmt::join(present->second, ""));
     }
     return text;
 }

@@ -57,25 +57,31 @@ struct SensitiveCreate : TPM2B_SENSITIVE_CREATE {
 
 }  // namespace
 
-Result<TPM2B_DIGEST> HardwareTpm::policy_digest(const PcrSelection &pcrs, const PcrValues &values) {
-    VTPM_ASSIGN(const EsysHandle trial, start_session(esys_.get(), primary_.handle.get(), SessionUse::kTrial));
-    VTPM_ASSIGN(const Bytes digest_of_values, digest_of(values));
-    TPM2B_DIGEST expected{};
-    expected.size = static_cast<UINT16>(digest_of_values.size());
-    std::ranges::copy(digest_of_values, expected.buffer);
-    VTPM_TRY(satisfy_policy(esys_.get(), trial.get(), pcrs, expected));
-    EsysPtr<TPM2B_DIGEST> digest;
-    VTPM_TRY(checked("TPM2_PolicyGetDigest", [&] {
-        return Esys_PolicyGetDigest(esys_.get(), trial.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(digest));
-    }));
-    return *digest;
+Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs) {
+    VTPM_ASSIGN(const PcrValues values, read(pcrs));
+    VTPM_ASSIGN(const EsysHandle trial, session(SessionUse::kTrial));
+    if (!pcrs.empty()) {
+        VTPM_ASSIGN(const Bytes digest, digest_of(values));
+        TPM2B_DIGEST expected{static_cast<UINT16>(digest.size()), {}};
+        std::ranges::copy(digest, expected.buffer);
+        VTPM_TRY(assert_pcrs(esys_.get(), trial.get(), pcrs, expected));
+    }
+    VTPM_ASSIGN(SealedObject object, create(secret, trial));
+    object.pcr_values = joined(values);
+    return object;
 }
 
-Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs) {
+Result<SealedObject> HardwareTpm::seal(ByteView secret, const Approver &approver) {
+    VTPM_ASSIGN(const EsysHandle trial, session(SessionUse::kTrial));
+    VTPM_TRY(assert_approver(esys_.get(), trial.get(), approver));
+    return create(secret, trial);
+}
+
+Result<SealedObject> HardwareTpm::create(ByteView secret, const EsysHandle &trial) {
     require(secret.size() <= 128, "a TPM seals at most MAX_SYM_DATA bytes");
-    VTPM_ASSIGN(const PcrValues values, read(pcrs));
-    VTPM_ASSIGN(const TPM2B_DIGEST policy, policy_digest(pcrs, values));
-    VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kCommand));
+    VTPM_TRY(assert_unseal(esys_.get(), trial.get()));
+    VTPM_ASSIGN(const TPM2B_DIGEST policy, digest_of(esys_.get(), trial.get()));
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
     const SensitiveCreate sensitive(secret);
     const TPM2B_PUBLIC in_public = sealed_template(policy);
     const TPM2B_DATA outside_info{};
@@ -83,12 +89,11 @@ Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs
     EsysPtr<TPM2B_PRIVATE> private_area;
     EsysPtr<TPM2B_PUBLIC> public_area;
     VTPM_TRY(checked("TPM2_Create", [&] {
-        return Esys_Create(esys_.get(), primary_.handle.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
+        return Esys_Create(esys_.get(), primary_.handle.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
                            &in_public, &outside_info, &creation_pcrs, out(private_area), out(public_area), nullptr,
                            nullptr, nullptr);
     }));
     SealedObject object;
-    object.pcr_values = joined(values);
     VTPM_ASSIGN(object.public_area, marshalled(*public_area, Tss2_MU_TPM2B_PUBLIC_Marshal));
     VTPM_ASSIGN(object.private_area, marshalled(*private_area, Tss2_MU_TPM2B_PRIVATE_Marshal));
     return object;
@@ -98,10 +103,10 @@ Result<EsysHandle> HardwareTpm::load(const SealedObject &object) {
     VTPM_ASSIGN(const auto public_area, unmarshalled<TPM2B_PUBLIC>(object.public_area, Tss2_MU_TPM2B_PUBLIC_Unmarshal));
     VTPM_ASSIGN(const auto private_area,
                 unmarshalled<TPM2B_PRIVATE>(object.private_area, Tss2_MU_TPM2B_PRIVATE_Unmarshal));
-    VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kCommand));
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
     ESYS_TR raw = ESYS_TR_NONE;
     VTPM_TRY(checked("TPM2_Load of the sealed group key", [&] {
-        return Esys_Load(esys_.get(), primary_.handle.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
+        return Esys_Load(esys_.get(), primary_.handle.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
                          &public_area, &raw);
     }));
     return EsysHandle(esys_.get(), raw);
@@ -110,7 +115,7 @@ Result<EsysHandle> HardwareTpm::load(const SealedObject &object) {
 // Which PCRs are to blame, if that can be told.
 Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
     const auto are = read(pcrs);
-    const std::string different = are ? differences(pcrs, were, *are) : std::string();
+    const std::string different = are ? differences(were, *are) : std::string();
     return {ErrorCode::kRefused,
             fmt::format("the hardware TPM does not unseal the group key: the PCRs {} are not as they were when it was "
                         "sealed: this host booted something else{}{}",
@@ -119,14 +124,28 @@ Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
 
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs) {
     VTPM_ASSIGN(const EsysHandle sealed, load(object));
-    VTPM_ASSIGN(const EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kPolicy));
-    VTPM_TRY(satisfy_policy(esys_.get(), session.get(), pcrs, {}));
-    EsysPtr<TPM2B_SENSITIVE_DATA> secret;
-    const TSS2_RC rc = with_retry(
-        [&] { return Esys_Unseal(esys_.get(), sealed.get(), session.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(secret)); });
-    if (!pcrs.empty() && plain_code(rc) == TPM2_RC_POLICY_FAIL)
+    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    if (!pcrs.empty()) VTPM_TRY(assert_pcrs(esys_.get(), policy.get(), pcrs));
+    auto secret = unseal(sealed, policy);
+    if (!secret && secret.error().code == ErrorCode::kRefused && !pcrs.empty())
         return tl::make_unexpected(other_boot(pcrs, split(pcrs, object.pcr_values)));
-    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_Unseal");
+    return secret;
+}
+
+Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const Approver &approver,
+                                        const ApprovedBoot &boot) {
+    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    VTPM_TRY(assert_approved_boot(esys_.get(), policy.get(), approver, boot));
+    VTPM_ASSIGN(const EsysHandle sealed, load(object));  // after the approver's key is gone: a TPM holds three objects
+    return unseal(sealed, policy);
+}
+
+Result<SecretBytes> HardwareTpm::unseal(const EsysHandle &sealed, const EsysHandle &policy) {
+    VTPM_TRY(assert_unseal(esys_.get(), policy.get()));
+    EsysPtr<TPM2B_SENSITIVE_DATA> secret;
+    VTPM_TRY(checked("TPM2_Unseal", [&] {
+        return Esys_Unseal(esys_.get(), sealed.get(), policy.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(secret));
+    }));
     return SecretBytes(ByteView(secret->buffer, secret->size));
 }
 

@@ -34,18 +34,25 @@ Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, Session
     return session;
 }
 
-// PolicyCommandCode makes "this TPM only" a policy as well, and ends any other use of the object
-// (TPM2_ObjectChangeAuth).
-Result<> satisfy_policy(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs, const TPM2B_DIGEST &values) {
-    if (!pcrs.empty()) {
-        const TPML_PCR_SELECTION selection = pcrs.tpm();
-        VTPM_TRY(checked("TPM2_PolicyPCR", [&] {
-            return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &values, &selection);
-        }));
-    }
+Result<> assert_pcrs(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs, const TPM2B_DIGEST &values) {
+    const TPML_PCR_SELECTION selection = pcrs.tpm();
+    return checked("TPM2_PolicyPCR", [&] {
+        return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &values, &selection);
+    });
+}
+
+Result<> assert_unseal(ESYS_CONTEXT *context, ESYS_TR session) {
     return checked("TPM2_PolicyCommandCode", [&] {
         return Esys_PolicyCommandCode(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CC_Unseal);
     });
+}
+
+Result<TPM2B_DIGEST> digest_of(ESYS_CONTEXT *context, ESYS_TR session) {
+    EsysPtr<TPM2B_DIGEST> digest;
+    VTPM_TRY(checked("TPM2_PolicyGetDigest", [&] {
+        return Esys_PolicyGetDigest(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(digest));
+    }));
+    return *digest;
 }
 
 }  // namespace vtpm

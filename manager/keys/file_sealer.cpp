@@ -33,19 +33,25 @@ public:
     [[nodiscard]] ByteView identity() const override { return identity_; }
     [[nodiscard]] std::string description() const override { return fmt::format("the file {}, NOT a TPM", path_); }
 
-    Result<SealedKey> seal(const Key &key, const PcrSelection &pcrs) override {
-        if (!pcrs.empty()) return fail(ErrorCode::kRefused, "a key file knows no PCRs: sealing = \"tpm\" does");
+    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
+        if (policy.approver || !policy.pcrs.empty()) return no_pcrs();
         VTPM_ASSIGN(Bytes box, encrypt(key_, bytes_of(kAssociated), key.view()));
-        return SealedKey{"", {{}, {}, std::move(box)}};
+        return SealedObject{{}, {}, std::move(box)};
     }
 
-    Result<Key> unseal(const SealedKey &sealed) override {
-        const auto plaintext = decrypt(key_, bytes_of(kAssociated), sealed.object.private_area);
+    Result<Key> unseal(const SealedObject &object, const KeyPolicy &, const std::vector<BootPolicy> &) override {
+        const auto plaintext = decrypt(key_, bytes_of(kAssociated), object.private_area);
         if (!plaintext) return fail(ErrorCode::kRefused, "the group key: {}", plaintext.error().text);
         return key_from(plaintext->view());
     }
 
+    Result<PcrValues> read(const PcrSelection &) override { return no_pcrs(); }
+
 private:
+    static tl::unexpected<Error> no_pcrs() {
+        return fail(ErrorCode::kRefused, "a key file knows no PCRs: sealing = \"tpm\" does");
+    }
+
     std::string path_;
     Key key_;
     Bytes identity_;

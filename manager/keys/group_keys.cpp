@@ -21,6 +21,13 @@ Result<> require_name(std::string_view name) {
                 "'{}' is no name for a group: at most 64 of a-z, 0-9, '-' and '.', a letter or digit first", name);
 }
 
+Result<GroupRecord> seal(Sealer &sealer, const Key &key, const KeyPolicy &policy, std::int64_t created) {
+    GroupRecord group{policy.group, policy.pcrs.to_string(), {}, policy.generation, {}, created};
+    if (policy.approver) group.approver = policy.approver->public_area();
+    VTPM_ASSIGN(group.key, sealer.seal(key, policy));
+    return group;
+}
+
 }  // namespace
 
 Result<> GroupKeys::unlock() {
@@ -48,18 +55,13 @@ Result<> GroupKeys::try_unlock() {
 
 // The pin and the sealed key go into the store together: without the one the other is worth nothing.
 Result<> GroupKeys::first_start(Sealer &sealer) {
-    GroupRecord group{std::string(kDefaultGroup), {}, std::time(nullptr)};
-    VTPM_ASSIGN(Key key, seal_new_key(sealer, default_pcrs_, group));
+    VTPM_ASSIGN(Key key, random_key());
+    VTPM_ASSIGN(const GroupRecord group,
+                seal(sealer, key, {std::string(kDefaultGroup), default_pcrs_, {}, 1}, std::time(nullptr)));
     const ByteView identity = sealer.identity();
     VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, group));
     keys_.insert_or_assign(group.name, std::move(key));
     return {};
-}
-
-Result<Key> GroupKeys::seal_new_key(Sealer &sealer, const PcrSelection &pcrs, GroupRecord &group) {
-    VTPM_ASSIGN(Key key, random_key());
-    VTPM_ASSIGN(group.key, sealer.seal(key, pcrs));
-    return key;
 }
 
 // One group's refusal is no other group's.
@@ -68,7 +70,7 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
     if (groups.empty()) return fail(ErrorCode::kRefused, "store: the inventory has no group: it is damaged");
     std::size_t open = 0;
     for (const GroupRecord &group : groups) {
-        Result<Key> key = sealer.unseal(group.key);
+        Result<Key> key = unseal(sealer, group);
         if (!key && key.error().code == ErrorCode::kUnavailable) return tl::make_unexpected(std::move(key).error());
         if (key)
             ++open;
@@ -80,19 +82,64 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
     return {};
 }
 
+Result<Key> GroupKeys::unseal(Sealer &sealer, const GroupRecord &group) {
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    VTPM_ASSIGN(const auto approvals, approvals_of(store_, group.name));
+    return sealer.unseal(group.key, policy, approvals);
+}
+
 // The sealer is reached again: it is not held while nothing is sealed or unsealed.
-Result<> GroupKeys::create(const std::string &name, const PcrSelection &pcrs) {
-    VTPM_TRY(require_name(name));
-    VTPM_TRY(state_);
-    if (keys_.contains(name)) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
+Result<std::unique_ptr<Sealer>> GroupKeys::sealer() const {
     VTPM_ASSIGN(const auto pin, store_.pin());
     if (!pin) return fail(ErrorCode::kRefused, "store: it does not say what it is sealed to: it is damaged");
-    VTPM_ASSIGN(const auto sealer, open_sealer_(pin->identity));
-    GroupRecord group{name, {}, std::time(nullptr)};
-    VTPM_ASSIGN(Key key, seal_new_key(*sealer, pcrs, group));
-    VTPM_TRY(store_.insert_group(group));
+    return open_sealer_(pin->identity);
+}
+
+Result<> GroupKeys::unlock(const std::string &name) {
+    VTPM_ASSIGN(const GroupRecord group, record(name));
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_ASSIGN(Key key, unseal(*opened, group));
     keys_.insert_or_assign(name, std::move(key));
-    log::info("group '{}' created, sealed to {}", name, pcrs.empty() ? "this TPM only" : pcrs.to_string());
+    state_ = Result<>();
+    log::info("group '{}' is open", name);
+    return {};
+}
+
+Result<KeyPolicy> GroupKeys::policy(const std::string &group) const {
+    return record(group).and_then([](const GroupRecord &found) { return policy_of(found); });
+}
+
+Result<GroupRecord> GroupKeys::record(const std::string &name) const {
+    VTPM_ASSIGN(const auto groups, store_.groups());
+    const auto found = std::ranges::find(groups, name, &GroupRecord::name);
+    if (found == groups.end()) return fail(ErrorCode::kNotFound, "there is no group '{}'", name);
+    return *found;
+}
+
+Result<PcrValues> GroupKeys::read(const PcrSelection &pcrs) const {
+    VTPM_ASSIGN(const auto opened, sealer());
+    return opened->read(pcrs);
+}
+
+Result<> GroupKeys::create(const KeyPolicy &policy) {
+    VTPM_TRY(require_name(policy.group));
+    VTPM_TRY(state_);
+    if (keys_.contains(policy.group)) return fail(ErrorCode::kInUse, "there is a group '{}' already", policy.group);
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_ASSIGN(Key key, random_key());
+    VTPM_ASSIGN(const GroupRecord group, seal(*opened, key, policy, std::time(nullptr)));
+    VTPM_TRY(store_.insert_group(group));
+    keys_.insert_or_assign(policy.group, std::move(key));
+    log::info("group '{}' created, sealed to {}", policy.group, describe(policy));
+    return {};
+}
+
+Result<> GroupKeys::reseal(const KeyPolicy &policy) {
+    VTPM_ASSIGN(const Key *open_key, key(policy.group));
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_ASSIGN(const GroupRecord group, seal(*opened, *open_key, policy, 0));
+    VTPM_TRY(store_.update_group(group));
+    log::info("group '{}' is sealed to {} from now on", policy.group, describe(policy));
     return {};
 }
 
@@ -108,9 +155,16 @@ Result<> GroupKeys::remove(const std::string &name) {
 
 Result<std::vector<GroupInfo>> GroupKeys::list() const {
     VTPM_ASSIGN(const auto groups, store_.groups());
+    VTPM_ASSIGN(const auto policies, store_.policies());
     std::vector<GroupInfo> infos;
-    for (const GroupRecord &group : groups)
-        infos.push_back({group.name, group.key.policy, group.created, refusal_of(group.name)});
+    for (const GroupRecord &group : groups) {
+        const auto policy = policy_of(group);  // one that is damaged is refused already
+        const auto count =
+            std::ranges::count_if(policies, [&](const PolicyRecord &record) { return record.group == group.name; });
+        infos.push_back({group.name, group.pcrs,
+                         policy && policy->approver ? policy->approver->fingerprint() : std::string(), group.generation,
+                         static_cast<std::size_t>(count), group.created, refusal_of(group.name)});
+    }
     return infos;
 }
 

@@ -15,7 +15,10 @@ constexpr std::string_view kDefaultGroup = "default";
 
 struct GroupInfo {
     std::string name;
-    std::string pcrs;  // that it is sealed to; empty: this TPM only
+    std::string pcrs;              // that it is sealed to; with no approver either: this TPM only
+    std::string approver;          // the fingerprint of his key
+    std::uint32_t generation = 1;  // of his approvals
+    std::size_t policies = 0;      // that are installed
     std::int64_t created = 0;
     std::string refusal;  // why it is not open; empty if it is
 };
@@ -32,6 +35,8 @@ public:
 
     // Fails if no group at all could be opened. May be called again after kUnavailable.
     Result<> unlock();
+    // One more attempt at one group, which was refused.
+    Result<> unlock(const std::string &group);
 
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
@@ -39,21 +44,29 @@ public:
     // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
 
-    // kInvalid: no name for a group. kInUse: there is one of that name. kRefused: it cannot be sealed to `pcrs`.
-    Result<> create(const std::string &name, const PcrSelection &pcrs);
+    // kInvalid: no name for a group. kInUse: there is one of that name. kRefused: it cannot be sealed so.
+    Result<> create(const KeyPolicy &policy);
+    // An open group's key, from now on under `policy`, whose generation is the present one or a later one.
+    Result<> reseal(const KeyPolicy &policy);
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
     Result<std::vector<GroupInfo>> list() const;
+    // kNotFound: there is no such group.
+    Result<KeyPolicy> policy(const std::string &group) const;
+    // What `pcrs` of the hardware TPM are now.
+    Result<PcrValues> read(const PcrSelection &pcrs) const;
 
     // For status: what the keys are sealed to.
     [[nodiscard]] const std::string &sealing() const { return sealing_; }
     [[nodiscard]] const std::string &sealer_description() const { return sealer_description_; }
 
 private:
+    Result<std::unique_ptr<Sealer>> sealer() const;
+    Result<GroupRecord> record(const std::string &group) const;
     Result<> try_unlock();
     Result<> first_start(Sealer &sealer);
     Result<> unseal_groups(Sealer &sealer);
-    Result<Key> seal_new_key(Sealer &sealer, const PcrSelection &pcrs, GroupRecord &group);
+    Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
     std::string refusal_of(const std::string &group) const;
 
     Store &store_;

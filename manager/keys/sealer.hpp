@@ -7,16 +7,11 @@
 #include <memory>
 #include <string>
 
-#include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/keys/cipher.hpp"
+#include "manager/keys/key_policy.hpp"
 
 namespace vtpm {
-
-struct SealedKey {
-    std::string policy;  // the PCRs that it is sealed to, such as "sha256:7"; empty: this TPM only
-    SealedObject object;
-};
 
 class Sealer {
 public:
@@ -29,9 +24,13 @@ public:
     [[nodiscard]] virtual ByteView identity() const = 0;
     // One line for `xen-vtpm status`.
     [[nodiscard]] virtual std::string description() const = 0;
-    // To be unsealed while `pcrs` are as they are now.
-    virtual Result<SealedKey> seal(const Key &key, const PcrSelection &pcrs) = 0;
-    virtual Result<Key> unseal(const SealedKey &sealed) = 0;
+    // To be unsealed under `policy`. kRefused if that cannot be.
+    virtual Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) = 0;
+    // `approvals`: the approver's, of which one must be of the present boot. kRefused says what is not as it must be.
+    virtual Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
+                               const std::vector<BootPolicy> &approvals) = 0;
+    // What `pcrs` are now. kRefused: there are no such PCRs.
+    virtual Result<PcrValues> read(const PcrSelection &pcrs) = 0;
 };
 
 // Opens the sealer that the configuration names. `pinned` is the identity it must have; empty at the first start.

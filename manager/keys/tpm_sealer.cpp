@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/keys/tpm_sealer.hpp"
 
+#include <ctime>
+
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/policy/present_boot.hpp"
 
 namespace vtpm {
 namespace {
@@ -13,19 +16,33 @@ public:
     [[nodiscard]] ByteView identity() const override { return tpm_.storage_key_name(); }
     [[nodiscard]] std::string description() const override { return tpm_.description(); }
 
-    Result<SealedKey> seal(const Key &key, const PcrSelection &pcrs) override {
-        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), pcrs));
-        return SealedKey{pcrs.to_string(), std::move(object)};
+    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
+        return policy.approver ? tpm_.seal(key.view(), approver_of(policy)) : tpm_.seal(key.view(), policy.pcrs);
     }
 
-    Result<Key> unseal(const SealedKey &sealed) override {
-        const auto pcrs = PcrSelection::parse(sealed.policy);
-        if (!pcrs) return fail(ErrorCode::kRefused, "the policy of the sealed group key is damaged: {}", sealed.policy);
-        VTPM_ASSIGN(const SecretBytes plaintext, tpm_.unseal(sealed.object, *pcrs));
+    Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
+                       const std::vector<BootPolicy> &approvals) override {
+        VTPM_ASSIGN(const SecretBytes plaintext,
+                    policy.approver ? unseal_approved(object, policy, approvals) : tpm_.unseal(object, policy.pcrs));
         return key_from(plaintext.view());
     }
 
+    Result<PcrValues> read(const PcrSelection &pcrs) override { return tpm_.read(pcrs); }
+
 private:
+    static Approver approver_of(const KeyPolicy &policy) {
+        return policy.approver->for_tpm(policy_ref(policy.group, policy.generation));
+    }
+
+    Result<SecretBytes> unseal_approved(const SealedObject &object, const KeyPolicy &policy,
+                                        const std::vector<BootPolicy> &approvals) {
+        const auto read_pcrs = [this](const PcrSelection &pcrs) { return tpm_.read(pcrs); };
+        VTPM_ASSIGN(const BootPolicy *boot,
+                    approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr)));
+        VTPM_ASSIGN(const ApprovedBoot approved, boot->for_tpm(*policy.approver));
+        return tpm_.unseal(object, approver_of(policy), approved);
+    }
+
     HardwareTpm tpm_;
 };
 

@@ -98,9 +98,21 @@ Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
 
 Result<> Store::insert_group(const GroupRecord &group) {
     return database_.execute(
-        "INSERT INTO groups (name, policy, pcr_values, public_area, private_area, created) VALUES (?, ?, ?, ?, ?, ?)",
-        group.name, group.key.policy, ByteView(group.key.object.pcr_values), ByteView(group.key.object.public_area),
-        ByteView(group.key.object.private_area), group.created);
+        "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, public_area, private_area, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        group.name, group.pcrs, ByteView(group.approver), std::int64_t{group.generation},
+        ByteView(group.key.pcr_values), ByteView(group.key.public_area), ByteView(group.key.private_area),
+        group.created);
+}
+
+Result<> Store::update_group(const GroupRecord &group) {
+    VTPM_TRY(database_.execute(
+        "UPDATE groups SET pcrs = ?, approver = ?, generation = ?, pcr_values = ?, public_area = ?, private_area = ? "
+        "WHERE name = ?",
+        group.pcrs, ByteView(group.approver), std::int64_t{group.generation}, ByteView(group.key.pcr_values),
+        ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
+    wipe_log();
+    return {};
 }
 
 Result<> Store::delete_group(const std::string &name) {
@@ -109,22 +121,55 @@ Result<> Store::delete_group(const std::string &name) {
     VTPM_TRY(users.step());
     if (const auto count = users.integer(0); count != 0)
         return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
+    VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
     VTPM_TRY(database_.execute("DELETE FROM groups WHERE name = ?", name));
     VTPM_TRY(transaction.commit());
-    (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)");  // as in delete_vtpm()
+    wipe_log();
     return {};
 }
 
 Result<std::vector<GroupRecord>> Store::groups() {
-    VTPM_ASSIGN(Statement row, database_.prepare("SELECT name, policy, pcr_values, public_area, private_area, created "
-                                                 "FROM groups ORDER BY name"));
+    VTPM_ASSIGN(Statement row,
+                database_.prepare("SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
+                                  "created FROM groups ORDER BY name"));
     std::vector<GroupRecord> groups;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
         if (!found) return groups;
-        groups.push_back({row.text(0), {row.text(1), {row.blob(2), row.blob(3), row.blob(4)}}, row.integer(5)});
+        groups.push_back({row.text(0),
+                          row.text(1),
+                          row.blob(2),
+                          static_cast<std::uint32_t>(row.integer(3)),
+                          {row.blob(4), row.blob(5), row.blob(6)},
+                          row.integer(7)});
     }
 }
+
+Result<std::vector<PolicyRecord>> Store::policies() {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT id, group_name, document, installed FROM policies "
+                                                 "ORDER BY group_name, installed, id"));
+    std::vector<PolicyRecord> policies;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return policies;
+        policies.push_back({row.text(0), row.text(1), row.text(2), row.integer(3)});
+    }
+}
+
+Result<> Store::insert_policy(const PolicyRecord &policy) {
+    return database_.execute("INSERT OR IGNORE INTO policies (id, group_name, document, installed) VALUES (?, ?, ?, ?)",
+                             policy.id, policy.group, policy.document, policy.installed);
+}
+
+Result<> Store::delete_policy(const std::string &id) {
+    VTPM_TRY(database_.execute("DELETE FROM policies WHERE id = ?", id));
+    if (database_.changes() == 0) return fail(ErrorCode::kNotFound, "there is no boot policy {}", id);
+    wipe_log();
+    return {};
+}
+
+// secure_delete wipes the database's pages; the log still has the former ones. A failure leaves only those.
+void Store::wipe_log() { (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)"); }
 
 Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
     VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE uuid = ?", uuid.to_string()));
@@ -155,8 +200,7 @@ Result<> Store::delete_vtpm(const Uuid &uuid) {
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(transaction.commit());
-    // secure_delete wipes the database's pages; the log still has the former ones. A failure here leaves only those.
-    (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)");
+    wipe_log();
     return {};
 }
 

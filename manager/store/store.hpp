@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "manager/keys/sealer.hpp"
+#include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/store/database.hpp"
 #include "manager/store/directory.hpp"
 #include "shared-protocol/messages.hpp"
@@ -18,8 +18,19 @@ namespace vtpm {
 
 struct GroupRecord {
     std::string name;
-    SealedKey key;
+    std::string pcrs;  // that its key is sealed to, such as "sha256:7"; empty: none
+    Bytes approver;    // ApproverKey::public_area(); empty: none
+    std::uint32_t generation = 1;
+    SealedObject key;
     std::int64_t created = 0;  // seconds since 1970
+};
+
+// A boot policy of a group's approver.
+struct PolicyRecord {
+    std::string id;
+    std::string group;
+    std::string document;
+    std::int64_t installed = 0;  // seconds since 1970
 };
 
 struct VtpmRecord {
@@ -67,8 +78,16 @@ public:
     Result<> initialise(const Pin &pin, const GroupRecord &group);
     Result<std::vector<GroupRecord>> groups();
     Result<> insert_group(const GroupRecord &group);
-    // kInUse while it has vTPMs.
+    // Its key as it is sealed now; nothing of the former stays in the files.
+    Result<> update_group(const GroupRecord &group);
+    // kInUse while it has vTPMs. Its policies go along.
     Result<> delete_group(const std::string &name);
+
+    Result<std::vector<PolicyRecord>> policies();
+    // One that is there already is left as it is.
+    Result<> insert_policy(const PolicyRecord &policy);
+    // kNotFound: there is none.
+    Result<> delete_policy(const std::string &id);
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
     Result<std::vector<VtpmRecord>> vtpms();
@@ -87,6 +106,7 @@ private:
     Store(StateDirectory directory, Database database)
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
+    void wipe_log();
 
     StateDirectory directory_;
     Database database_;

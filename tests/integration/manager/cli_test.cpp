@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <csignal>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager/policy/encoding.hpp"
 #include "manager_process.hpp"
 #include "swtpm.hpp"
+#include "tests/unit/manager/openssl_keys.hpp"
 
 using namespace vtpm;
 using Catch::Matchers::Contains;
@@ -83,6 +88,123 @@ TEST_CASE_METHOD(Fixture, "the life of a group on the command line") {
     REQUIRE(xen_vtpm({"destroy", kUuid}).status == 0);
     REQUIRE(answer({"group", "delete", "tenant"}).at("deleted") == true);
     REQUIRE(xen_vtpm({"group", "show", "tenant"}).status == 3);
+}
+
+namespace {
+
+// An approver's machine: his key in a file, no daemon, no TPM.
+struct ApproverFixture : Fixture {
+    std::optional<ManagerProcess> restarted;
+
+    ApproverFixture() {
+        write("approver.pem", private_pem(p256()));
+        write("approver.pub", public_pem(p256()));
+    }
+    void write(const char *name, const std::string &text) const { std::ofstream(directory / name) << text; }
+    void restart() {
+        if (restarted)
+            restarted->end(SIGTERM);
+        else
+            manager.end(SIGTERM);
+        restarted.emplace(place);
+    }
+    // What `policy predict` would say on a host with this TPM; read while no manager uses it.
+    [[nodiscard]] std::string prediction() const {
+        HardwareTpm tpm = expect(HardwareTpm::open(swtpm.tcti(), {}));
+        json file{{"pcrs", "sha256:4,7"}, {"values", json::object()}};
+        for (const auto &[pcr, value] : expect(tpm.read(expect(PcrSelection::parse("sha256:4,7")))))
+            file["values"][std::to_string(pcr)] = to_hex(value);
+        return file.dump();
+    }
+    // The firmware measures something else.
+    void boot_something_else() const {
+        const Esys esys = expect(connect_tpm(swtpm.tcti()));
+        TPML_DIGEST_VALUES digests{1, {{TPM2_ALG_SHA256, {}}}};
+        expect(checked("TPM2_PCR_Extend", [&] {
+            return Esys_PCR_Extend(esys.get(), ESYS_TR_PCR4, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &digests);
+        }));
+    }
+    [[nodiscard]] Output sign(std::vector<std::string> more) const {
+        std::vector<std::string> arguments{"policy", "sign", "--key", directory / "approver.pem"};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return cli("unix:path=/nonexistent", arguments);
+    }
+    [[nodiscard]] std::string signed_policy() const {
+        write("values.json", prediction());
+        const Output policy = sign({"--group", "tenant", "--values", directory / "values.json"});
+        CAPTURE(policy.err);
+        REQUIRE(policy.status == 0);
+        write("policy.json", policy.out);
+        return directory / "policy.json";
+    }
+    [[nodiscard]] std::string refusal() const { return answer({"group", "show", "tenant"}).at("reason"); }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(ApproverFixture, "an approver signs for a boot before it happens, and the group opens in it") {
+    const json group = answer({"group", "create", "tenant", "--approver", directory / "approver.pub"});
+    REQUIRE_THAT(group.at("approver").get<std::string>(), Contains("SHA256:"));
+    REQUIRE(group.at("policies") == 0);
+    REQUIRE_THAT(xen_vtpm({"group", "show", "tenant"}).out, Contains("NONE of generation 1"));
+    REQUIRE(answer({"create", "--group", "tenant", kUuid}).at("uuid") == kUuid);
+
+    restart();
+    REQUIRE_THAT(refusal(), Contains("approved no boot of this host"));
+    BackendEnd refused(place.socket());
+    REQUIRE(refused.ask<OpenVtpm>(*Uuid::parse(kUuid)).code == ErrorCode::kRefused);
+
+    restarted->end(SIGTERM);
+    const std::string policy = signed_policy();
+    restarted.emplace(place);
+    const auto id = answer({"policy", "install", policy}).at("policy").get<std::string>();
+    REQUIRE(refusal().empty());  // at once
+    restart();
+    REQUIRE(refusal().empty());
+    BackendEnd backend(place.socket());
+    backend.open(*Uuid::parse(kUuid));
+
+    restarted->end(SIGTERM);
+    boot_something_else();
+    const std::string updated = signed_policy();
+    restarted.emplace(place);
+    REQUIRE_THAT(refusal(), Contains("PCR 4 approved 00") && Contains(id));
+    REQUIRE_THAT(xen_vtpm({"status"}).out, Contains("REFUSED") && Contains("PCR 4"));
+    REQUIRE(answer({"policy", "install", updated}).at("group") == "tenant");
+    REQUIRE(refusal().empty());
+    REQUIRE(answer({"policy", "list"}).size() == 2);
+    REQUIRE(answer({"policy", "revoke", id}).at("revoked") == true);
+    REQUIRE(xen_vtpm({"policy", "revoke", id}).status == 3);
+    restart();
+    REQUIRE(refusal().empty());
+}
+
+TEST_CASE_METHOD(ApproverFixture, "an open group is sealed to an approver instead of PCRs, and back") {
+    REQUIRE(answer({"group", "reseal", "default", "--approver", directory / "approver.pub"}).at("pcrs") == "");
+    REQUIRE(answer({"group", "reseal", "default", "--pcrs", "sha256:7,4"}).at("pcrs") == "sha256:4,7");
+    restart();
+    REQUIRE(answer({"group", "show", "default"}).at("reason") == "");
+    REQUIRE(answer({"group", "show", "default"}).at("approver") == "");
+    REQUIRE(xen_vtpm({"group", "reseal", "nobody", "--tpm-only"}).status == 3);
+}
+
+TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is told as such") {
+    write("garbage", "garbage");
+    const auto with_approver = [&](const char *file) {
+        return xen_vtpm({"group", "create", "tenant", "--approver", directory / file});
+    };
+    REQUIRE_THAT(with_approver("garbage").err, Contains("no PEM file"));
+    REQUIRE_THAT(with_approver("approver.pem").err, Contains("'PRIVATE KEY'"));
+    REQUIRE_THAT(with_approver("none").err, Contains("cannot be read"));
+    REQUIRE(xen_vtpm({"policy", "install", directory / "garbage"}).status == 2);
+    REQUIRE_THAT(sign({"--values", directory / "garbage"}).err, Contains("is a JSON object"));
+    write("values.json", prediction());
+    REQUIRE_THAT(sign({"--values", directory / "values.json", "--pcrs", "sha256:4,8"}).err,
+                 Contains("no value of PCR 8"));
+    REQUIRE_THAT(sign({"--values", directory / "values.json", "--pcrs", "sha384:4"}).err, Contains("not of sha384:4"));
+    REQUIRE_THAT(sign({"--values", directory / "values.json", "--not-after", "soon"}).err, Contains("no time such as"));
+    const Output fewer = sign({"--values", directory / "values.json", "--pcrs", "sha256:4"});
+    REQUIRE(json::parse(fewer.out).at("values").size() == 1);
 }
 
 TEST_CASE_METHOD(Fixture, "each failure has its exit status, a text, and JSON where asked for") {

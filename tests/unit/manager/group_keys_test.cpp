@@ -26,6 +26,10 @@ struct Fixture {
     }
 };
 
+KeyPolicy sealed_to(const std::string &group, const char *pcrs = "") {
+    return {group, expect(PcrSelection::parse(pcrs)), {}, 1};
+}
+
 }  // namespace
 
 TEST_CASE_METHOD(Fixture, "before the keys are unsealed there is none, and why is said") {
@@ -75,7 +79,7 @@ TEST_CASE_METHOD(Fixture, "an unknown group has no key") {
 TEST_CASE_METHOD(Fixture, "each group has a key of its own, also after a restart") {
     GroupKeys first = keys();
     expect(first.unlock());
-    expect(first.create("tenant", expect(PcrSelection::parse("sha256:0,7"))));
+    expect(first.create(sealed_to("tenant", "sha256:0,7")));
     REQUIRE_FALSE(std::ranges::equal(expect(first.key("tenant"))->view(), expect(first.key("default"))->view()));
     GroupKeys second = keys();
     expect(second.unlock());
@@ -89,7 +93,7 @@ TEST_CASE_METHOD(Fixture, "each group has a key of its own, also after a restart
 TEST_CASE_METHOD(Fixture, "a group that does not open is refused, and no other") {
     GroupKeys first = keys();
     expect(first.unlock());
-    expect(first.create("tenant", expect(PcrSelection::parse("sha256:0,7"))));
+    expect(first.create(sealed_to("tenant", "sha256:0,7")));
     tpm.refused = "sha256:0,7";
     GroupKeys second = keys();
     expect(second.unlock());
@@ -110,24 +114,24 @@ TEST_CASE_METHOD(Fixture, "where no group opens, that is the answer") {
     tpm.refused = "sha256:7";
     GroupKeys second = keys();
     REQUIRE(expect_error(second.unlock()).code == ErrorCode::kRefused);
-    REQUIRE(expect_error(second.create("tenant", {})).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(second.create(sealed_to("tenant"))).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "groups have names, once") {
     GroupKeys some = keys();
     expect(some.unlock());
     for (const char *name : {"", "-a", ".a", "A", "a b", "a/b", "\xc3\xa4"})
-        REQUIRE(expect_error(some.create(name, {})).code == ErrorCode::kInvalid);
-    REQUIRE(expect_error(some.create(std::string(65, 'a'), {})).code == ErrorCode::kInvalid);
-    REQUIRE(expect_error(some.create("default", {})).code == ErrorCode::kInUse);
-    expect(some.create("a.b-1", {}));
-    REQUIRE(expect_error(some.create("a.b-1", {})).code == ErrorCode::kInUse);
+        REQUIRE(expect_error(some.create(sealed_to(name))).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(some.create(sealed_to(std::string(65, 'a')))).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(some.create(sealed_to("default"))).code == ErrorCode::kInUse);
+    expect(some.create(sealed_to("a.b-1")));
+    REQUIRE(expect_error(some.create(sealed_to("a.b-1"))).code == ErrorCode::kInUse);
 }
 
 TEST_CASE_METHOD(Fixture, "a group goes when it has no vTPM, the default group never") {
     GroupKeys some = keys();
     expect(some.unlock());
-    expect(some.create("tenant", {}));
+    expect(some.create(sealed_to("tenant")));
     VtpmRecord vtpm;
     vtpm.uuid = Uuid::random();
     vtpm.group = "tenant";

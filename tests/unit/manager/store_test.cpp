@@ -34,7 +34,7 @@ struct Fixture {
 
     Store first_start(const char *vfs = nullptr) const {
         Store store = expect(Store::open(directory.path(), vfs));
-        expect(store.initialise({"tpm", {1, 2}}, {"default", {"sha256:7", {{2}, {3}, {4}}}, 5}));
+        expect(store.initialise({"tpm", {1, 2}}, {"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 5}));
         return store;
     }
     void run_sql(const char *sql) const {
@@ -59,7 +59,7 @@ TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
     Store store = expect(Store::open(directory.path()));
     REQUIRE(store.id() == id);
     REQUIRE(expect(store.pin())->identity == Bytes{1, 2});
-    REQUIRE(expect(store.groups()).at(0).key.policy == "sha256:7");
+    REQUIRE(expect(store.groups()).at(0).pcrs == "sha256:7");
     const auto kept = expect(store.find_vtpm(vtpm.uuid));
     REQUIRE(kept);
     REQUIRE(kept->wrapped_key == vtpm.wrapped_key);
@@ -135,23 +135,29 @@ TEST_CASE_METHOD(Fixture, "another store's database is refused") {
     REQUIRE_THAT(refusal().text, Contains("belongs here"));
 }
 
-TEST_CASE_METHOD(Fixture, "a store of the first schema is taken over") {
+TEST_CASE_METHOD(Fixture, "a store of a former schema is taken over") {
     first_start();
-    run_sql("ALTER TABLE groups DROP COLUMN pcr_values; PRAGMA user_version = 1");
+    run_sql(
+        "DROP TABLE policies; ALTER TABLE groups DROP COLUMN approver; ALTER TABLE groups DROP COLUMN generation;"
+        "ALTER TABLE groups RENAME COLUMN pcrs TO policy; PRAGMA user_version = 2");
+    if (GENERATE(true, false)) run_sql("ALTER TABLE groups DROP COLUMN pcr_values; PRAGMA user_version = 1");
     {
         Store store = expect(Store::open(directory.path()));
         const auto groups = expect(store.groups());
         REQUIRE(groups.size() == 1);
-        REQUIRE(groups[0].key.policy == "sha256:7");
-        REQUIRE(groups[0].key.object.private_area == Bytes{4});
+        REQUIRE(groups[0].pcrs == "sha256:7");
+        REQUIRE(groups[0].approver.empty());
+        REQUIRE(groups[0].generation == 1);
+        REQUIRE(groups[0].key.private_area == Bytes{4});
+        expect(store.insert_policy({"id", "default", "document", 1}));
     }
     expect(Store::open(directory.path()));
 }
 
 TEST_CASE_METHOD(Fixture, "a newer schema is refused") {
     first_start();
-    run_sql("PRAGMA user_version = 3");
-    REQUIRE_THAT(refusal().text, Contains("schema is version 3"));
+    run_sql("PRAGMA user_version = 4");
+    REQUIRE_THAT(refusal().text, Contains("schema is version 4"));
 }
 
 TEST_CASE_METHOD(Fixture, "a database of something else is refused") {

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/policy_commands.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "base/unique_fd.hpp"
+#include "manager/policy/boot_policy.hpp"
+#include "manager/policy/encoding.hpp"
+#include "manager/policy/measured_boot.hpp"
+
+namespace vtpm::cli {
+namespace {
+
+constexpr std::size_t kMaxInput = 1'048'576;
+
+Result<PcrSelection> selection(const std::string &text) {
+    return PcrSelection::parse(text.empty() ? kUsualPcrs : text);
+}
+
+// Of a prediction, `wanted` or all.
+Result<MeasuredBoot> predicted(const std::string &file, const std::string &wanted) {
+    VTPM_ASSIGN(const std::string text, read_input(file));
+    VTPM_ASSIGN(MeasuredBoot boot, parse_measured_boot(text));
+    if (wanted.empty()) return boot;
+    VTPM_ASSIGN(const PcrSelection pcrs, PcrSelection::parse(wanted));
+    const auto bank = [](const PcrSelection &of) { return of.to_string().substr(0, of.to_string().find(':')); };
+    if (bank(pcrs) != bank(boot.pcrs))
+        return fail(ErrorCode::kInvalid, "{} has values of {}, not of {}", file, boot.pcrs.to_string(), wanted);
+    PcrValues chosen;
+    for (const unsigned pcr : pcrs.numbers()) {
+        const auto value = boot.values.find(pcr);
+        if (value == boot.values.end()) return fail(ErrorCode::kInvalid, "{} has no value of PCR {}", file, pcr);
+        chosen.insert(*value);
+    }
+    return MeasuredBoot{pcrs, std::move(chosen), {}, {}};
+}
+
+Result<MeasuredBoot> boot_to_sign(const SignOrder &order) {
+    if (!order.values.empty()) return predicted(order.values, order.pcrs);
+    VTPM_ASSIGN(const PcrSelection pcrs, selection(order.pcrs));
+    return measure_boot(pcrs);
+}
+
+Result<std::optional<std::int64_t>> expiry(const std::string &text) {
+    if (text.empty()) return std::nullopt;
+    auto seconds = from_utc(text);
+    if (!seconds) return fail(ErrorCode::kInvalid, "'{}' is no time such as 2027-01-31T23:59:59Z", text);
+    return seconds;
+}
+
+Result<std::string> read_all(int fd, const std::string &path) {
+    std::string text;
+    std::array<char, 4096> buffer;
+    for (;;) {
+        const ssize_t size = ::read(fd, buffer.data(), buffer.size());
+        if (size < 0) return fail_errno("read {}", path);
+        if (size == 0) return text;
+        text.append(buffer.data(), static_cast<std::size_t>(size));
+        ::explicit_bzero(buffer.data(), buffer.size());
+        if (text.size() > kMaxInput) return fail(ErrorCode::kInvalid, "{} is too large", path);
+    }
+}
+
+// Read into memory that is wiped: it is a private key.
+Result<SecretBytes> read_key(const std::string &path) {
+    VTPM_ASSIGN(std::string text, read_input(path));
+    // Text as bytes; char and unsigned char may alias.
+    SecretBytes key(ByteView(reinterpret_cast<const std::uint8_t *>(text.data()), text.size()));
+    ::explicit_bzero(text.data(), text.size());
+    return key;
+}
+
+}  // namespace
+
+Result<std::string> read_input(const std::string &path) {
+    if (path == "-") return read_all(STDIN_FILENO, "standard input");
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return fail(ErrorCode::kNotFound, "{} cannot be read: {}", path, std::strerror(errno));
+    return read_all(file.get(), path);
+}
+
+Result<Json> predict_policy(const std::string &pcrs) {
+    VTPM_ASSIGN(const PcrSelection selected, selection(pcrs));
+    VTPM_ASSIGN(const MeasuredBoot boot, measure_boot(selected));
+    return Json::parse(to_json(boot));
+}
+
+Result<Json> sign_policy(const SignOrder &order) {
+    VTPM_ASSIGN(const auto not_after, expiry(order.not_after));
+    VTPM_ASSIGN(MeasuredBoot boot, boot_to_sign(order));
+    VTPM_ASSIGN(const SecretBytes key, read_key(order.key));
+    VTPM_ASSIGN(const BootPolicy policy, BootPolicy::sign(key.view(), {order.group, boot.pcrs, std::move(boot.values),
+                                                                       not_after, order.generation}));
+    return Json::parse(policy.to_json());
+}
+
+Result<Json> install_policy(Daemons &daemons, const std::string &file) {
+    VTPM_ASSIGN(const std::string document, read_input(file));
+    VTPM_ASSIGN(const std::string id, daemons.install_policy(document));
+    VTPM_ASSIGN(const Json policies, list_policies(daemons));
+    for (const Json &policy : policies)
+        if (policy.value("policy", "") == id) return policy;
+    return fail(ErrorCode::kNotFound, "the boot policy {} was revoked meanwhile", id);
+}
+
+Result<Json> list_policies(Daemons &daemons) {
+    VTPM_ASSIGN(const auto policies, daemons.policies());
+    return json_of(policies);
+}
+
+Result<Json> revoke_policy(Daemons &daemons, const std::string &id) {
+    VTPM_TRY(daemons.revoke_policy(id));
+    return Json{{"policy", id}, {"revoked", true}};
+}
+
+}  // namespace vtpm::cli

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// xen-vtpm policy: what an approver does on his own machine, without any daemon, and what a host then does with it.
+#pragma once
+
+#include "manager/cli/commands.hpp"
+
+namespace vtpm::cli {
+
+// What `policy sign` was told. `values`: a file of `policy predict`; empty: this host's own boot.
+struct SignOrder {
+    std::string key;
+    std::string group = "default";
+    std::uint32_t generation = 1;
+    std::string pcrs;
+    std::string values;
+    std::string not_after;
+};
+
+// The PCRs that tell firmware, its settings, the boot loader and who signed it.
+constexpr const char *kUsualPcrs = "sha256:0,2,4,7";
+
+Result<Json> predict_policy(const std::string &pcrs);
+// The document, which is the file to install.
+Result<Json> sign_policy(const SignOrder &order);
+
+// `file`: "-" is standard input.
+Result<Json> install_policy(Daemons &daemons, const std::string &file);
+Result<Json> list_policies(Daemons &daemons);
+Result<Json> revoke_policy(Daemons &daemons, const std::string &id);
+
+// The content of a file that a user named; "-" is standard input. At most a MiB.
+Result<std::string> read_input(const std::string &path);
+
+}  // namespace vtpm::cli

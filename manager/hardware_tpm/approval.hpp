@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// TPM2_PolicyAuthorize (TCG Part 3, 23.16): a sealed object names a public key instead of PCR values, and opens under
+// every policy that this key's owner signed.
+#pragma once
+
+#include "manager/hardware_tpm/esys.hpp"
+#include "manager/hardware_tpm/pcr_selection.hpp"
+
+namespace vtpm {
+
+// Who approves, and for what: an approval with another reference does not open.
+struct Approver {
+    TPM2B_PUBLIC key;
+    TPM2B_NAME name;
+    TPM2B_NONCE policy_ref;
+};
+
+// What he approved: the digest of a session in which `pcrs` had certain values, and his signature.
+struct ApprovedBoot {
+    PcrSelection pcrs;
+    TPM2B_DIGEST policy;
+    TPM2B_DIGEST signed_digest;  // aHash: of the policy and the reference
+    TPMT_SIGNATURE signature;
+};
+
+// In a trial session, which needs no signature. kRefused if the TPM cannot use the approver's key.
+Result<> assert_approver(ESYS_CONTEXT *context, ESYS_TR trial_session, const Approver &approver);
+
+// In a policy session without assertions. Fails unless the PCRs have the values that were approved.
+Result<> assert_approved_boot(ESYS_CONTEXT *context, ESYS_TR policy_session, const Approver &approver,
+                              const ApprovedBoot &boot);
+
+}  // namespace vtpm

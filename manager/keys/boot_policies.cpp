@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/keys/boot_policies.hpp"
+
+#include <ctime>
+
+#include "base/log.hpp"
+
+namespace vtpm {
+namespace {
+
+Result<> check_generation(const BootApproval &approval, const KeyPolicy &group) {
+    if (approval.generation == group.generation) return {};
+    return fail(
+        ErrorCode::kRefused,
+        "the boot policy is for generation {} of group '{}', which is at {}: have it signed with --generation {}",
+        approval.generation, approval.group, group.generation, group.generation);
+}
+
+// Why `policy` opens nothing, whatever the host boots.
+Result<> check_usable(const BootPolicy &policy, const Result<KeyPolicy> &group) {
+    if (!group) return tl::make_unexpected(group.error());
+    if (!group->approver) return fail(ErrorCode::kInvalid, "group '{}' has no approver", group->group);
+    VTPM_TRY(policy.verify(*group->approver, std::time(nullptr)));
+    return check_generation(policy.approval(), *group);
+}
+
+}  // namespace
+
+Result<std::string> BootPolicies::install(const std::string &document) {
+    VTPM_ASSIGN(const BootPolicy policy, BootPolicy::parse(document));
+    const BootApproval &approval = policy.approval();
+    VTPM_TRY(check_usable(policy, keys_.policy(approval.group)));
+    VTPM_TRY(keys_.read(approval.pcrs));  // are there such PCRs?
+    VTPM_TRY(store_.insert_policy({policy.id(), approval.group, policy.to_json(), std::time(nullptr)}));
+    log::info("boot policy {} installed for group '{}'", policy.id(), approval.group);
+    if (!keys_.key(approval.group))
+        if (const auto opened = keys_.unlock(approval.group); !opened)
+            log::info("group '{}' is still refused: {}", approval.group, opened.error().text);
+    return policy.id();
+}
+
+Result<std::vector<BootPolicyInfo>> BootPolicies::list() const {
+    VTPM_ASSIGN(const auto records, store_.policies());
+    std::vector<BootPolicyInfo> infos;
+    for (const PolicyRecord &record : records) {
+        const auto policy = BootPolicy::parse(record.document);
+        if (!policy) {
+            infos.push_back({record, std::nullopt, policy.error().text});
+            continue;
+        }
+        const auto usable = check_usable(*policy, keys_.policy(record.group));
+        infos.push_back({record, policy->approval(), usable ? std::string() : usable.error().text});
+    }
+    return infos;
+}
+
+Result<> BootPolicies::revoke(const std::string &id) {
+    VTPM_TRY(store_.delete_policy(id));
+    log::info("boot policy {} revoked", id);
+    return {};
+}
+
+}  // namespace vtpm

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/policy/event_log.hpp"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <utility>
+
+namespace vtpm {
+namespace {
+
+constexpr std::uint32_t kNoAction = 3;  // EV_NO_ACTION: says something, measures nothing
+constexpr std::size_t kMaxText = 120;
+
+// Little endian, as the firmware writes. A read beyond the end gives nothing, and leaves nothing.
+class Reader {
+public:
+    explicit Reader(ByteView bytes) : left_(bytes) {}
+
+    [[nodiscard]] bool done() const { return left_.empty(); }
+    std::optional<ByteView> take(std::size_t size) {
+        if (size > left_.size()) return std::nullopt;
+        const ByteView taken = left_.first(size);
+        left_ = left_.subspan(size);
+        return taken;
+    }
+    template <typename T>
+    std::optional<T> number() {
+        const auto bytes = take(sizeof(T));
+        if (!bytes) return std::nullopt;
+        T value = 0;
+        for (std::size_t i = sizeof(T); i-- > 0;) value = static_cast<T>(value << 8 | (*bytes)[i]);
+        return value;
+    }
+
+private:
+    ByteView left_;
+};
+
+const std::map<std::uint32_t, const char *> &type_names() {
+    static const std::map<std::uint32_t, const char *> names = {
+        {0x00000000, "EV_PREBOOT_CERT"},
+        {0x00000001, "EV_POST_CODE"},
+        {0x00000004, "EV_SEPARATOR"},
+        {0x00000005, "EV_ACTION"},
+        {0x00000006, "EV_EVENT_TAG"},
+        {0x00000007, "EV_S_CRTM_CONTENTS"},
+        {0x00000008, "EV_S_CRTM_VERSION"},
+        {0x00000009, "EV_CPU_MICROCODE"},
+        {0x0000000a, "EV_PLATFORM_CONFIG_FLAGS"},
+        {0x0000000b, "EV_TABLE_OF_DEVICES"},
+        {0x0000000c, "EV_COMPACT_HASH"},
+        {0x0000000d, "EV_IPL"},
+        {0x0000000e, "EV_IPL_PARTITION_DATA"},
+        {0x0000000f, "EV_NONHOST_CODE"},
+        {0x00000010, "EV_NONHOST_CONFIG"},
+        {0x00000011, "EV_NONHOST_INFO"},
+        {0x00000012, "EV_OMIT_BOOT_DEVICE_EVENTS"},
+        {0x80000001, "EV_EFI_VARIABLE_DRIVER_CONFIG"},
+        {0x80000002, "EV_EFI_VARIABLE_BOOT"},
+        {0x80000003, "EV_EFI_BOOT_SERVICES_APPLICATION"},
+        {0x80000004, "EV_EFI_BOOT_SERVICES_DRIVER"},
+        {0x80000005, "EV_EFI_RUNTIME_SERVICES_DRIVER"},
+        {0x80000006, "EV_EFI_GPT_EVENT"},
+        {0x80000007, "EV_EFI_ACTION"},
+        {0x80000008, "EV_EFI_PLATFORM_FIRMWARE_BLOB"},
+        {0x80000009, "EV_EFI_HANDOFF_TABLES"},
+        {0x8000000a, "EV_EFI_PLATFORM_FIRMWARE_BLOB2"},
+        {0x8000000b, "EV_EFI_HANDOFF_TABLES2"},
+        {0x8000000c, "EV_EFI_VARIABLE_BOOT2"},
+        {0x80000010, "EV_EFI_HCRTM_EVENT"},
+        {0x800000e0, "EV_EFI_VARIABLE_AUTHORITY"},
+        {0x800000e1, "EV_EFI_SPDM_FIRMWARE_BLOB"},
+        {0x800000e2, "EV_EFI_SPDM_FIRMWARE_CONFIG"},
+    };
+    return names;
+}
+
+std::string type_name(std::uint32_t type) {
+    const auto found = type_names().find(type);
+    return found != type_names().end() ? found->second : fmt::format("event type {:#010x}", type);
+}
+
+bool is_variable(std::uint32_t type) {
+    return type == 0x80000001 || type == 0x80000002 || type == 0x8000000c || type == 0x800000e0;
+}
+
+// For terminals and logs: printable ASCII, and no more than fits a line.
+std::string printable(ByteView bytes) {
+    std::string text;
+    for (const std::uint8_t byte : bytes.first(std::min(bytes.size(), kMaxText)))
+        if (byte >= ' ' && byte <= '~') text += static_cast<char>(byte);
+    return text;
+}
+
+// UEFI_VARIABLE_DATA (10.4.2.6): a GUID, the lengths of name and data, the name in UCS-2.
+std::string variable_name(ByteView event) {
+    Reader reader(event);
+    (void)reader.take(16);
+    const auto characters = reader.number<std::uint64_t>();
+    (void)reader.number<std::uint64_t>();
+    if (!characters || *characters > kMaxText) return {};
+    const auto name = reader.take(2 * *characters);
+    return name ? printable(*name) : std::string();
+}
+
+// Only what is text for the most part says anything to a reader.
+std::string text_of(std::uint32_t type, ByteView event) {
+    if (is_variable(type)) return variable_name(event);
+    std::string text = printable(event);
+    const std::size_t considered = std::min(event.size(), kMaxText);
+    return 2 * text.size() >= considered ? text : std::string();
+}
+
+struct Bank {
+    std::uint16_t algorithm;
+    std::uint16_t digest_size;
+};
+
+// The first event of a crypto agile log (10.4.5.1): which digests each of the others has.
+std::optional<std::vector<Bank>> banks_of(ByteView event) {
+    constexpr std::string_view kSignature("Spec ID Event03\0", 16);
+    constexpr std::size_t kFixed = 4 + 1 + 1 + 1 + 1;  // platform class, version, errata, size of a UINTN
+    Reader reader(event);
+    const auto signature = reader.take(kSignature.size());
+    if (!signature ||
+        !std::ranges::equal(*signature, kSignature, {}, [](std::uint8_t c) { return static_cast<char>(c); }))
+        return std::nullopt;
+    (void)reader.take(kFixed);
+    const auto count = reader.number<std::uint32_t>();
+    std::vector<Bank> banks;
+    for (std::uint32_t i = 0; count && i < *count; ++i) {
+        const auto algorithm = reader.number<std::uint16_t>();
+        const auto size = reader.number<std::uint16_t>();
+        if (!algorithm || !size) return std::nullopt;
+        banks.push_back({*algorithm, *size});
+    }
+    return banks;
+}
+
+tl::unexpected<Error> damaged() {
+    return fail(ErrorCode::kInvalid, "this is no event log of the firmware, or a damaged one");
+}
+
+struct Header {
+    std::uint32_t pcr;
+    std::uint32_t type;
+};
+
+std::optional<Header> take_header(Reader &reader) {
+    const auto pcr = reader.number<std::uint32_t>();
+    const auto type = reader.number<std::uint32_t>();
+    if (!pcr || !type) return std::nullopt;
+    return Header{*pcr, *type};
+}
+
+std::optional<ByteView> take_event(Reader &reader) {
+    const auto size = reader.number<std::uint32_t>();
+    return size ? reader.take(*size) : std::nullopt;
+}
+
+// TCG_PCR_EVENT, whose one digest is SHA-1's: the first event always, all of them in logs for TPM 1.2.
+std::optional<std::vector<Bank>> take_first(Reader &reader) {
+    const auto header = take_header(reader);
+    const auto digest = reader.take(20);
+    const auto event = take_event(reader);
+    if (!header || !digest || !event || header->type != kNoAction) return std::nullopt;
+    return banks_of(*event);
+}
+
+// The digest of `bank` among those of one event (TPML_DIGEST_VALUES).
+std::optional<Bytes> take_digest(Reader &reader, const std::vector<Bank> &banks, std::uint16_t wanted) {
+    const auto count = reader.number<std::uint32_t>();
+    if (!count || *count > banks.size()) return std::nullopt;
+    std::optional<Bytes> found = Bytes();
+    for (std::uint32_t i = 0; i < *count; ++i) {
+        const auto algorithm = reader.number<std::uint16_t>();
+        if (!algorithm) return std::nullopt;
+        const auto bank = std::ranges::find(banks, *algorithm, &Bank::algorithm);
+        const auto digest = bank != banks.end() ? reader.take(bank->digest_size) : std::nullopt;
+        if (!digest) return std::nullopt;
+        if (*algorithm == wanted) found = Bytes(digest->begin(), digest->end());
+    }
+    return found;
+}
+
+const EVP_MD *hash_of(TPM2_ALG_ID bank) {
+    switch (bank) {
+        case TPM2_ALG_SHA1:
+            return EVP_sha1();
+        case TPM2_ALG_SHA384:
+            return EVP_sha384();
+        case TPM2_ALG_SHA512:
+            return EVP_sha512();
+        default:
+            return EVP_sha256();
+    }
+}
+
+}  // namespace
+
+Result<std::vector<BootEvent>> parse_event_log(ByteView log, const PcrSelection &pcrs) {
+    Reader reader(log);
+    const auto banks = take_first(reader);
+    if (!banks) return damaged();
+    const TPM2_ALG_ID wanted = pcrs.tpm().pcrSelections[0].hash;
+    if (std::ranges::find(*banks, wanted, &Bank::algorithm) == banks->end())
+        return fail(ErrorCode::kInvalid, "the firmware's event log has no digests for {}", pcrs.to_string());
+    const auto numbers = pcrs.numbers();
+    std::vector<BootEvent> events;
+    while (!reader.done()) {
+        const auto header = take_header(reader);
+        auto digest = header ? take_digest(reader, *banks, wanted) : std::nullopt;
+        const auto event = digest ? take_event(reader) : std::nullopt;
+        if (!event) return damaged();
+        if (header->type != kNoAction && std::ranges::binary_search(numbers, header->pcr))
+            events.push_back({header->pcr, type_name(header->type), std::move(*digest), text_of(header->type, *event)});
+    }
+    return events;
+}
+
+Result<PcrValues> replayed(const std::vector<BootEvent> &events, const PcrSelection &pcrs) {
+    const EVP_MD *hash = hash_of(pcrs.tpm().pcrSelections[0].hash);
+    PcrValues values;
+    for (const unsigned pcr : pcrs.numbers()) values[pcr].resize(static_cast<std::size_t>(EVP_MD_get_size(hash)));
+    for (const BootEvent &event : events) {
+        Bytes &value = values[event.pcr];
+        Bytes extended = value;
+        extended.insert(extended.end(), event.digest.begin(), event.digest.end());
+        if (EVP_Digest(extended.data(), extended.size(), value.data(), nullptr, hash, nullptr) != 1)
+            return fail(ErrorCode::kSystem, "hashing failed");
+    }
+    return values;
+}
+
+}  // namespace vtpm

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/policy/json_object.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <limits>
+#include <set>
+#include <vector>
+
+#include "manager/policy/encoding.hpp"
+
+namespace vtpm {
+namespace {
+
+// Of two fields with one name nlohmann keeps one, without a word.
+class Duplicates {
+public:
+    bool operator()(int, Json::parse_event_t event, Json &parsed) {
+        if (event == Json::parse_event_t::object_start) open_.emplace_back();
+        if (event == Json::parse_event_t::object_end) open_.pop_back();
+        if (event == Json::parse_event_t::key && !open_.back().insert(parsed.get<std::string>()).second &&
+            first_.empty())
+            first_ = printable(parsed.get<std::string>());
+        return true;
+    }
+    [[nodiscard]] const std::string &first() const { return first_; }
+
+private:
+    std::vector<std::set<std::string>> open_;
+    std::string first_;
+};
+
+}  // namespace
+
+std::string printable(std::string text) {
+    text.resize(std::min<std::size_t>(text.size(), 40));
+    std::ranges::replace_if(
+        text, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return text;
+}
+
+Result<JsonObject> JsonObject::parse(std::string_view text, std::size_t max_size, std::string_view what) {
+    const auto invalid = [&](const std::string &why) { return fail(ErrorCode::kInvalid, "{} {}", what, why); };
+    if (text.size() > max_size)
+        return invalid(fmt::format("has at most {} bytes, this file {}", max_size, text.size()));
+    if (const auto nul = text.find('\0'); nul != std::string_view::npos)  // nlohmann takes it for the end
+        return invalid(fmt::format("is a JSON object, this is not: see its byte {}", nul + 1));
+    try {
+        Duplicates duplicates;
+        Json object = Json::parse(text, std::ref(duplicates));
+        if (!duplicates.first().empty())
+            return invalid(fmt::format("has each field once, this one '{}' twice", duplicates.first()));
+        if (!object.is_object()) return invalid("is a JSON object, this is something else");
+        return JsonObject(std::move(object), what);
+    } catch (const Json::parse_error &error) {
+        return invalid(fmt::format("is a JSON object, this is not: see its byte {}", error.byte));
+    } catch (const Json::exception &) {  // a number that no type holds
+        return invalid("is a JSON object, this is not");
+    }
+}
+
+Result<const Json *> JsonObject::field(std::string_view name) const {
+    const auto found = object_.find(std::string(name));
+    if (found == object_.end()) return invalid("must have the field '{}'", name);
+    return &*found;
+}
+
+Result<std::string> JsonObject::text(std::string_view name) const {
+    VTPM_ASSIGN(const Json *value, field(name));
+    if (!value->is_string()) return invalid("must have a string as '{}'", name);
+    return value->get<std::string>();
+}
+
+Result<std::uint32_t> JsonObject::number(std::string_view name) const {
+    VTPM_ASSIGN(const Json *value, field(name));
+    if (!value->is_number_unsigned() || *value > std::numeric_limits<std::uint32_t>::max())
+        return invalid("must have a number of 32 bits as '{}'", name);
+    return value->get<std::uint32_t>();
+}
+
+Result<PcrSelection> JsonObject::pcrs() const {
+    VTPM_ASSIGN(const std::string given, text("pcrs"));
+    auto pcrs = PcrSelection::parse(given);
+    if (given.empty()) return invalid("must have at least one PCR in 'pcrs'");
+    if (!pcrs) return invalid("must have a PCR selection such as \"sha256:4,7\" as 'pcrs'");
+    if (pcrs->to_string() != given) return invalid("must have its 'pcrs' in order and once, \"{}\"", pcrs->to_string());
+    return pcrs;
+}
+
+Result<PcrValues> JsonObject::values(const PcrSelection &pcrs) const {
+    VTPM_ASSIGN(const Json *object, field("values"));
+    if (!object->is_object()) return invalid("must have an object as 'values'");
+    PcrValues values;
+    for (const auto &[name, value] : object->items()) {
+        unsigned pcr = 0;
+        std::from_chars(name.data(), name.data() + name.size(), pcr);
+        if (std::to_string(pcr) != name) return invalid("'values': '{}' is not a PCR's number", printable(name));
+        const auto bytes = value.is_string() ? from_hex(value.get<std::string>()) : std::nullopt;
+        if (!bytes) return invalid("'values': PCR {} needs a string of lower-case hexadecimal digits", pcr);
+        values.emplace(pcr, *bytes);
+    }
+    if (!std::ranges::equal(pcrs.numbers(), values, {}, {}, &PcrValues::value_type::first))
+        return invalid("must have as 'values' those of its 'pcrs', no more and no less");
+    return values;
+}
+
+}  // namespace vtpm

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/policy/measured_boot.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+#include "manager/policy/encoding.hpp"
+#include "manager/policy/json_object.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::size_t kMaxFile = 1'048'576;  // with a long event log
+
+std::optional<std::string> content(const std::string &path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) return std::nullopt;
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// The kernel writes capitals and a newline.
+std::optional<Bytes> digest_in(const std::string &path) {
+    auto text = content(path);
+    if (!text) return std::nullopt;
+    while (!text->empty() && text->back() == '\n') text->pop_back();
+    std::ranges::transform(*text, text->begin(), [](char c) { return c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c; });
+    return from_hex(*text);
+}
+
+Result<PcrValues> read_pcrs(const PcrSelection &pcrs, const std::string &directory) {
+    const std::string bank = pcrs.to_string().substr(0, pcrs.to_string().find(':'));
+    PcrValues values;
+    for (const unsigned pcr : pcrs.numbers()) {
+        const std::string path = fmt::format("{}/pcr-{}/{}", directory, bank, pcr);
+        const auto digest = digest_in(path);
+        if (!digest || digest->empty())
+            return fail(ErrorCode::kUnavailable, "{} cannot be read: has this host a TPM 2.0 with a bank {}?", path,
+                        bank);
+        values.emplace(pcr, *digest);
+    }
+    return values;
+}
+
+}  // namespace
+
+// Without a log, or with one that the kernel did not understand either, there are values and no words.
+Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources) {
+    if (pcrs.empty()) return fail(ErrorCode::kInvalid, "select at least one PCR");
+    MeasuredBoot boot{pcrs, {}, {}, {}};
+    VTPM_ASSIGN(boot.values, read_pcrs(pcrs, sources.pcrs));
+    const auto log = content(sources.event_log);
+    // Text as bytes; char and unsigned char may alias.
+    auto events = parse_event_log(
+        log ? ByteView(reinterpret_cast<const std::uint8_t *>(log->data()), log->size()) : ByteView(), pcrs);
+    if (!events) return boot;
+    boot.events = std::move(*events);
+    VTPM_ASSIGN(const PcrValues explained, replayed(boot.events, pcrs));
+    for (const auto &[pcr, value] : boot.values)
+        if (explained.at(pcr) != value) boot.unexplained.push_back(pcr);
+    return boot;
+}
+
+std::string to_json(const MeasuredBoot &boot) {
+    Json values = Json::object();
+    for (const auto &[pcr, value] : boot.values) values[std::to_string(pcr)] = to_hex(value);
+    Json events = Json::array();
+    for (const BootEvent &event : boot.events)
+        events.push_back(
+            {{"pcr", event.pcr}, {"type", event.type}, {"digest", to_hex(event.digest)}, {"text", event.text}});
+    const Json object{{"pcrs", boot.pcrs.to_string()},
+                      {"values", std::move(values)},
+                      {"events", std::move(events)},
+                      {"unexplained", boot.unexplained}};
+    return object.dump(2) + "\n";
+}
+
+Result<MeasuredBoot> parse_measured_boot(std::string_view text) {
+    VTPM_ASSIGN(const JsonObject object, JsonObject::parse(text, kMaxFile, "a file of PCR values"));
+    MeasuredBoot boot;
+    VTPM_ASSIGN(boot.pcrs, object.pcrs());
+    VTPM_ASSIGN(boot.values, object.values(boot.pcrs));
+    return boot;
+}
+
+}  // namespace vtpm

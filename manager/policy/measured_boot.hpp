@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a host booted, as its PCRs and its firmware's log tell: what an approver looks at before he signs. Read from the
+// kernel, without a daemon; as a file it goes to the machine that has the approver's key.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "manager/policy/event_log.hpp"
+
+namespace vtpm {
+
+struct MeasuredBoot {
+    PcrSelection pcrs;
+    PcrValues values;
+    std::vector<BootEvent> events;      // of these PCRs; none if the kernel has no log
+    std::vector<unsigned> unexplained;  // PCRs whose value is not that of their events
+};
+
+struct BootSources {
+    std::string pcrs = "/sys/class/tpm/tpm0";
+    std::string event_log = "/sys/kernel/security/tpm0/binary_bios_measurements";
+};
+
+// kUnavailable: the kernel knows no TPM with such PCRs.
+Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources = {});
+
+std::string to_json(const MeasuredBoot &boot);
+// Of what to_json() wrote the PCRs and their values, which may have been edited: predictions.
+Result<MeasuredBoot> parse_measured_boot(std::string_view text);
+
+}  // namespace vtpm

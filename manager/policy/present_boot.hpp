@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of the approver's policies is about the boot that this host is in.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "manager/policy/boot_policy.hpp"
+
+namespace vtpm {
+
+using ReadPcrs = std::function<Result<PcrValues>(const PcrSelection &)>;
+
+// One of `installed`, valid at `now` (seconds since 1970), whose values are those that `read` gives. kRefused if there
+// is none, with what stands against the one that comes nearest; any other error is that of `read`.
+Result<const BootPolicy *> approval_of_present_boot(const std::vector<BootPolicy> &installed,
+                                                    const ApproverKey &approver, const ReadPcrs &read,
+                                                    std::int64_t now);
+
+}  // namespace vtpm

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/policy/event_log.hpp"
+
+#include <fstream>
+
+#include "expect.hpp"
+#include "manager/policy/encoding.hpp"
+#include "manager/policy/measured_boot.hpp"
+#include "temporary_directory.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+// Little endian, as the firmware writes.
+class LogWriter {
+public:
+    LogWriter &number(std::uint64_t value, int size) {
+        for (int i = 0; i < size; ++i) bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
+        return *this;
+    }
+    LogWriter &raw(ByteView more) {
+        bytes.insert(bytes.end(), more.begin(), more.end());
+        return *this;
+    }
+    LogWriter &text(std::string_view more) {
+        bytes.insert(bytes.end(), more.begin(), more.end());
+        return *this;
+    }
+    // The first event, for banks of SHA-1 and SHA-256.
+    LogWriter &spec_id() {
+        LogWriter event;
+        event.text(std::string_view("Spec ID Event03\0", 16)).number(0, 4).number(0x02000202, 4).number(2, 4);
+        event.number(TPM2_ALG_SHA1, 2).number(20, 2).number(TPM2_ALG_SHA256, 2).number(32, 2).number(0, 1);
+        return number(0, 4).number(3, 4).raw(Bytes(20)).number(event.bytes.size(), 4).raw(event.bytes);
+    }
+    LogWriter &event(unsigned pcr, std::uint32_t type, std::uint8_t digest, ByteView event) {
+        number(pcr, 4).number(type, 4).number(2, 4).number(TPM2_ALG_SHA1, 2).raw(Bytes(20, digest));
+        return number(TPM2_ALG_SHA256, 2).raw(Bytes(32, digest)).number(event.size(), 4).raw(event);
+    }
+    Bytes bytes;
+};
+
+Bytes variable(std::string_view name) {
+    LogWriter event;
+    event.raw(Bytes(16)).number(name.size(), 8).number(4, 8);
+    for (const char c : name) event.number(static_cast<std::uint8_t>(c), 2);
+    return event.number(0, 4).bytes;
+}
+
+Bytes text(std::string_view bytes) { return {bytes.begin(), bytes.end()}; }
+
+PcrSelection pcrs(const char *selection) { return expect(PcrSelection::parse(selection)); }
+
+Bytes log() {
+    LogWriter log;
+    log.spec_id();
+    log.event(7, 0x80000001, 1, variable("SecureBoot"));
+    log.event(4, 5, 2, text("Calling EFI Application from Boot Option"));
+    log.event(0, 8, 3, text("version"));
+    log.event(7, 3, 9, text("says something, measures nothing"));
+    log.event(7, 4, 4, Bytes(4));
+    log.event(7, 0x1234, 5, text("\x1b[2J\x01\x02\x03"));
+    return log.bytes;
+}
+
+}  // namespace
+
+TEST_CASE("the events of the chosen PCRs are told, in their order") {
+    const auto events = expect(parse_event_log(log(), pcrs("sha256:4,7")));
+    REQUIRE(events.size() == 4);
+    REQUIRE(events[0].pcr == 7);
+    REQUIRE(events[0].type == "EV_EFI_VARIABLE_DRIVER_CONFIG");
+    REQUIRE(events[0].text == "SecureBoot");
+    REQUIRE(events[0].digest == Bytes(32, 1));
+    REQUIRE(events[1].text == "Calling EFI Application from Boot Option");
+    REQUIRE(events[2].type == "EV_SEPARATOR");
+    REQUIRE(events[2].text.empty());
+    REQUIRE(events[3].type == "event type 0x00001234");
+    REQUIRE_THAT(events[3].text, !Contains("\x1b"));
+}
+
+TEST_CASE("the digests are those of the chosen bank") {
+    REQUIRE(expect(parse_event_log(log(), pcrs("sha1:7")))[0].digest == Bytes(20, 1));
+    REQUIRE_THAT(expect_error(parse_event_log(log(), pcrs("sha384:7"))).text, Contains("no digests for sha384:7"));
+}
+
+TEST_CASE("replayed events are what a TPM makes of them") {
+    // Three times PCR = SHA-256(PCR || digest), from zero; computed with another program.
+    const auto chosen = pcrs("sha256:7");
+    const auto values = expect(replayed(expect(parse_event_log(log(), chosen)), chosen));
+    REQUIRE(to_hex(values.at(7)) == "752ae04f6e0131c4bcec73f62d8118467dec0c892fd905a13a1d1ab876825212");
+    REQUIRE(expect(replayed({}, chosen)).at(7) == Bytes(32));
+}
+
+TEST_CASE("a log that ends early, or is none, is refused, whatever it claims") {
+    const Bytes whole = log();
+    std::size_t good = 0;
+    for (std::size_t size = 0; size < whole.size(); ++size)
+        if (parse_event_log(ByteView(whole).first(size), pcrs("sha256:7"))) ++good;
+    REQUIRE(good == 6);  // between two events
+    for (std::size_t i = 0; i < whole.size(); ++i)
+        for (const std::uint8_t value : Bytes{0x00, 0x7f, 0xff}) {
+            Bytes changed = whole;
+            changed[i] = value;
+            (void)parse_event_log(changed, pcrs("sha256:7"));
+        }
+}
+
+TEST_CASE("a host's boot is what its kernel tells of it") {
+    const TemporaryDirectory directory;
+    const auto chosen = pcrs("sha256:4,7");
+    const auto values = expect(replayed(expect(parse_event_log(log(), chosen)), chosen));
+    std::filesystem::create_directories(directory / "pcr-sha256");
+    std::ofstream(directory / "pcr-sha256/7") << fmt::format("{:02X}\n", fmt::join(values.at(7), ""));
+    std::ofstream(directory / "pcr-sha256/4") << std::string(64, 'A') << "\n";
+    const Bytes bytes = log();
+    std::ofstream(directory / "log", std::ios::binary)
+        .write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    const MeasuredBoot boot = expect(measure_boot(chosen, {directory.path(), directory / "log"}));
+    REQUIRE(boot.values.at(7) == values.at(7));
+    REQUIRE(boot.values.at(4) == Bytes(32, 0xaa));
+    REQUIRE(boot.events.size() == 4);
+    REQUIRE(boot.unexplained == std::vector<unsigned>{4});
+
+    const MeasuredBoot read = expect(parse_measured_boot(to_json(boot)));
+    REQUIRE(read.values == boot.values);
+    REQUIRE(read.pcrs.to_string() == "sha256:4,7");
+
+    const MeasuredBoot silent = expect(measure_boot(chosen, {directory.path(), directory / "none"}));
+    REQUIRE(silent.events.empty());
+    REQUIRE(silent.unexplained.empty());
+    REQUIRE(expect_error(measure_boot(pcrs("sha256:0"), {directory.path(), ""})).code == ErrorCode::kUnavailable);
+}
