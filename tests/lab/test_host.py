@@ -3,6 +3,7 @@
 
 import json
 import re
+import subprocess
 import time
 
 import pytest
@@ -135,6 +136,32 @@ def test_our_driver_with_a_tpm_1_2(lab):
     lab.destroy("ours12")
     assert out.startswith("1\n")
     assert re.search(r"PCR-00: (00 ?){20}", out)
+
+
+def test_a_group_opens_in_the_boots_that_its_approver_signed(lab, pair, tmp_path):
+    """As docs/boot-policies.md has it; the approver's machine is dom0 as well."""
+    group = lambda: json.loads(lab.dom0("xen-vtpm --json group show tenant").stdout)
+    for command in (["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "approver.pem"],
+                    ["openssl", "pkey", "-in", "approver.pem", "-pubout", "-out", "approver.pub"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    for file in ("approver.pem", "approver.pub"):
+        lab.run("push", str(tmp_path / file), f"/root/{file}")
+    lab.dom0("xen-vtpm group create tenant --approver approver.pub")
+    lab.dom0("xen-vtpm policy predict | grep -E '^PCR 7 +[0-9a-f]{64}$'")
+    lab.dom0("xen-vtpm policy predict --json > boot.json")
+    lab.dom0("xen-vtpm policy sign --key approver.pem --group tenant --values boot.json "
+             "--not-after 2099-12-31T23:59:59Z > policy.json")
+    policy = json.loads(lab.dom0("xen-vtpm --json policy install policy.json").stdout)["policy"]
+    uuid = lab.dom0("xen-vtpm create --group tenant").stdout.strip()
+    lab.dom0("systemctl restart xen-vtpm-managerd")
+    assert group()["reason"] == ""
+    lab.dom0(f"xen-vtpm policy revoke {policy}; systemctl restart xen-vtpm-managerd")
+    assert "approved no boot" in group()["reason"]
+    assert "REFUSED" in lab.dom0("xen-vtpm status").stdout
+    assert rc(lab, pair[0], "tpm2_getrandom --hex 4") == 0  # the default group works on
+    lab.dom0("xen-vtpm policy install policy.json")
+    assert group()["reason"] == ""
+    lab.dom0(f"xen-vtpm destroy {uuid} && xen-vtpm group delete tenant")
 
 
 @pytest.mark.last
