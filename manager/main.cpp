@@ -34,8 +34,9 @@ Result<> run(const Config &config) {
     VTPM_ASSIGN(Store store, Store::open(config.state_directory));
     GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", sealer_of(config),
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
-    GroupCommit commit(loop, store);
-    StateServices services{loop, store, commit};
+    Inventory inventory(store, keys);
+    GroupCommit commit(loop, inventory);
+    StateServices services{loop, store, inventory, commit};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
@@ -48,7 +49,9 @@ Result<> run(const Config &config) {
     control.start();
     loop.feed_watchdog();
     (void)sd_notify(0, "READY=1");
-    return loop.run();
+    auto ran = loop.run();
+    keys.close();
+    return ran;
 }
 
 // systemd does not restart on these: only an administrator can help.

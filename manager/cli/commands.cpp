@@ -115,4 +115,12 @@ Result<Json> delete_group(Daemons &daemons, const std::string &name) {
     return Json{{"group", name}, {"deleted", true}};
 }
 
+Result<Json> recover(Daemons &daemons, const std::string &group) {
+    if (group.empty())
+        VTPM_TRY(daemons.start_anew());
+    else
+        VTPM_TRY(daemons.accept_rollback(group));
+    return status(daemons);
+}
+
 }  // namespace vtpm::cli

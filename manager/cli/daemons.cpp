@@ -54,6 +54,14 @@ Result<> Daemons::delete_group(const std::string &name) {
     return {};
 }
 
+Result<> Daemons::accept_rollback(const std::string &group) {
+    VTPM_TRY(ask_manager<std::monostate>("AcceptRollback", {group}));
+    return {};
+}
+Result<> Daemons::start_anew() {
+    VTPM_TRY(ask_manager<std::monostate>("StartAnew"));
+    return {};
+}
 Result<std::string> Daemons::install_policy(const std::string &document) {
     return ask_manager<std::string>("InstallPolicy", {document});
 }

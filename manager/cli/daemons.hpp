@@ -24,6 +24,8 @@ public:
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> delete_group(const std::string &name);
+    Result<> accept_rollback(const std::string &group);
+    Result<> start_anew();
     // The policy's id.
     Result<std::string> install_policy(const std::string &document);
     Result<bus::Rows> policies();

@@ -23,6 +23,7 @@ struct Choice {
     std::string group;
     GroupOrder group_order;
     bool tpm_only = false;
+    bool new_store = false;
     SignOrder sign_order;
     std::string policy;
     std::function<Result<Json>()> ask;
@@ -144,6 +145,16 @@ void add_commands(CLI::App &app, Choice &choice) {
         ->required();
 }
 
+void add_recover_command(CLI::App &app, Choice &choice) {
+    CLI::App *recovery = add_command(
+        app, choice, "recover", "Use a store that was refused: what is lost by that is lost",
+        [&](Daemons &d) { return recover(d, choice.group); }, status_text);
+    recovery->add_option("--accept-rollback", choice.group,
+                         "Take this group's vTPMs as the store has them, even if they go back in time");
+    recovery->add_flag("--new-store", choice.new_store, "Start anew, without the vTPMs of a store that is lost");
+    recovery->require_option(1);
+}
+
 int report(const Error &error, bool json) {
     if (json) {
         const Json document{{"error", {{"code", error_word(error.code)}, {"text", error.text}}}};
@@ -182,6 +193,7 @@ int main(int argc, char **argv) {
     vtpm::cli::add_commands(app, choice);
     vtpm::cli::add_group_commands(app, choice);
     vtpm::cli::add_policy_commands(app, choice);
+    vtpm::cli::add_recover_command(app, choice);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {

@@ -128,6 +128,16 @@ Result<bus::Reply> reseal_group(GroupKeys &keys, const bus::Arguments &arguments
     return std::monostate{};
 }
 
+Result<bus::Reply> accept_rollback(GroupKeys &keys, const std::string &name) {
+    VTPM_TRY(keys.accept_rollback(name));
+    return std::monostate{};
+}
+
+Result<bus::Reply> start_anew(GroupKeys &keys) {
+    VTPM_TRY(keys.start_anew());
+    return std::monostate{};
+}
+
 Result<bus::Reply> delete_group(GroupKeys &keys, const std::string &name) {
     VTPM_TRY(keys.remove(name));
     return std::monostate{};
@@ -176,6 +186,8 @@ std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPoli
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
+        {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }},
+        {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }},
         {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }},
         {"ListPolicies", "", "aa{sv}", [&](const Arguments &) { return list_policies(policies); }},
         {"RevokePolicy", "s", "", [&](const Arguments &a) { return revoke_policy(policies, a[0]); }},

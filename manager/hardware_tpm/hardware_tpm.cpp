@@ -11,16 +11,6 @@ namespace {
 
 std::string hex(ByteView bytes) { return fmt::format("{:02x}", fmt::join(bytes, "")); }
 
-Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,
-                                                 std::uint32_t count) {
-    EsysPtr<TPMS_CAPABILITY_DATA> data;
-    VTPM_TRY(checked("TPM2_GetCapability", [&] {
-        return Esys_GetCapability(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, what, first, count, nullptr,
-                                  out(data));
-    }));
-    return data;
-}
-
 // Four characters in one property (TCG Part 2, 6.13: TPM_PT_MANUFACTURER, TPM_PT_VENDOR_STRING_*).
 void append_characters(std::string &text, std::uint32_t property) {
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -46,6 +36,16 @@ Result<std::string> describe(ESYS_CONTEXT *context) {
 }
 
 }  // namespace
+
+Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,
+                                                 std::uint32_t count) {
+    EsysPtr<TPMS_CAPABILITY_DATA> data;
+    VTPM_TRY(checked("TPM2_GetCapability", [&] {
+        return Esys_GetCapability(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, what, first, count, nullptr,
+                                  out(data));
+    }));
+    return data;
+}
 
 Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned) {
     VTPM_ASSIGN(Esys esys, connect_tpm(tcti));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "manager/hardware_tpm/approval.hpp"
 #include "manager/hardware_tpm/esys.hpp"
@@ -34,6 +35,15 @@ public:
     Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs);
     Result<SecretBytes> unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot);
 
+    // NV indices of the owner's, which who knows `authorization` reads and writes. kNotFound: there is none, or nothing
+    // was written yet; kRefused: it has another authorization.
+    Result<SecretBytes> nv_read(std::uint32_t index, ByteView authorization, std::size_t size);
+    // Defines it if there is none.
+    Result<> nv_write(std::uint32_t index, ByteView authorization, ByteView content);
+    Result<> nv_remove(std::uint32_t index);
+    // Those that there are, whoever made them.
+    Result<std::vector<std::uint32_t>> nv_indices(std::uint32_t first, std::uint32_t last);
+
 private:
     HardwareTpm(Esys esys, StoragePrimary primary, std::string description)
         : esys_(std::move(esys)), primary_(std::move(primary)), description_(std::move(description)) {}
@@ -48,5 +58,9 @@ private:
     StoragePrimary primary_;
     std::string description_;
 };
+
+// TPM2_GetCapability.
+Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,
+                                                 std::uint32_t count);
 
 }  // namespace vtpm

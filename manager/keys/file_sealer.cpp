@@ -47,10 +47,19 @@ public:
 
     Result<PcrValues> read(const PcrSelection &) override { return no_pcrs(); }
 
+    // A file beside the store would be put back with it.
+    Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &) override { return 0; }
+    Result<std::vector<std::uint32_t>> used_indices() override { return std::vector<std::uint32_t>(); }
+    Result<SecretBytes> read_epoch(std::uint32_t, const Key &) override { return no_index(); }
+    Result<> write_epoch(std::uint32_t, const Key &, ByteView) override { return no_index(); }
+    Result<> remove_epoch(std::uint32_t) override { return {}; }
+
 private:
     static tl::unexpected<Error> no_pcrs() {
         return fail(ErrorCode::kRefused, "a key file knows no PCRs: sealing = \"tpm\" does");
     }
+
+    static tl::unexpected<Error> no_index() { return fail(ErrorCode::kRefused, "a key file has no NV indices"); }
 
     std::string path_;
     Key key_;

@@ -22,7 +22,11 @@ Result<> require_name(std::string_view name) {
 }
 
 Result<GroupRecord> seal(Sealer &sealer, const Key &key, const KeyPolicy &policy, std::int64_t created) {
-    GroupRecord group{policy.group, policy.pcrs.to_string(), {}, policy.generation, {}, created};
+    GroupRecord group;
+    group.name = policy.group;
+    group.pcrs = policy.pcrs.to_string();
+    group.generation = policy.generation;
+    group.created = created;
     if (policy.approver) group.approver = policy.approver->public_area();
     VTPM_ASSIGN(group.key, sealer.seal(key, policy));
     return group;
@@ -31,54 +35,86 @@ Result<GroupRecord> seal(Sealer &sealer, const Key &key, const KeyPolicy &policy
 }  // namespace
 
 Result<> GroupKeys::unlock() {
-    state_ = try_unlock();
+    state_ = try_unlock(false);
     return state_;
 }
 
-Result<const Key *> GroupKeys::key(const std::string &group) const {
+Result<> GroupKeys::start_anew() {
+    VTPM_ASSIGN(const auto pin, store_.pin());
+    if (pin) return fail(ErrorCode::kInvalid, "this store is not new");
+    state_ = try_unlock(true);
+    return state_;
+}
+
+Result<const OpenGroup *> GroupKeys::open_group_named(const std::string &name) const {
     VTPM_TRY(state_);
-    const auto found = keys_.find(group);
-    if (found == keys_.end()) return fail(ErrorCode::kRefused, "the inventory has no group '{}'", group);
-    if (!found->second) return fail(found->second.error().code, "group '{}': {}", group, found->second.error().text);
+    const auto found = groups_.find(name);
+    if (found == groups_.end()) return fail(ErrorCode::kRefused, "the inventory has no group '{}'", name);
+    if (!found->second) return fail(found->second.error().code, "group '{}': {}", name, found->second.error().text);
     return &*found->second;
 }
 
-Result<> GroupKeys::try_unlock() {
+Result<const Key *> GroupKeys::key(const std::string &group) const {
+    VTPM_ASSIGN(const OpenGroup *open, open_group_named(group));
+    return &open->key;
+}
+
+Result<Manifest *> GroupKeys::manifest(const std::string &group) {
+    VTPM_TRY(open_group_named(group));
+    return &groups_.find(group)->second->manifest;
+}
+
+Result<> GroupKeys::try_unlock(bool may_start_anew) {
     VTPM_ASSIGN(const auto pin, store_.pin());
     if (pin && pin->sealing != sealing_)
         return fail(ErrorCode::kRefused, "this store is sealed by '{}', the configuration says sealing = \"{}\"",
                     pin->sealing, sealing_);
     VTPM_ASSIGN(const auto sealer, open_sealer_(pin ? ByteView(pin->identity) : ByteView()));
     sealer_description_ = sealer->description();
-    return pin ? unseal_groups(*sealer) : first_start(*sealer);
+    return pin ? unseal_groups(*sealer) : first_start(*sealer, may_start_anew);
 }
 
 // The pin and the sealed key go into the store together: without the one the other is worth nothing.
-Result<> GroupKeys::first_start(Sealer &sealer) {
+Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
+    VTPM_ASSIGN(const auto used, sealer.used_indices());
+    if (!used.empty() && !may_start_anew)
+        return fail(ErrorCode::kRefused,
+                    "the store is new, but the hardware TPM remembers one (NV index {:#x}): restore it from a backup; "
+                    "if it is lost for good: xen-vtpm recover --new-store",
+                    used.front());
     VTPM_ASSIGN(Key key, random_key());
-    VTPM_ASSIGN(const GroupRecord group,
+    VTPM_ASSIGN(GroupRecord record,
                 seal(sealer, key, {std::string(kDefaultGroup), default_pcrs_, {}, 1}, std::time(nullptr)));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, sealer, record, std::move(key)));
     const ByteView identity = sealer.identity();
-    VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, group));
-    keys_.insert_or_assign(group.name, std::move(key));
+    VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, record));
+    VTPM_TRY(begin_epoch(store_, sealer, group));
+    groups_.insert_or_assign(record.name, std::move(group));
     return {};
 }
 
 // One group's refusal is no other group's.
 Result<> GroupKeys::unseal_groups(Sealer &sealer) {
-    VTPM_ASSIGN(const auto groups, store_.groups());
-    if (groups.empty()) return fail(ErrorCode::kRefused, "store: the inventory has no group: it is damaged");
+    VTPM_ASSIGN(const auto records, store_.groups());
+    if (records.empty()) return fail(ErrorCode::kRefused, "store: the inventory has no group: it is damaged");
     std::size_t open = 0;
-    for (const GroupRecord &group : groups) {
-        Result<Key> key = unseal(sealer, group);
-        if (!key && key.error().code == ErrorCode::kUnavailable) return tl::make_unexpected(std::move(key).error());
-        if (key)
+    for (const GroupRecord &record : records) {
+        if (const auto before = groups_.find(record.name); before != groups_.end() && before->second) {
+            ++open;  // at an earlier attempt, which ended at another group
+            continue;
+        }
+        Result<OpenGroup> group = unseal(sealer, record).and_then([&](Key key) {
+            return open_group(store_, sealer, record, std::move(key));
+        });
+        if (!group && (group.error().code == ErrorCode::kUnavailable || group.error().code == ErrorCode::kStoreFailed))
+            return tl::make_unexpected(std::move(group).error());
+        if (group)
             ++open;
         else
-            log::error("group '{}' is refused: {}", group.name, key.error().text);
-        keys_.insert_or_assign(group.name, std::move(key));
+            log::error("group '{}' is refused: {}", record.name, group.error().text);
+        groups_.insert_or_assign(record.name, std::move(group));
     }
-    if (open == 0) return tl::make_unexpected(keys_.begin()->second.error());
+    if (open == 0) return tl::make_unexpected(groups_.begin()->second.error());
     return {};
 }
 
@@ -86,6 +122,20 @@ Result<Key> GroupKeys::unseal(Sealer &sealer, const GroupRecord &group) {
     VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
     VTPM_ASSIGN(const auto approvals, approvals_of(store_, group.name));
     return sealer.unseal(group.key, policy, approvals);
+}
+
+void GroupKeys::close() {
+    if (!state_) return;
+    const auto opened = sealer();
+    for (auto &[name, group] : groups_) {
+        if (!group) continue;
+        const Result<> moved =
+            opened ? move_epoch(store_, **opened, *group) : Result<>(tl::make_unexpected(opened.error()));
+        if (!moved)
+            log::warning("group '{}': older copies of the store are not former ones yet: {}", name, moved.error().text);
+    }
+    groups_.clear();
+    state_ = fail(ErrorCode::kUnavailable, "the manager ends");
 }
 
 // The sealer is reached again: it is not held while nothing is sealed or unsealed.
@@ -99,9 +149,22 @@ Result<> GroupKeys::unlock(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, unseal(*opened, group));
-    keys_.insert_or_assign(name, std::move(key));
+    VTPM_ASSIGN(OpenGroup open, open_group(store_, *opened, group, std::move(key)));
+    groups_.insert_or_assign(name, std::move(open));
     state_ = Result<>();
     log::info("group '{}' is open", name);
+    return {};
+}
+
+Result<> GroupKeys::accept_rollback(const std::string &name) {
+    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open", name);
+    VTPM_ASSIGN(const GroupRecord group, record(name));
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_ASSIGN(Key key, unseal(*opened, group));
+    VTPM_ASSIGN(OpenGroup open, accept_group(store_, *opened, group, std::move(key)));
+    groups_.insert_or_assign(name, std::move(open));
+    state_ = Result<>();
+    log::warning("group '{}': its store was taken as it is: its vTPMs may have gone back in time", name);
     return {};
 }
 
@@ -124,12 +187,17 @@ Result<PcrValues> GroupKeys::read(const PcrSelection &pcrs) const {
 Result<> GroupKeys::create(const KeyPolicy &policy) {
     VTPM_TRY(require_name(policy.group));
     VTPM_TRY(state_);
-    if (keys_.contains(policy.group)) return fail(ErrorCode::kInUse, "there is a group '{}' already", policy.group);
+    if (groups_.contains(policy.group)) return fail(ErrorCode::kInUse, "there is a group '{}' already", policy.group);
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, random_key());
-    VTPM_ASSIGN(const GroupRecord group, seal(*opened, key, policy, std::time(nullptr)));
-    VTPM_TRY(store_.insert_group(group));
-    keys_.insert_or_assign(policy.group, std::move(key));
+    VTPM_ASSIGN(GroupRecord record, seal(*opened, key, policy, std::time(nullptr)));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key)));
+    VTPM_TRY(store_.insert_group(record));
+    if (const auto begun = begin_epoch(store_, *opened, group); !begun) {
+        (void)store_.delete_group(policy.group);
+        return begun;
+    }
+    groups_.insert_or_assign(policy.group, std::move(group));
     log::info("group '{}' created, sealed to {}", policy.group, describe(policy));
     return {};
 }
@@ -146,9 +214,14 @@ Result<> GroupKeys::reseal(const KeyPolicy &policy) {
 Result<> GroupKeys::remove(const std::string &name) {
     VTPM_TRY(state_);
     if (name == kDefaultGroup) return fail(ErrorCode::kInvalid, "the default group stays");
-    if (!keys_.contains(name)) return fail(ErrorCode::kNotFound, "there is no group '{}'", name);
+    VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_TRY(store_.delete_group(name));
-    keys_.erase(name);
+    groups_.erase(name);
+    if (group.nv_index != 0) {
+        const auto opened = sealer();
+        if (!opened || !(*opened)->remove_epoch(group.nv_index))
+            log::warning("NV index {:#x} of the hardware TPM, which was group '{}'\'s, is left", group.nv_index, name);
+    }
     log::info("group '{}' deleted", name);
     return {};
 }
@@ -169,8 +242,8 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
 }
 
 std::string GroupKeys::refusal_of(const std::string &group) const {
-    const auto found = keys_.find(group);
-    if (found != keys_.end()) return found->second ? std::string() : found->second.error().text;
+    const auto found = groups_.find(group);
+    if (found != groups_.end()) return found->second ? std::string() : found->second.error().text;
     return state_ ? std::string() : state_.error().text;
 }
 

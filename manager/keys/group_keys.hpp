@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 
-#include "manager/keys/sealer.hpp"
+#include "manager/keys/open_group.hpp"
 #include "manager/store/store.hpp"
 
 namespace vtpm {
@@ -33,19 +33,26 @@ public:
           open_sealer_(std::move(open_sealer)),
           default_pcrs_(std::move(default_pcrs)) {}
 
-    // Fails if no group at all could be opened. May be called again after kUnavailable.
+    // Fails if no group at all could be opened. May be called again after kUnavailable and kStoreFailed.
     Result<> unlock();
+    // The first start of a store on a TPM that remembers another, which is lost.
+    Result<> start_anew();
+    // At the end, when nothing is written any more: from now on, older copies of the store are former ones.
+    void close();
     // One more attempt at one group, which was refused.
     Result<> unlock(const std::string &group);
 
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
-    [[nodiscard]] bool has(const std::string &group) const { return keys_.contains(group); }
+    [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
     // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
+    Result<Manifest *> manifest(const std::string &group);
 
     // kInvalid: no name for a group. kInUse: there is one of that name. kRefused: it cannot be sealed so.
     Result<> create(const KeyPolicy &policy);
+    // A group that was refused because the store is an older one, or not all of one time: taken as it is.
+    Result<> accept_rollback(const std::string &group);
     // An open group's key, from now on under `policy`, whose generation is the present one or a later one.
     Result<> reseal(const KeyPolicy &policy);
     // kInUse while it has vTPMs. The default group stays.
@@ -63,10 +70,11 @@ public:
 private:
     Result<std::unique_ptr<Sealer>> sealer() const;
     Result<GroupRecord> record(const std::string &group) const;
-    Result<> try_unlock();
-    Result<> first_start(Sealer &sealer);
+    Result<> try_unlock(bool may_start_anew);
+    Result<> first_start(Sealer &sealer, bool may_start_anew);
     Result<> unseal_groups(Sealer &sealer);
     Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
+    Result<const OpenGroup *> open_group_named(const std::string &group) const;
     std::string refusal_of(const std::string &group) const;
 
     Store &store_;
@@ -74,7 +82,7 @@ private:
     OpenSealer open_sealer_;
     PcrSelection default_pcrs_;
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
-    std::map<std::string, Result<Key>, std::less<>> keys_;
+    std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
     std::string sealer_description_;
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/keys/cipher.hpp"
@@ -31,6 +32,15 @@ public:
                                const std::vector<BootPolicy> &approvals) = 0;
     // What `pcrs` are now. kRefused: there are no such PCRs.
     virtual Result<PcrValues> read(const PcrSelection &pcrs) = 0;
+
+    // Where a group's epoch (manifest.hpp) can be kept: an index that is free and not `taken` (0: nowhere), and those
+    // that are in use.
+    virtual Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) = 0;
+    virtual Result<std::vector<std::uint32_t>> used_indices() = 0;
+    // kNotFound: nothing is kept there. kRefused: something else is.
+    virtual Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) = 0;
+    virtual Result<> write_epoch(std::uint32_t index, const Key &authorization, ByteView epoch) = 0;
+    virtual Result<> remove_epoch(std::uint32_t index) = 0;
 };
 
 // Opens the sealer that the configuration names. `pinned` is the identity it must have; empty at the first start.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/keys/tpm_sealer.hpp"
 
+#include <algorithm>
 #include <ctime>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
@@ -8,6 +9,11 @@
 
 namespace vtpm {
 namespace {
+
+// Of those that are left to the owner (TCG Registry of Reserved TPM 2.0 Handles, 2.2.2).
+constexpr std::uint32_t kFirstIndex = 0x0180a700;
+constexpr std::uint32_t kLastIndex = 0x0180a7ff;
+constexpr std::size_t kEpochSize = 32;
 
 class TpmSealer final : public Sealer {
 public:
@@ -28,6 +34,25 @@ public:
     }
 
     Result<PcrValues> read(const PcrSelection &pcrs) override { return tpm_.read(pcrs); }
+
+    Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
+        VTPM_ASSIGN(const auto used, used_indices());
+        const auto is_in = [](const std::vector<std::uint32_t> &list, std::uint32_t index) {
+            return std::ranges::find(list, index) != list.end();
+        };
+        for (std::uint32_t index = kFirstIndex; index <= kLastIndex; ++index)
+            if (!is_in(used, index) && !is_in(taken, index)) return index;
+        return fail(ErrorCode::kRefused, "the hardware TPM's NV indices {:#x} to {:#x} are all in use", kFirstIndex,
+                    kLastIndex);
+    }
+    Result<std::vector<std::uint32_t>> used_indices() override { return tpm_.nv_indices(kFirstIndex, kLastIndex); }
+    Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) override {
+        return tpm_.nv_read(index, authorization.view(), kEpochSize);
+    }
+    Result<> write_epoch(std::uint32_t index, const Key &authorization, ByteView epoch) override {
+        return tpm_.nv_write(index, authorization.view(), epoch);
+    }
+    Result<> remove_epoch(std::uint32_t index) override { return tpm_.nv_remove(index); }
 
 private:
     static Approver approver_of(const KeyPolicy &policy) {

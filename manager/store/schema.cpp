@@ -7,7 +7,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 3;
+constexpr std::int64_t kSchemaVersion = 4;
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -21,6 +21,8 @@ CREATE TABLE groups (
     pcr_values BLOB NOT NULL,
     public_area BLOB NOT NULL,
     private_area BLOB NOT NULL,
+    nv_index INTEGER NOT NULL,
+    manifest BLOB NOT NULL,
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE vtpms (
@@ -30,6 +32,8 @@ CREATE TABLE vtpms (
     wrapped_key BLOB NOT NULL,
     sequence INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),
     volatile_sequence INTEGER NOT NULL DEFAULT 0 CHECK (volatile_sequence >= 0),
+    tag BLOB NOT NULL DEFAULT x'',
+    volatile_tag BLOB NOT NULL DEFAULT x'',
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE states (
@@ -39,47 +43,21 @@ CREATE TABLE states (
     envelope BLOB NOT NULL,
     PRIMARY KEY (uuid, kind)
 ) STRICT;
-PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 3;
-)";
-
-constexpr const char *kPolicies = R"(
 CREATE TABLE policies (
     id TEXT PRIMARY KEY,
     group_name TEXT NOT NULL REFERENCES groups (name),
     document TEXT NOT NULL,
     installed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-)";
-
-// From version 1, in which nobody wrote down what the PCRs had been.
-constexpr const char *kUpgradeFrom1 = R"(
-ALTER TABLE groups ADD COLUMN pcr_values BLOB NOT NULL DEFAULT x'';
-PRAGMA user_version = 2;
-)";
-
-// From version 2, in which there were no approvers.
-constexpr const char *kUpgradeFrom2 = R"(
-ALTER TABLE groups RENAME COLUMN policy TO pcrs;
-ALTER TABLE groups ADD COLUMN approver BLOB NOT NULL DEFAULT x'';
-ALTER TABLE groups ADD COLUMN generation INTEGER NOT NULL DEFAULT 1 CHECK (generation > 0);
-PRAGMA user_version = 3;
+PRAGMA application_id = 0x7854504d;
+PRAGMA user_version = 4;
 )";
 
 Result<> create_schema(Database &database) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
     VTPM_TRY(database.script(kSchema));
-    VTPM_TRY(database.script(kPolicies));
     const std::string id = Uuid::random().to_string();
     VTPM_TRY(database.execute("INSERT INTO meta (name, value) VALUES ('store_id', CAST(? AS BLOB))", id));
-    return transaction.commit();
-}
-
-Result<> upgrade_schema(Database &database, std::int64_t version) {
-    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
-    if (version == 1) VTPM_TRY(database.script(kUpgradeFrom1));
-    VTPM_TRY(database.script(kUpgradeFrom2));
-    VTPM_TRY(database.script(kPolicies));
     return transaction.commit();
 }
 
@@ -112,12 +90,14 @@ Result<> ensure_schema(Database &database, bool may_create) {
     VTPM_ASSIGN(const auto application, database.integer("PRAGMA application_id"));
     if (application != kApplicationId) return fail(ErrorCode::kRefused, "store: not a database of xen-vtpm");
     VTPM_ASSIGN(const auto version, database.integer("PRAGMA user_version"));
-    if (version < 1 || version > kSchemaVersion)
+    if (version > kSchemaVersion)
         return fail(ErrorCode::kRefused, "store: its schema is version {}, this program knows {}: use a newer xen-vtpm",
                     version, kSchemaVersion);
-    VTPM_TRY(check_integrity(database));
-    if (version < kSchemaVersion) return upgrade_schema(database, version);
-    return {};
+    // What came before the manifest cannot be taken over: it would be the way around it.
+    if (version != kSchemaVersion)
+        return fail(ErrorCode::kRefused, "store: its schema is version {}, made before the first release of xen-vtpm",
+                    version);
+    return check_integrity(database);
 }
 
 }  // namespace vtpm

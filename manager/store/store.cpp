@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/store.hpp"
 
+#include <algorithm>
+
 #include "manager/store/schema.hpp"
 
 namespace vtpm {
 namespace {
 
 constexpr std::string_view kVtpmColumns =
-    "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, created FROM vtpms ";
+    "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created "
+    "FROM vtpms ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
@@ -19,7 +22,9 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       row.blob(3),
                       static_cast<std::uint64_t>(row.integer(4)),
                       static_cast<std::uint64_t>(row.integer(5)),
-                      row.integer(6)};
+                      row.blob(6),
+                      row.blob(7),
+                      row.integer(8)};
 }
 
 std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
@@ -32,8 +37,10 @@ struct StateWriter {
     Statement put;
 
     static Result<StateWriter> prepare(Database &database) {
-        VTPM_ASSIGN(auto permanent, database.prepare("UPDATE vtpms SET sequence = ?1 WHERE uuid = ?2"));
-        VTPM_ASSIGN(auto transient, database.prepare("UPDATE vtpms SET volatile_sequence = ?1 WHERE uuid = ?2"));
+        VTPM_ASSIGN(auto permanent,
+                    database.prepare("UPDATE vtpms SET sequence = ?1, tag = ?2, volatile_tag = x'' WHERE uuid = ?3"));
+        VTPM_ASSIGN(auto transient,
+                    database.prepare("UPDATE vtpms SET volatile_sequence = ?1, volatile_tag = ?2 WHERE uuid = ?3"));
         VTPM_ASSIGN(auto end, database.prepare("DELETE FROM states WHERE kind = 2 AND uuid = ?1"));
         VTPM_ASSIGN(auto put, database.prepare("INSERT OR REPLACE INTO states (uuid, kind, sequence, envelope) "
                                                "VALUES (?1, ?2, ?3, ?4)"));
@@ -44,13 +51,27 @@ struct StateWriter {
         const std::string uuid = state.uuid.to_string();
         const auto sequence = static_cast<std::int64_t>(state.sequence);
         const bool permanent = state.kind == StateKind::kPermanent;
-        VTPM_TRY((permanent ? count_permanent : count_volatile).run_with(sequence, uuid));
+        const Bytes tag = envelope_tag(state.envelope);
+        VTPM_TRY((permanent ? count_permanent : count_volatile).run_with(sequence, ByteView(tag), uuid));
         if (permanent) VTPM_TRY(end_volatile.run_with(uuid));
         return put.run_with(uuid, number(state.kind), sequence, ByteView(state.envelope));
     }
 };
 
 }  // namespace
+
+Bytes envelope_tag(ByteView envelope) {
+    constexpr std::size_t kTag = 16;
+    const ByteView tag = envelope.last(std::min(kTag, envelope.size()));
+    return {tag.begin(), tag.end()};
+}
+
+void apply(const StateWrite &write, VtpmRecord &vtpm) {
+    const bool permanent = write.kind == StateKind::kPermanent;
+    (permanent ? vtpm.sequence : vtpm.volatile_sequence) = write.sequence;
+    (permanent ? vtpm.tag : vtpm.volatile_tag) = envelope_tag(write.envelope);
+    if (permanent) vtpm.volatile_tag.clear();
+}
 
 Result<Store> Store::open(const std::string &directory_path, const char *vfs) {
     VTPM_ASSIGN(StateDirectory directory, StateDirectory::lock(directory_path));
@@ -98,11 +119,11 @@ Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
 
 Result<> Store::insert_group(const GroupRecord &group) {
     return database_.execute(
-        "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, public_area, private_area, created) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, public_area, private_area, nv_index, "
+        "manifest, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         group.name, group.pcrs, ByteView(group.approver), std::int64_t{group.generation},
         ByteView(group.key.pcr_values), ByteView(group.key.public_area), ByteView(group.key.private_area),
-        group.created);
+        std::int64_t{group.nv_index}, ByteView(group.manifest), group.created);
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
@@ -131,7 +152,7 @@ Result<> Store::delete_group(const std::string &name) {
 Result<std::vector<GroupRecord>> Store::groups() {
     VTPM_ASSIGN(Statement row,
                 database_.prepare("SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
-                                  "created FROM groups ORDER BY name"));
+                                  "nv_index, manifest, created FROM groups ORDER BY name"));
     std::vector<GroupRecord> groups;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
@@ -141,8 +162,15 @@ Result<std::vector<GroupRecord>> Store::groups() {
                           row.blob(2),
                           static_cast<std::uint32_t>(row.integer(3)),
                           {row.blob(4), row.blob(5), row.blob(6)},
-                          row.integer(7)});
+                          static_cast<std::uint32_t>(row.integer(7)),
+                          row.blob(8),
+                          row.integer(9)});
     }
+}
+
+Result<> Store::write_manifest(const ManifestWrite &manifest) {
+    return database_.execute("UPDATE groups SET manifest = ? WHERE name = ?", ByteView(manifest.manifest),
+                             manifest.group);
 }
 
 Result<std::vector<PolicyRecord>> Store::policies() {
@@ -189,16 +217,20 @@ Result<std::vector<VtpmRecord>> Store::vtpms() {
     }
 }
 
-Result<> Store::insert_vtpm(const VtpmRecord &vtpm) {
-    return database_.execute(
+Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(database_.execute(
         "INSERT INTO vtpms (uuid, tpm_version, group_name, wrapped_key, created) VALUES (?, ?, ?, ?, ?)",
-        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created);
+        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created));
+    VTPM_TRY(write_manifest(manifest));
+    return transaction.commit();
 }
 
-Result<> Store::delete_vtpm(const Uuid &uuid) {
+Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
+    VTPM_TRY(write_manifest(manifest));
     VTPM_TRY(transaction.commit());
     wipe_log();
     return {};
@@ -212,14 +244,19 @@ Result<std::optional<StateRecord>> Store::find_state(const Uuid &uuid, StateKind
     return StateRecord{static_cast<std::uint64_t>(row.integer(0)), row.blob(1)};
 }
 
-Result<> Store::delete_volatile_state(const Uuid &uuid) {
-    return database_.execute("DELETE FROM states WHERE uuid = ? AND kind = 2", uuid.to_string());
+Result<> Store::delete_volatile_state(const Uuid &uuid, const ManifestWrite &manifest) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ? AND kind = 2", uuid.to_string()));
+    VTPM_TRY(database_.execute("UPDATE vtpms SET volatile_tag = x'' WHERE uuid = ?", uuid.to_string()));
+    VTPM_TRY(write_manifest(manifest));
+    return transaction.commit();
 }
 
-Result<> Store::write_states(std::span<const StateWrite *const> writes) {
+Result<> Store::write_states(std::span<const StateWrite *const> writes, std::span<const ManifestWrite> manifests) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_ASSIGN(StateWriter writer, StateWriter::prepare(database_));
     for (const StateWrite *state : writes) VTPM_TRY(writer.write(*state));
+    for (const ManifestWrite &manifest : manifests) VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }
 

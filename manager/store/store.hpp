@@ -22,7 +22,15 @@ struct GroupRecord {
     Bytes approver;    // ApproverKey::public_area(); empty: none
     std::uint32_t generation = 1;
     SealedObject key;
-    std::int64_t created = 0;  // seconds since 1970
+    std::uint32_t nv_index = 0;  // where the hardware TPM keeps its epoch; 0: nowhere
+    Bytes manifest;              // Manifest::seal()
+    std::int64_t created = 0;    // seconds since 1970
+};
+
+// A group's manifest as it is after the change that it is written with.
+struct ManifestWrite {
+    std::string group;
+    Bytes manifest;
 };
 
 // A boot policy of a group's approver.
@@ -40,10 +48,15 @@ struct VtpmRecord {
     Bytes wrapped_key;
     std::uint64_t sequence = 0;           // of the permanent state; 0: never stored
     std::uint64_t volatile_sequence = 0;  // of the volatile state
+    Bytes tag;                            // the last 16 bytes of the permanent state's envelope, which authenticate it
+    Bytes volatile_tag;                   // of the volatile one; empty: there is none
     std::int64_t created = 0;             // seconds since 1970
 
     [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
         return kind == StateKind::kPermanent ? sequence : volatile_sequence;
+    }
+    [[nodiscard]] const Bytes &tag_of(StateKind kind) const {
+        return kind == StateKind::kPermanent ? tag : volatile_tag;
     }
 };
 
@@ -55,10 +68,16 @@ struct StateRecord {
 // One state to be stored; `sequence` is one more than the present one.
 struct StateWrite {
     Uuid uuid;
+    std::string group;
     StateKind kind = StateKind::kPermanent;
     std::uint64_t sequence = 0;
     Bytes envelope;
 };
+
+Bytes envelope_tag(ByteView envelope);
+// What the inventory says of the vTPM after the write: a permanent state ends the volatile one, which belonged to the
+// former.
+void apply(const StateWrite &write, VtpmRecord &vtpm);
 
 class Store {
 public:
@@ -78,7 +97,8 @@ public:
     Result<> initialise(const Pin &pin, const GroupRecord &group);
     Result<std::vector<GroupRecord>> groups();
     Result<> insert_group(const GroupRecord &group);
-    // Its key as it is sealed now; nothing of the former stays in the files.
+    Result<> write_manifest(const ManifestWrite &manifest);
+    // Its key as it is sealed now; nothing of the former stays in the files. Its manifest stays.
     Result<> update_group(const GroupRecord &group);
     // kInUse while it has vTPMs. Its policies go along.
     Result<> delete_group(const std::string &name);
@@ -91,16 +111,16 @@ public:
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
     Result<std::vector<VtpmRecord>> vtpms();
-    Result<> insert_vtpm(const VtpmRecord &vtpm);
+    // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
+    Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     // With its key and states; none of it stays in the files.
-    Result<> delete_vtpm(const Uuid &uuid);
+    Result<> delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest);
 
     Result<std::optional<StateRecord>> find_state(const Uuid &uuid, StateKind kind);
     // The volatile state is used once.
-    Result<> delete_volatile_state(const Uuid &uuid);
-    // All of them in one transaction, durable when this returns. A permanent state ends the volatile one, which
-    // belonged to the former.
-    Result<> write_states(std::span<const StateWrite *const> writes);
+    Result<> delete_volatile_state(const Uuid &uuid, const ManifestWrite &manifest);
+    // All of them in one transaction, durable when this returns.
+    Result<> write_states(std::span<const StateWrite *const> writes, std::span<const ManifestWrite> manifests);
 
 private:
     Store(StateDirectory directory, Database database)

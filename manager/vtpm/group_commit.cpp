@@ -33,7 +33,7 @@ void GroupCommit::commit_now(const std::vector<std::shared_ptr<PendingStore>> &b
     std::vector<const StateWrite *> writes;
     writes.reserve(batch.size());
     for (const auto &pending : batch) writes.push_back(&pending->write);
-    const Result<> written = store_.write_states(writes);
+    const Result<> written = inventory_.write(writes);
     if (!written) log::error("{} states were not stored: {}", batch.size(), written.error().text);
     for (const auto &pending : batch) pending->done(written);
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/event_loop.hpp"
-#include "manager/store/store.hpp"
+#include "manager/keys/inventory.hpp"
 
 namespace vtpm {
 
@@ -19,7 +19,7 @@ struct PendingStore {
 
 class GroupCommit {
 public:
-    GroupCommit(EventLoop &loop, Store &store) : loop_(loop), store_(store) {}
+    GroupCommit(EventLoop &loop, Inventory &inventory) : loop_(loop), inventory_(inventory) {}
 
     // Commits it, with all others, before the loop next waits.
     Result<> add(const std::shared_ptr<PendingStore> &pending);
@@ -29,7 +29,7 @@ private:
     void commit_now(const std::vector<std::shared_ptr<PendingStore>> &batch);
 
     EventLoop &loop_;
-    Store &store_;
+    Inventory &inventory_;
     std::vector<std::weak_ptr<PendingStore>> waiting_;
     EventSource when_idle_;
     EventSource deadline_;

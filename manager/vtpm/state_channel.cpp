@@ -55,7 +55,8 @@ Result<> StateChannel::load(StateKind kind) {
 Result<SecretBytes> StateChannel::stored_state(StateKind kind) {
     VTPM_ASSIGN(SecretBytes state, open_stored_state(services_.store, vtpm_, key_, kind));
     // Before it is given away: a volatile state that came up twice would be a rollback of the guest's PCRs.
-    if (kind == StateKind::kVolatile) VTPM_TRY(services_.store.delete_volatile_state(vtpm_.uuid));
+    if (kind == StateKind::kVolatile) VTPM_TRY(services_.inventory.end_volatile_state(vtpm_));
+    if (kind == StateKind::kVolatile) vtpm_.volatile_tag.clear();
     return state;
 }
 
@@ -63,14 +64,14 @@ Result<> StateChannel::store(const StoreState &request) {
     const std::uint64_t sequence = vtpm_.sequence_of(request.kind) + 1;
     VTPM_ASSIGN(Bytes envelope, seal_state(key_, identity(), request.kind, sequence, request.state));
     pending_ = std::make_shared<PendingStore>();
-    pending_->write = {vtpm_.uuid, request.kind, sequence, std::move(envelope)};
+    pending_->write = {vtpm_.uuid, vtpm_.group, request.kind, sequence, std::move(envelope)};
     pending_->done = [this](const Result<> &written) { stored(written); };
     return services_.commit.add(pending_);
 }
 
 void StateChannel::stored(const Result<> &written) {
     const StateWrite write = std::move(std::exchange(pending_, nullptr)->write);
-    if (written) (write.kind == StateKind::kPermanent ? vtpm_.sequence : vtpm_.volatile_sequence) = write.sequence;
+    if (written) apply(write, vtpm_);
     if (const auto sent = answer_stored(written, write.sequence); !sent) close(sent.error());  // destroys *this
 }
 

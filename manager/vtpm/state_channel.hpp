@@ -18,6 +18,7 @@ namespace vtpm {
 struct StateServices {
     EventLoop &loop;
     Store &store;
+    Inventory &inventory;
     GroupCommit &commit;
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
     SecretBytes buffer{kMaxMessage};

@@ -27,6 +27,9 @@ Result<SecretBytes> open_stored_state(Store &store, const VtpmRecord &vtpm, cons
         return fail(ErrorCode::kRefused,
                     "the state of vTPM {} has sequence {}, the inventory says {}: one was put back",
                     vtpm.uuid.to_string(), state->sequence, vtpm.sequence_of(kind));
+    if (envelope_tag(state->envelope) != vtpm.tag_of(kind))
+        return fail(ErrorCode::kRefused, "the state of vTPM {} is not the one that was stored last",
+                    vtpm.uuid.to_string());
     return open_state(key, identity_of(vtpm), kind, state->sequence, state->envelope);
 }
 

@@ -40,16 +40,16 @@ Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion>
     if (existing) return fail(ErrorCode::kInUse, "vTPM {} exists already", record.uuid.to_string());
     VTPM_ASSIGN(const Key key, random_key());
     VTPM_ASSIGN(record.wrapped_key, wrap_key(*group_key, {record.uuid, record.version, record.group}, key));
-    VTPM_TRY(services_.store.insert_vtpm(record));
+    VTPM_TRY(services_.inventory.insert(record));
     log::info("vTPM {} created: TPM {}, group '{}'", record.uuid.to_string(), to_string(record.version), group);
     return record.uuid;
 }
 
 Result<> Vtpms::destroy(const Uuid &uuid) {
-    VTPM_TRY(find(uuid));
+    VTPM_ASSIGN(const VtpmRecord record, find(uuid));
     if (channels_.contains(uuid))
         return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid.to_string());
-    VTPM_TRY(services_.store.delete_vtpm(uuid));
+    VTPM_TRY(services_.inventory.remove(record));
     refusals_.erase(uuid);
     log::info("vTPM {} destroyed", uuid.to_string());
     return {};

@@ -3,7 +3,6 @@
 
 import pytest
 
-pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("type", ["pv", "pvh"])

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -177,6 +178,37 @@ TEST_CASE_METHOD(ApproverFixture, "an approver signs for a boot before it happen
     REQUIRE(xen_vtpm({"policy", "revoke", id}).status == 3);
     restart();
     REQUIRE(refusal().empty());
+}
+
+TEST_CASE_METHOD(ApproverFixture, "an older store is refused until the administrator takes it") {
+    const std::string copy = directory / "copy";
+    REQUIRE(answer({"create", kUuid}).at("uuid") == kUuid);
+    manager.end(SIGTERM);
+    std::filesystem::copy(place.state_directory(), copy);
+    restarted.emplace(place);
+    restarted->end(SIGKILL);
+    std::filesystem::remove_all(place.state_directory());  // with the log of what was written since
+    std::filesystem::copy(copy, place.state_directory());
+    restarted.emplace(place);
+    REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("not the store that this host last used"));
+    REQUIRE(xen_vtpm({"status"}).status == 5);
+    REQUIRE(xen_vtpm({"recover"}).status == 2);
+    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "nobody"}).status == 3);
+    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "default"}).status == 0);
+    REQUIRE(answer({"show", kUuid}).at("reason") == "");
+    restart();
+    REQUIRE(answer({"group", "show", "default"}).at("reason") == "");
+}
+
+TEST_CASE_METHOD(ApproverFixture, "a store that was removed is not begun anew without a word") {
+    manager.end(SIGTERM);
+    std::filesystem::remove_all(place.state_directory());
+    std::filesystem::create_directory(place.state_directory());
+    restarted.emplace(place);
+    REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("the hardware TPM remembers one"));
+    REQUIRE(xen_vtpm({"create", kUuid}).status == 5);
+    REQUIRE(xen_vtpm({"recover", "--new-store"}).status == 0);
+    REQUIRE(answer({"create", kUuid}).at("uuid") == kUuid);
 }
 
 TEST_CASE_METHOD(ApproverFixture, "an open group is sealed to an approver instead of PCRs, and back") {

@@ -165,6 +165,27 @@ TEST_CASE_METHOD(Fixture, "the secret crosses the bus neither way in plain text"
     REQUIRE(traffic.find(std::string(8, 'S')) == std::string::npos);
 }
 
+TEST_CASE_METHOD(Fixture, "an NV index keeps what was written, for who knows its authorization") {
+    constexpr std::uint32_t kIndex = 0x0180a701;
+    const Bytes authorization(32, 'a');
+    const Bytes wrong(32, 'b');
+    {
+        HardwareTpm tpm = open();
+        REQUIRE(expect_error(tpm.nv_read(kIndex, authorization, 3)).code == ErrorCode::kNotFound);
+        expect(tpm.nv_write(kIndex, authorization, Bytes{1, 2, 3}));
+        expect(tpm.nv_write(kIndex, authorization, Bytes{4, 5, 6}));
+        REQUIRE(expect(tpm.nv_indices(kIndex - 1, kIndex + 1)) == std::vector{kIndex});
+    }
+    HardwareTpm tpm = open();
+    for (int i = 0; i < 40; ++i)  // and no lockout
+        REQUIRE(expect_error(tpm.nv_read(kIndex, wrong, 3)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(tpm.nv_write(kIndex, wrong, Bytes{7, 8, 9})).code == ErrorCode::kRefused);
+    REQUIRE(bytes(expect(tpm.nv_read(kIndex, authorization, 3)).view()) == Bytes{4, 5, 6});
+    expect(tpm.nv_remove(kIndex));
+    expect(tpm.nv_remove(kIndex));
+    REQUIRE(expect(tpm.nv_indices(kIndex - 1, kIndex + 1)).empty());
+}
+
 TEST_CASE("a busy TPM is asked again, a refusal is not") {
     int calls = 0;
     REQUIRE(with_retry([&] { return ++calls < 4 ? TPM2_RC_RETRY : TSS2_RC_SUCCESS; }) == TSS2_RC_SUCCESS);

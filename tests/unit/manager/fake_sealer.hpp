@@ -3,9 +3,13 @@
 
 #include <algorithm>
 #include <ctime>
+#include <map>
 
 #include "manager/keys/sealer.hpp"
 #include "manager/policy/present_boot.hpp"
+
+// By index: the authorization, and what is kept.
+using FakeEpochs = std::map<std::uint32_t, std::pair<vtpm::Bytes, vtpm::Bytes>>;
 
 // Seals nothing: for what is above the sealer. Its members are what the test makes of it.
 struct FakeTpm {
@@ -13,14 +17,17 @@ struct FakeTpm {
     bool away = false;
     std::string refused;    // what is sealed to these PCRs does not open
     std::uint8_t boot = 1;  // every byte of every PCR
+    FakeEpochs epochs;
+    // Where the manager ends when it moves an epoch: before the TPM has it, or before it hears so.
+    enum class Crash { kNone, kBeforeEpoch, kAfterEpoch };
+    Crash crash = Crash::kNone;
 
     [[nodiscard]] vtpm::OpenSealer opener();
 };
 
 class FakeSealer final : public vtpm::Sealer {
 public:
-    FakeSealer(vtpm::Bytes identity, const std::string *refused, const std::uint8_t *boot)
-        : identity_(std::move(identity)), refused_(refused), boot_(boot) {}
+    explicit FakeSealer(FakeTpm *tpm) : identity_(tpm->identity), tpm_(tpm) {}
     [[nodiscard]] vtpm::ByteView identity() const override { return identity_; }
     [[nodiscard]] std::string description() const override { return "a fake"; }
     vtpm::Result<vtpm::SealedObject> seal(const vtpm::Key &key, const vtpm::KeyPolicy &) override {
@@ -29,7 +36,7 @@ public:
     vtpm::Result<vtpm::Key> unseal(const vtpm::SealedObject &object, const vtpm::KeyPolicy &policy,
                                    const std::vector<vtpm::BootPolicy> &approvals) override {
         if (policy.approver) VTPM_TRY(approval(policy, approvals));
-        if (!policy.pcrs.empty() && policy.pcrs.to_string() == *refused_)
+        if (!policy.pcrs.empty() && policy.pcrs.to_string() == tpm_->refused)
             return vtpm::fail(vtpm::ErrorCode::kRefused, "other PCRs");
         return vtpm::key_from(object.private_area);
     }
@@ -37,8 +44,38 @@ public:
         if (pcrs.to_string().starts_with("sha512"))
             return vtpm::fail(vtpm::ErrorCode::kRefused, "hardware TPM: it has not all of the PCRs");
         vtpm::PcrValues values;
-        for (const unsigned pcr : pcrs.numbers()) values[pcr] = vtpm::Bytes(32, *boot_);
+        for (const unsigned pcr : pcrs.numbers()) values[pcr] = vtpm::Bytes(32, tpm_->boot);
         return values;
+    }
+
+    vtpm::Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
+        std::uint32_t index = 1;
+        while (tpm_->epochs.contains(index) || std::ranges::find(taken, index) != taken.end()) ++index;
+        return index;
+    }
+    vtpm::Result<std::vector<std::uint32_t>> used_indices() override {
+        std::vector<std::uint32_t> indices;
+        for (const auto &[index, epoch] : tpm_->epochs) indices.push_back(index);
+        return indices;
+    }
+    vtpm::Result<vtpm::SecretBytes> read_epoch(std::uint32_t index, const vtpm::Key &authorization) override {
+        const auto found = tpm_->epochs.find(index);
+        if (found == tpm_->epochs.end()) return vtpm::fail(vtpm::ErrorCode::kNotFound, "no index");
+        if (!std::ranges::equal(found->second.first, authorization.view()))
+            return vtpm::fail(vtpm::ErrorCode::kRefused, "another authorization");
+        return vtpm::SecretBytes(vtpm::ByteView(found->second.second));
+    }
+    vtpm::Result<> write_epoch(std::uint32_t index, const vtpm::Key &authorization, vtpm::ByteView epoch) override {
+        const vtpm::ByteView key = authorization.view();
+        if (tpm_->crash == FakeTpm::Crash::kBeforeEpoch) return vtpm::fail(vtpm::ErrorCode::kSystem, "crash");
+        tpm_->epochs.insert_or_assign(
+            index, std::pair(vtpm::Bytes(key.begin(), key.end()), vtpm::Bytes(epoch.begin(), epoch.end())));
+        if (tpm_->crash == FakeTpm::Crash::kAfterEpoch) return vtpm::fail(vtpm::ErrorCode::kSystem, "crash");
+        return {};
+    }
+    vtpm::Result<> remove_epoch(std::uint32_t index) override {
+        tpm_->epochs.erase(index);
+        return {};
     }
 
 private:
@@ -52,8 +89,7 @@ private:
     }
 
     vtpm::Bytes identity_;
-    const std::string *refused_;
-    const std::uint8_t *boot_;
+    FakeTpm *tpm_;
 };
 
 inline vtpm::OpenSealer FakeTpm::opener() {
@@ -61,6 +97,6 @@ inline vtpm::OpenSealer FakeTpm::opener() {
         if (away) return vtpm::fail(vtpm::ErrorCode::kUnavailable, "no TPM");
         if (!pinned.empty() && !std::ranges::equal(pinned, identity))
             return vtpm::fail(vtpm::ErrorCode::kRefused, "this is not the hardware TPM that sealed this store");
-        return std::make_unique<FakeSealer>(identity, &refused, &boot);
+        return std::make_unique<FakeSealer>(this);
     };
 }

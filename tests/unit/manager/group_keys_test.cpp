@@ -7,6 +7,7 @@
 #include "expect.hpp"
 #include "fake_sealer.hpp"
 #include "manager/keys/file_sealer.hpp"
+#include "manager/keys/inventory.hpp"
 #include "temporary_directory.hpp"
 
 using namespace vtpm;
@@ -136,10 +137,10 @@ TEST_CASE_METHOD(Fixture, "a group goes when it has no vTPM, the default group n
     vtpm.uuid = Uuid::random();
     vtpm.group = "tenant";
     vtpm.wrapped_key = {1};
-    expect(store.insert_vtpm(vtpm));
+    expect(Inventory(store, some).insert(vtpm));
     REQUIRE(expect_error(some.remove("tenant")).code == ErrorCode::kInUse);
     expect(some.key("tenant"));
-    expect(store.delete_vtpm(vtpm.uuid));
+    expect(Inventory(store, some).remove(vtpm));
     expect(some.remove("tenant"));
     REQUIRE(expect_error(some.key("tenant")).code == ErrorCode::kRefused);
     REQUIRE(expect_error(some.remove("tenant")).code == ErrorCode::kNotFound);

@@ -12,6 +12,8 @@ using Catch::Matchers::Contains;
 
 namespace {
 
+const ManifestWrite kNoChange{"default", {7}};
+
 VtpmRecord some_vtpm() {
     VtpmRecord vtpm;
     vtpm.uuid = Uuid::random();
@@ -21,12 +23,12 @@ VtpmRecord some_vtpm() {
 }
 
 StateWrite some_state(const Uuid &uuid, std::uint64_t sequence, StateKind kind = StateKind::kPermanent) {
-    return {uuid, kind, sequence, Bytes(10'000, static_cast<std::uint8_t>(sequence))};
+    return {uuid, "default", kind, sequence, Bytes(10'000, static_cast<std::uint8_t>(sequence))};
 }
 
 Result<> write(Store &store, const StateWrite &state) {
     const StateWrite *const one = &state;
-    return store.write_states({&one, 1});
+    return store.write_states({&one, 1}, {});
 }
 
 struct Fixture {
@@ -34,7 +36,7 @@ struct Fixture {
 
     Store first_start(const char *vfs = nullptr) const {
         Store store = expect(Store::open(directory.path(), vfs));
-        expect(store.initialise({"tpm", {1, 2}}, {"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 5}));
+        expect(store.initialise({"tpm", {1, 2}}, {"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 6, {7}, 5}));
         return store;
     }
     void run_sql(const char *sql) const {
@@ -52,7 +54,7 @@ TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
     {
         Store store = first_start();
         id = store.id();
-        expect(store.insert_vtpm(vtpm));
+        expect(store.insert_vtpm(vtpm, kNoChange));
         expect(write(store, some_state(vtpm.uuid, 1)));
         expect(write(store, some_state(vtpm.uuid, 2)));
     }
@@ -115,7 +117,7 @@ TEST_CASE_METHOD(Fixture, "a file that is not a database is refused and left alo
 TEST_CASE_METHOD(Fixture, "a damaged page is refused") {
     {
         Store store = first_start();
-        for (int i = 0; i < 200; ++i) expect(store.insert_vtpm(some_vtpm()));
+        for (int i = 0; i < 200; ++i) expect(store.insert_vtpm(some_vtpm(), kNoChange));
     }
     std::fstream file(directory / "store.db", std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(directory / "store.db")) - 4096);
@@ -135,29 +137,16 @@ TEST_CASE_METHOD(Fixture, "another store's database is refused") {
     REQUIRE_THAT(refusal().text, Contains("belongs here"));
 }
 
-TEST_CASE_METHOD(Fixture, "a store of a former schema is taken over") {
+TEST_CASE_METHOD(Fixture, "a store from before the manifest is refused: it would be the way around it") {
     first_start();
-    run_sql(
-        "DROP TABLE policies; ALTER TABLE groups DROP COLUMN approver; ALTER TABLE groups DROP COLUMN generation;"
-        "ALTER TABLE groups RENAME COLUMN pcrs TO policy; PRAGMA user_version = 2");
-    if (GENERATE(true, false)) run_sql("ALTER TABLE groups DROP COLUMN pcr_values; PRAGMA user_version = 1");
-    {
-        Store store = expect(Store::open(directory.path()));
-        const auto groups = expect(store.groups());
-        REQUIRE(groups.size() == 1);
-        REQUIRE(groups[0].pcrs == "sha256:7");
-        REQUIRE(groups[0].approver.empty());
-        REQUIRE(groups[0].generation == 1);
-        REQUIRE(groups[0].key.private_area == Bytes{4});
-        expect(store.insert_policy({"id", "default", "document", 1}));
-    }
-    expect(Store::open(directory.path()));
+    run_sql("PRAGMA user_version = 3");
+    REQUIRE_THAT(refusal().text, Contains("before the first release"));
 }
 
 TEST_CASE_METHOD(Fixture, "a newer schema is refused") {
     first_start();
-    run_sql("PRAGMA user_version = 4");
-    REQUIRE_THAT(refusal().text, Contains("schema is version 4"));
+    run_sql("PRAGMA user_version = 5");
+    REQUIRE_THAT(refusal().text, Contains("schema is version 5"));
 }
 
 TEST_CASE_METHOD(Fixture, "a database of something else is refused") {
@@ -171,9 +160,9 @@ TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the file
     VtpmRecord vtpm = some_vtpm();
     const std::string marker = "a wrapped key that must not stay";
     vtpm.wrapped_key = Bytes(marker.begin(), marker.end());
-    expect(store.insert_vtpm(vtpm));
+    expect(store.insert_vtpm(vtpm, kNoChange));
     expect(write(store, some_state(vtpm.uuid, 1)));
-    expect(store.delete_vtpm(vtpm.uuid));
+    expect(store.delete_vtpm(vtpm.uuid, kNoChange));
     REQUIRE_FALSE(expect(store.find_vtpm(vtpm.uuid)));
     REQUIRE_FALSE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent)));
     for (const auto &entry : std::filesystem::directory_iterator(directory.path())) {
@@ -186,7 +175,7 @@ TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the file
 TEST_CASE_METHOD(Fixture, "a permanent state ends the volatile one before it") {
     Store store = first_start();
     const VtpmRecord vtpm = some_vtpm();
-    expect(store.insert_vtpm(vtpm));
+    expect(store.insert_vtpm(vtpm, kNoChange));
     expect(write(store, some_state(vtpm.uuid, 1, StateKind::kVolatile)));
     REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kVolatile)));
     expect(write(store, some_state(vtpm.uuid, 1)));
@@ -199,11 +188,11 @@ TEST_CASE_METHOD(Fixture, "a store that cannot be written says so, loses nothing
     const VtpmRecord vtpm = some_vtpm();
     {
         Store store = first_start(failing_vfs::kName);
-        expect(store.insert_vtpm(vtpm));
+        expect(store.insert_vtpm(vtpm, kNoChange));
         expect(write(store, some_state(vtpm.uuid, 1)));
         faults.write_error = error;
         REQUIRE(expect_error(write(store, some_state(vtpm.uuid, 2))).code == ErrorCode::kStoreFailed);
-        REQUIRE(expect_error(store.insert_vtpm(some_vtpm())).code == ErrorCode::kStoreFailed);
+        REQUIRE(expect_error(store.insert_vtpm(some_vtpm(), kNoChange)).code == ErrorCode::kStoreFailed);
         REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 1);
         faults.write_error = SQLITE_OK;
         expect(write(store, some_state(vtpm.uuid, 2)));
@@ -216,7 +205,7 @@ TEST_CASE_METHOD(Fixture, "a state whose fsync failed is not stored") {
     failing_vfs::Faults &faults = failing_vfs::faults();
     Store store = first_start(failing_vfs::kName);
     const VtpmRecord vtpm = some_vtpm();
-    expect(store.insert_vtpm(vtpm));
+    expect(store.insert_vtpm(vtpm, kNoChange));
     faults.sync_error = SQLITE_IOERR_FSYNC;
     REQUIRE(expect_error(write(store, some_state(vtpm.uuid, 1))).code == ErrorCode::kStoreFailed);
     REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 0);

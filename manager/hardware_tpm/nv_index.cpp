@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
+
+namespace vtpm {
+namespace {
+
+// ESAPI's knowledge of an index: the TPM has nothing to flush.
+class NvHandle {
+public:
+    NvHandle(ESYS_CONTEXT *context, ESYS_TR handle) : context_(context), handle_(handle) {}
+    NvHandle(NvHandle &&other) noexcept
+        : context_(other.context_), handle_(std::exchange(other.handle_, ESYS_TR_NONE)) {}
+    NvHandle &operator=(NvHandle &&) = delete;
+    NvHandle(const NvHandle &) = delete;
+    NvHandle &operator=(const NvHandle &) = delete;
+    ~NvHandle() {
+        if (handle_ != ESYS_TR_NONE) (void)Esys_TR_Close(context_, &handle_);
+    }
+    [[nodiscard]] ESYS_TR get() const { return handle_; }
+
+private:
+    ESYS_CONTEXT *context_;
+    ESYS_TR handle_;
+};
+
+TPM2B_AUTH auth_of(ByteView authorization) {
+    TPM2B_AUTH auth{static_cast<UINT16>(authorization.size()), {}};
+    std::ranges::copy(authorization, auth.buffer);
+    return auth;
+}
+
+// Wiped when it goes.
+struct Authorization : TPM2B_AUTH {
+    explicit Authorization(ByteView authorization) : TPM2B_AUTH(auth_of(authorization)) {}
+    Authorization(const Authorization &) = delete;
+    Authorization &operator=(const Authorization &) = delete;
+    ~Authorization() { explicit_bzero(static_cast<TPM2B_AUTH *>(this), sizeof(TPM2B_AUTH)); }
+};
+
+// Read and written by who knows its authorization; whose owner's failures lock nothing.
+TPM2B_NV_PUBLIC nv_template(std::uint32_t index, std::size_t size) {
+    TPM2B_NV_PUBLIC area{};
+    area.nvPublic.nvIndex = index;
+    area.nvPublic.nameAlg = TPM2_ALG_SHA256;
+    area.nvPublic.attributes = TPMA_NV_AUTHREAD | TPMA_NV_AUTHWRITE | TPMA_NV_NO_DA;
+    area.nvPublic.dataSize = static_cast<UINT16>(size);
+    return area;
+}
+
+Result<NvHandle> find(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization) {
+    ESYS_TR raw = ESYS_TR_NONE;
+    const TSS2_RC rc = with_retry(
+        [&] { return Esys_TR_FromTPMPublic(context, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &raw); });
+    if (plain_code(rc) == TPM2_RC_HANDLE)
+        return fail(ErrorCode::kNotFound, "the hardware TPM has no NV index {:#x}", index);
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_ReadPublic");
+    NvHandle handle(context, raw);
+    const Authorization auth(authorization);
+    VTPM_TRY(checked("Esys_TR_SetAuth", [&] { return Esys_TR_SetAuth(context, raw, &auth); }));
+    return handle;
+}
+
+Result<NvHandle> define(ESYS_CONTEXT *context, ESYS_TR session, std::uint32_t index, ByteView authorization,
+                        std::size_t size) {
+    const Authorization auth(authorization);
+    const TPM2B_NV_PUBLIC area = nv_template(index, size);
+    ESYS_TR raw = ESYS_TR_NONE;
+    const TSS2_RC rc = with_retry([&] {
+        return Esys_NV_DefineSpace(context, ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE, &auth, &area, &raw);
+    });
+    if (plain_code(rc) == TPM2_RC_NV_SPACE)
+        return fail(ErrorCode::kRefused, "the hardware TPM has no room for another NV index: each group needs one");
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_DefineSpace");
+    return NvHandle(context, raw);
+}
+
+}  // namespace
+
+Result<SecretBytes> HardwareTpm::nv_read(std::uint32_t index, ByteView authorization, std::size_t size) {
+    VTPM_ASSIGN(const NvHandle nv, find(esys_.get(), index, authorization));
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    EsysPtr<TPM2B_MAX_NV_BUFFER> data;
+    const TSS2_RC rc = with_retry([&] {
+        return Esys_NV_Read(esys_.get(), nv.get(), nv.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE,
+                            static_cast<UINT16>(size), 0, out(data));
+    });
+    if (plain_code(rc) == TPM2_RC_NV_UNINITIALIZED)
+        return fail(ErrorCode::kNotFound, "NV index {:#x} was never written", index);
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_Read");
+    return SecretBytes(ByteView(data->buffer, data->size));
+}
+
+Result<> HardwareTpm::nv_write(std::uint32_t index, ByteView authorization, ByteView content) {
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    const auto found = find(esys_.get(), index, authorization).or_else([&](const Error &error) -> Result<NvHandle> {
+        if (error.code != ErrorCode::kNotFound) return tl::make_unexpected(error);
+        return define(esys_.get(), command.get(), index, authorization, content.size());
+    });
+    if (!found) return tl::make_unexpected(found.error());
+    TPM2B_MAX_NV_BUFFER data{static_cast<UINT16>(content.size()), {}};
+    std::ranges::copy(content, data.buffer);
+    auto written = checked("TPM2_NV_Write", [&] {
+        return Esys_NV_Write(esys_.get(), found->get(), found->get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &data,
+                             0);
+    });
+    explicit_bzero(&data, sizeof data);
+    return written;
+}
+
+Result<> HardwareTpm::nv_remove(std::uint32_t index) {
+    const auto found = find(esys_.get(), index, {});
+    if (!found && found.error().code == ErrorCode::kNotFound) return {};
+    if (!found) return tl::make_unexpected(found.error());
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    return checked("TPM2_NV_UndefineSpace", [&] {
+        return Esys_NV_UndefineSpace(esys_.get(), ESYS_TR_RH_OWNER, found->get(), command.get(), ESYS_TR_NONE,
+                                     ESYS_TR_NONE);
+    });
+}
+
+Result<std::vector<std::uint32_t>> HardwareTpm::nv_indices(std::uint32_t first, std::uint32_t last) {
+    VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_HANDLES, first, TPM2_MAX_CAP_HANDLES));
+    const TPML_HANDLE &handles = data->data.handles;
+    std::vector<std::uint32_t> indices;
+    for (const TPM2_HANDLE handle : std::span(handles.handle, handles.count))
+        if (handle >= first && handle <= last) indices.push_back(handle);
+    return indices;
+}
+
+}  // namespace vtpm

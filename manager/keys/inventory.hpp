@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every change of what the store says of vTPMs, each with the manifest of its group.
+#pragma once
+
+#include <span>
+
+#include "manager/keys/group_keys.hpp"
+
+namespace vtpm {
+
+class Inventory {
+public:
+    Inventory(Store &store, GroupKeys &keys) : store_(store), keys_(keys) {}
+
+    // All of them: kRefused if the group is not open, kStoreFailed if nothing of it is durable.
+    Result<> insert(const VtpmRecord &vtpm);
+    Result<> remove(const VtpmRecord &vtpm);
+    Result<> end_volatile_state(const VtpmRecord &vtpm);
+    Result<> write(std::span<const StateWrite *const> writes);
+
+private:
+    Store &store_;
+    GroupKeys &keys_;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/keys/manifest.hpp"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <string_view>
+
+namespace vtpm {
+namespace {
+
+constexpr std::size_t kEpochSize = 32;
+
+ByteView bytes_of(std::string_view text) {
+    // Text as bytes; char and unsigned char may alias.
+    return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()};
+}
+
+void append(Bytes &out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+
+void append_number(Bytes &out, std::uint64_t value) {
+    for (int shift = 0; shift < 64; shift += 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
+}
+
+Result<> hmac(const Key &key, ByteView message, MutableBytes out) {
+    std::size_t size = 0;
+    if (EVP_Q_mac(nullptr, "HMAC", nullptr, "SHA256", nullptr, key.view().data(), key.view().size(), message.data(),
+                  message.size(), out.data(), out.size(), &size) == nullptr ||
+        size != out.size())
+        return fail(ErrorCode::kSystem, "HMAC failed");
+    return {};
+}
+
+// One key for one use (NIST SP 800-108, the label alone: the group's key is random).
+Result<Key> derived(const Key &group_key, std::string_view label) {
+    Key key;
+    VTPM_TRY(hmac(group_key, bytes_of(label), key.writable()));
+    return key;
+}
+
+// Its own inverse, and in any order: a sum for keyed digests that nobody ever sees, and that each stand in it once.
+void add(Manifest::Sum &sum, const Manifest::Sum &digest) {
+    std::ranges::transform(sum, digest, sum.begin(), [](std::uint8_t a, std::uint8_t b) { return a ^ b; });
+}
+
+Epoch epoch_of(ByteView bytes) {
+    Epoch epoch;
+    std::ranges::copy(bytes, epoch.writable().begin());
+    return epoch;
+}
+
+}  // namespace
+
+Result<Epoch> random_epoch() {
+    Epoch epoch;
+    VTPM_TRY(random_bytes(epoch.writable()));
+    return epoch;
+}
+
+bool operator==(const Epoch &left, const Epoch &right) {
+    return CRYPTO_memcmp(left.view().data(), right.view().data(), kEpochSize) == 0;
+}
+
+Result<Key> epoch_authorization(const Key &group_key) { return derived(group_key, "xen-vtpm epoch authorization"); }
+
+Result<Manifest> Manifest::over(const Key &group_key, const std::string &group, std::uint32_t nv_index,
+                                const std::vector<VtpmRecord> &vtpms) {
+    Manifest manifest;
+    manifest.associated_ = fmt::format("xen-vtpm manifest 1, index {:#010x}, group {}", nv_index, group);
+    VTPM_ASSIGN(manifest.rows_key_, derived(group_key, "xen-vtpm manifest rows"));
+    VTPM_ASSIGN(manifest.envelope_key_, derived(group_key, "xen-vtpm manifest envelope"));
+    Change all(manifest);
+    for (const VtpmRecord &vtpm : vtpms) VTPM_TRY(all.put(vtpm));
+    manifest.adopt(std::move(all));
+    return manifest;
+}
+
+Result<Manifest::Epochs> Manifest::verify(ByteView envelope) const {
+    const auto plaintext = decrypt(envelope_key_, bytes_of(associated_), envelope);
+    if (!plaintext || plaintext->view().size() != 2 * kEpochSize + sum_.size())
+        return fail(ErrorCode::kRefused, "its manifest is damaged or not its own");
+    const ByteView content = plaintext->view();
+    if (!std::ranges::equal(content.last(sum_.size()), sum_))
+        return fail(ErrorCode::kRefused,
+                    "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
+    return Epochs{epoch_of(content.first(kEpochSize)), epoch_of(content.subspan(kEpochSize, kEpochSize))};
+}
+
+Result<Bytes> Manifest::seal(const Epochs &epochs) const { return seal(epochs.present, epochs.next, sum_); }
+
+Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum) const {
+    SecretBytes content(2 * kEpochSize + sum.size());
+    const MutableBytes out = content.writable();
+    std::ranges::copy(present.view(), out.begin());
+    std::ranges::copy(next.view(), out.subspan(kEpochSize).begin());
+    std::ranges::copy(sum, out.last(sum.size()).begin());
+    return encrypt(envelope_key_, bytes_of(associated_), content.view());
+}
+
+void Manifest::adopt(Change change) {
+    sum_ = change.sum_;
+    for (auto &[uuid, row] : change.rows_) {
+        if (row)
+            rows_.insert_or_assign(uuid, std::move(*row));
+        else
+            rows_.erase(uuid);
+    }
+}
+
+// Every column, each with its length where that is not fixed.
+Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
+    Bytes message(vtpm.uuid.bytes.begin(), vtpm.uuid.bytes.end());
+    message.push_back(static_cast<std::uint8_t>(vtpm.version));
+    for (const std::uint64_t value : {static_cast<std::uint64_t>(vtpm.created), vtpm.sequence, vtpm.volatile_sequence})
+        append_number(message, value);
+    for (const Bytes *bytes : {&vtpm.wrapped_key, &vtpm.tag, &vtpm.volatile_tag}) {
+        append_number(message, bytes->size());
+        append(message, *bytes);
+    }
+    Sum digest{};
+    VTPM_TRY(hmac(rows_key_, message, digest));
+    return digest;
+}
+
+Result<> Manifest::Change::put(const VtpmRecord &vtpm) {
+    if (const auto before = row(vtpm.uuid)) {
+        VTPM_ASSIGN(const Sum digest, manifest_->digest(*before));
+        add(sum_, digest);
+    }
+    VTPM_ASSIGN(const Sum digest, manifest_->digest(vtpm));
+    add(sum_, digest);
+    rows_.insert_or_assign(vtpm.uuid, vtpm);
+    return {};
+}
+
+Result<> Manifest::Change::put(const StateWrite &state) {
+    VTPM_ASSIGN(VtpmRecord vtpm, row(state.uuid));
+    apply(state, vtpm);
+    return put(vtpm);
+}
+
+Result<> Manifest::Change::end_volatile_state(const Uuid &uuid) {
+    VTPM_ASSIGN(VtpmRecord vtpm, row(uuid));
+    vtpm.volatile_tag.clear();
+    return put(vtpm);
+}
+
+Result<> Manifest::Change::remove(const Uuid &uuid) {
+    VTPM_ASSIGN(const VtpmRecord vtpm, row(uuid));
+    VTPM_ASSIGN(const Sum digest, manifest_->digest(vtpm));
+    add(sum_, digest);
+    rows_.insert_or_assign(uuid, std::nullopt);
+    return {};
+}
+
+Result<VtpmRecord> Manifest::Change::row(const Uuid &uuid) const {
+    const auto none = fail(ErrorCode::kNotFound, "the group has no vTPM {}", uuid.to_string());
+    if (const auto changed = rows_.find(uuid); changed != rows_.end()) {
+        if (!changed->second) return none;
+        return *changed->second;
+    }
+    const auto found = manifest_->rows_.find(uuid);
+    if (found == manifest_->rows_.end()) return none;
+    return found->second;
+}
+
+Result<Bytes> Manifest::Change::seal() const { return manifest_->seal(manifest_->epoch_, manifest_->epoch_, sum_); }
+
+}  // namespace vtpm

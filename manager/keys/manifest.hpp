@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the store must say of a group's vTPMs, in one envelope under the group's key: a keyed sum over their rows of the
+// inventory, moved along by each commit in the same transaction, and the epoch, which the hardware TPM remembers as
+// well. A row that is put back, changed or removed is not in the sum; an older store is not of the epoch
+// (docs/keys.md).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "manager/keys/cipher.hpp"
+#include "manager/store/store.hpp"
+
+namespace vtpm {
+
+// Random, and known to nobody but the hardware TPM and who has the group's key.
+using Epoch = Secret<32>;
+Result<Epoch> random_epoch();
+bool operator==(const Epoch &left, const Epoch &right);
+// What the TPM asks of who reads or writes it.
+Result<Key> epoch_authorization(const Key &group_key);
+
+class Manifest {
+public:
+    using Sum = std::array<std::uint8_t, 32>;
+
+    // The keys are derived from the group's. `nv_index`: where the epoch is kept; a manifest is good for that index
+    // only. `vtpms`: the store's rows, of this group.
+    static Result<Manifest> over(const Key &group_key, const std::string &group, std::uint32_t nv_index,
+                                 const std::vector<VtpmRecord> &vtpms);
+
+    // While the TPM moves from the one to the other, it may be at either. None: all zero.
+    struct Epochs {
+        Epoch present;
+        Epoch next;
+    };
+    // kRefused: the envelope is not this group's, or its sum is another one than that over the rows.
+    Result<Epochs> verify(ByteView envelope) const;
+    Result<Bytes> seal(const Epochs &epochs) const;
+
+    [[nodiscard]] const Epoch &epoch() const { return epoch_; }
+    void set_epoch(Epoch epoch) { epoch_ = std::move(epoch); }
+
+    // What a commit will change. Nothing has happened until adopt().
+    class Change {
+    public:
+        explicit Change(const Manifest &manifest) : manifest_(&manifest), sum_(manifest.sum_) {}
+        Result<> put(const VtpmRecord &vtpm);
+        // kNotFound: the group has no such vTPM.
+        Result<> put(const StateWrite &state);
+        Result<> end_volatile_state(const Uuid &uuid);
+        Result<> remove(const Uuid &uuid);
+        [[nodiscard]] Result<Bytes> seal() const;
+
+    private:
+        friend class Manifest;
+        // As it is after what was put so far.
+        [[nodiscard]] Result<VtpmRecord> row(const Uuid &uuid) const;
+        const Manifest *manifest_;
+        Sum sum_;
+        std::map<Uuid, std::optional<VtpmRecord>> rows_;
+    };
+    void adopt(Change change);
+
+private:
+    Manifest() = default;
+    Result<Sum> digest(const VtpmRecord &vtpm) const;
+    [[nodiscard]] Result<Bytes> seal(const Epoch &present, const Epoch &next, const Sum &sum) const;
+
+    std::string associated_;
+    Key rows_key_;
+    Key envelope_key_;
+    Epoch epoch_;
+    Sum sum_{};
+    std::map<Uuid, VtpmRecord> rows_;
+};
+
+}  // namespace vtpm

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/keys/open_group.hpp"
+
+#include <algorithm>
+
+namespace vtpm {
+namespace {
+
+// Before the TPM keeps one.
+bool is_none(const Epoch &epoch) { return epoch == Epoch(); }
+
+Epoch copy(const Epoch &epoch) {
+    Epoch copied;
+    std::ranges::copy(epoch.view(), copied.writable().begin());
+    return copied;
+}
+
+Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(auto rows, store.vtpms());
+    std::erase_if(rows, [&](const VtpmRecord &vtpm) { return vtpm.group != record.name; });
+    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
+    VTPM_ASSIGN(Key authorization, epoch_authorization(key));
+    return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
+}
+
+Result<> write(Store &store, const OpenGroup &group, const Epoch &present, const Epoch &next) {
+    VTPM_ASSIGN(Bytes sealed, group.manifest.seal({copy(present), copy(next)}));
+    return store.write_manifest({group.name, std::move(sealed)});
+}
+
+// From the epoch that the store knows, or none, to a new one.
+Result<> move_from(Store &store, Sealer &sealer, OpenGroup &group, const Epoch &present) {
+    VTPM_ASSIGN(Epoch next, random_epoch());
+    VTPM_TRY(write(store, group, present, next));
+    VTPM_TRY(sealer.write_epoch(group.nv_index, group.epoch_authorization, next.view()));
+    VTPM_TRY(write(store, group, next, next));
+    group.manifest.set_epoch(std::move(next));
+    return {};
+}
+
+Result<Epoch> kept_epoch(Sealer &sealer, const OpenGroup &group) {
+    const auto kept = sealer.read_epoch(group.nv_index, group.epoch_authorization);
+    if (!kept && kept.error().code == ErrorCode::kNotFound) return Epoch();
+    if (!kept) return tl::make_unexpected(kept.error());
+    if (kept->view().size() != Epoch().view().size())
+        return fail(ErrorCode::kRefused, "NV index {:#x} of the hardware TPM holds something else", group.nv_index);
+    Epoch epoch;
+    std::ranges::copy(kept->view(), epoch.writable().begin());
+    return epoch;
+}
+
+tl::unexpected<Error> rolled_back(const GroupRecord &record, std::string_view what) {
+    return fail(ErrorCode::kRefused,
+                "{}: restore the present store, or take this one as it is, older vTPM states included: "
+                "xen-vtpm recover --accept-rollback {}",
+                what, record.name);
+}
+
+}  // namespace
+
+Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, Key key) {
+    VTPM_ASSIGN(const auto groups, store.groups());
+    std::vector<std::uint32_t> taken;
+    for (const GroupRecord &group : groups) taken.push_back(group.nv_index);
+    VTPM_ASSIGN(record.nv_index, sealer.free_index(taken));
+    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, {}));
+    VTPM_ASSIGN(record.manifest, manifest.seal({}));
+    VTPM_ASSIGN(Key authorization, epoch_authorization(key));
+    return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
+}
+
+Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
+    if (group.nv_index == 0) return {};
+    return move_from(store, sealer, group, Epoch());
+}
+
+Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
+    const auto epochs = group.manifest.verify(record.manifest);
+    if (!epochs) return rolled_back(record, epochs.error().text);
+    if (group.nv_index == 0) return group;
+    const auto kept = kept_epoch(sealer, group);
+    if (!kept && kept.error().code != ErrorCode::kRefused) return tl::make_unexpected(kept.error());
+    if (!kept) return rolled_back(record, kept.error().text);
+    const bool agreed = *kept == epochs->present || (*kept == epochs->next && !is_none(*kept));
+    if (!agreed)
+        return rolled_back(record,
+                           "this is not the store that this host last used: the hardware TPM knows a later one");
+    VTPM_TRY(move_from(store, sealer, group, *kept));
+    return group;
+}
+
+Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
+    if (group.nv_index != 0) VTPM_TRY(sealer.remove_epoch(group.nv_index));
+    if (group.nv_index != 0)
+        VTPM_TRY(begin_epoch(store, sealer, group));
+    else
+        VTPM_TRY(write(store, group, Epoch(), Epoch()));
+    return group;
+}
+
+Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
+    if (group.nv_index == 0) return {};
+    return move_from(store, sealer, group, copy(group.manifest.epoch()));
+}
+
+}  // namespace vtpm

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who has the disk puts back what was there before: all of it, or a part.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "engine_end.hpp"
+#include "fake_sealer.hpp"
+#include "manager/keys/inventory.hpp"
+#include "manager/store/database.hpp"
+#include "manager/vtpm/vtpms.hpp"
+#include "temporary_directory.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+// A manager from its start to its end: destroyed it has crashed, unless stop() came first.
+struct Manager {
+    EventLoop loop = expect(EventLoop::create());
+    Store store;
+    GroupKeys keys;
+    Inventory inventory{store, keys};
+    GroupCommit commit{loop, inventory};
+    StateServices services{loop, store, inventory, commit};
+    Vtpms vtpms{services, keys, {}};
+
+    Manager(const std::string &directory, FakeTpm &tpm)
+        : store(expect(Store::open(directory))), keys(store, "tpm", tpm.opener()) {}
+
+    void stop() { keys.close(); }
+    void turn() {
+        while (sd_event_run(loop.raw(), 20'000) > 0) {}
+    }
+    void store_state(const Uuid &uuid, std::uint8_t content, StateKind kind = StateKind::kPermanent) {
+        EngineEnd engine(std::move(expect(vtpms.open(uuid)).channel));
+        engine.send(StoreState{kind, Bytes(100, content)});
+        turn();
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+        engine.close();
+        turn();
+    }
+};
+
+struct Fixture {
+    TemporaryDirectory directory;
+    TemporaryDirectory backup;
+    FakeTpm tpm;
+    const Uuid one = Uuid::random();
+    const Uuid two = Uuid::random();
+
+    // Two vTPMs with a state each, in a store that was in use.
+    Fixture() {
+        const auto manager = start();
+        expect(manager->keys.create({"tenant", {}, {}, 1}));
+        expect(manager->vtpms.create(one, std::nullopt));
+        expect(manager->vtpms.create(two, std::nullopt, "tenant"));
+        manager->store_state(one, 1);
+        manager->store_state(two, 1);
+        manager->stop();
+    }
+
+    std::unique_ptr<Manager> open() { return std::make_unique<Manager>(directory.path(), tpm); }
+    std::unique_ptr<Manager> start() {
+        auto manager = open();
+        expect(manager->keys.unlock());
+        return manager;
+    }
+    static void copy(const TemporaryDirectory &from, const TemporaryDirectory &to) {
+        std::filesystem::copy(
+            from.path(), to.path(),
+            std::filesystem::copy_options::overwrite_existing | std::filesystem::copy_options::recursive);
+    }
+    void back_up() { copy(directory, backup); }
+    void put_back() { copy(backup, directory); }
+    void run_sql(const std::string &sql) const {
+        expect(expect(Database::open(directory / "store.db")).script(sql.c_str()));
+    }
+    // Rows as they were in the backup.
+    void put_back_rows(const std::string &sql) const {
+        run_sql("ATTACH '" + (backup / "store.db") + "' AS old; " + sql);
+    }
+    std::string refusal(const std::string &group) {
+        const auto manager = open();
+        (void)manager->keys.unlock();
+        return expect_error(manager->keys.key(group)).text;
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "a store that nobody touched opens, after a clean end and after a crash") {
+    for (int i = 0; i < 3; ++i) start()->stop();
+    for (int i = 0; i < 3; ++i) start();
+    const auto manager = start();
+    expect(manager->vtpms.prepare(one));
+    manager->store_state(one, 2);
+    manager->store_state(two, 2);
+}
+
+TEST_CASE_METHOD(Fixture, "an older copy of the store is refused once the manager has been started since") {
+    back_up();
+    start();  // and crashed
+    put_back();
+    for (const char *group : {"default", "tenant"})
+        REQUIRE_THAT(refusal(group),
+                     Contains("not the store that this host last used") && Contains("--accept-rollback"));
+    REQUIRE_THAT(refusal("default"), Contains("later one"));  // it stays refused
+}
+
+TEST_CASE_METHOD(Fixture, "a copy taken while the manager ran is refused after a clean end") {
+    {
+        const auto manager = start();
+        manager->store_state(one, 2);
+        back_up();
+        manager->store_state(one, 3);
+        manager->stop();
+    }
+    put_back();
+    REQUIRE_THAT(refusal("default"), Contains("last used"));
+}
+
+// The window that docs/keys.md tells of.
+TEST_CASE_METHOD(Fixture, "a copy taken since the start passes if the manager then crashed") {
+    {
+        const auto manager = start();
+        back_up();
+        manager->store_state(one, 2);
+    }
+    put_back();
+    start();
+}
+
+TEST_CASE_METHOD(Fixture, "the administrator can take an older store as it is") {
+    back_up();
+    start();
+    put_back();
+    {
+        const auto manager = open();
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE_FALSE(manager->vtpms.prepare(one));
+        expect(manager->keys.accept_rollback("default"));
+        expect(manager->vtpms.prepare(one));
+        REQUIRE_FALSE(manager->vtpms.prepare(two));  // of a group that he did not name
+        expect(manager->keys.accept_rollback("tenant"));
+        REQUIRE(expect_error(manager->keys.accept_rollback("tenant")).code == ErrorCode::kInvalid);
+        manager->store_state(one, 4);
+    }
+    const auto manager = start();
+    expect(manager->vtpms.prepare(one));
+    expect(manager->vtpms.prepare(two));
+}
+
+TEST_CASE_METHOD(Fixture, "a vTPM's rows that are put back refuse its group, and no other") {
+    back_up();
+    {
+        const auto manager = start();
+        manager->store_state(one, 2);
+        manager->stop();
+    }
+    put_back_rows(
+        "INSERT OR REPLACE INTO states SELECT * FROM old.states; INSERT OR REPLACE INTO vtpms SELECT * FROM old.vtpms");
+    REQUIRE_THAT(refusal("default"), Contains("not as it was last written"));
+    const auto manager = open();
+    expect(manager->keys.unlock());
+    expect(manager->vtpms.prepare(two));
+    REQUIRE(expect_error(manager->vtpms.prepare(one)).code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "a state that is put back refuses its vTPM only") {
+    const Uuid other = Uuid::random();
+    back_up();
+    {
+        const auto manager = start();
+        expect(manager->vtpms.create(other, std::nullopt));
+        manager->store_state(one, 2);
+        manager->stop();
+    }
+    put_back_rows("INSERT OR REPLACE INTO states SELECT * FROM old.states");
+    const auto manager = start();
+    REQUIRE_THAT(expect_error(manager->vtpms.prepare(one)).text, Contains("put back"));
+    expect(manager->vtpms.prepare(other));
+}
+
+TEST_CASE_METHOD(Fixture, "a volatile state that was used is not used again") {
+    start()->store_state(one, 5, StateKind::kVolatile);
+    back_up();
+    {
+        const auto manager = start();
+        EngineEnd engine(std::move(expect(manager->vtpms.open(one)).channel));
+        engine.load(StateKind::kVolatile);
+        manager->turn();
+        REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kNone);
+    }
+    put_back_rows("INSERT OR REPLACE INTO states SELECT * FROM old.states WHERE kind = 2");
+    const auto manager = start();
+    EngineEnd engine(std::move(expect(manager->vtpms.open(one)).channel));
+    engine.load(StateKind::kVolatile);
+    manager->turn();
+    REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the group") {
+    const std::string sql = GENERATE(
+        as<std::string>(), "DELETE FROM states; DELETE FROM vtpms",
+        "UPDATE vtpms SET sequence = 0, tag = x''; DELETE FROM states", "UPDATE vtpms SET tpm_version = '1.2'",
+        "UPDATE vtpms SET created = 0", "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
+        "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
+        "UPDATE groups SET manifest = x''", "UPDATE groups SET nv_index = 0",
+        "UPDATE groups SET nv_index = 3 - nv_index", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
+    CAPTURE(sql);
+    run_sql(sql);
+    for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("--accept-rollback"));
+}
+
+TEST_CASE_METHOD(Fixture, "another group's manifest is not this one's") {
+    run_sql("UPDATE groups SET manifest = (SELECT manifest FROM groups g WHERE g.name = 'default')");
+    REQUIRE_THAT(refusal("tenant"), Contains("damaged or not its own"));
+    start();
+}
+
+TEST_CASE_METHOD(Fixture, "what the hardware TPM keeps is gone or of another: refused until it is accepted") {
+    if (GENERATE(true, false))
+        tpm.epochs.clear();
+    else
+        for (auto &[index, epoch] : tpm.epochs) epoch.first[0] ^= 1;
+    REQUIRE_FALSE(refusal("default").empty());
+    REQUIRE(tpm.epochs.size() != 1);
+    auto manager = open();
+    (void)manager->keys.unlock();
+    expect(manager->keys.accept_rollback("default"));
+    expect(manager->keys.accept_rollback("tenant"));
+    manager.reset();
+    expect(start()->keys.key("tenant"));
+}
+
+TEST_CASE_METHOD(Fixture, "a store that is gone altogether is not begun anew without a word") {
+    std::filesystem::remove_all(directory.path());
+    std::filesystem::create_directory(directory.path());
+    auto manager = open();
+    REQUIRE_THAT(expect_error(manager->keys.unlock()).text, Contains("remembers one") && Contains("--new-store"));
+    REQUIRE_FALSE(manager->vtpms.prepare(one));
+    expect(manager->keys.start_anew());
+    expect(manager->vtpms.prepare(one));
+    REQUIRE(expect_error(manager->keys.start_anew()).code == ErrorCode::kInvalid);
+    manager.reset();
+    start();
+}
+
+TEST_CASE_METHOD(Fixture, "a crash while the epoch moves leaves a store that opens") {
+    for (const FakeTpm::Crash crash : {FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch}) {
+        tpm.crash = crash;
+        REQUIRE_FALSE(open()->keys.unlock());
+        tpm.crash = FakeTpm::Crash::kNone;
+        start();
+        {
+            const auto manager = start();
+            tpm.crash = crash;
+            manager->stop();
+            tpm.crash = FakeTpm::Crash::kNone;
+        }
+        start();
+    }
+}
+
+TEST_CASE("a crash in the first start leaves a store that opens") {
+    const TemporaryDirectory directory;
+    FakeTpm tpm;
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch);
+    REQUIRE_FALSE(Manager(directory.path(), tpm).keys.unlock());
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(Manager(directory.path(), tpm).keys.unlock());
+}
+
+TEST_CASE_METHOD(Fixture, "a group that cannot get an epoch is not created") {
+    const auto manager = start();
+    tpm.crash = FakeTpm::Crash::kBeforeEpoch;
+    REQUIRE_FALSE(manager->keys.create({"third", {}, {}, 1}));
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(manager->keys.create({"third", {}, {}, 1}));
+    expect(manager->keys.remove("third"));
+    REQUIRE(tpm.epochs.size() == 2);
+}
