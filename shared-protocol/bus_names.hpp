@@ -7,10 +7,11 @@
 namespace vtpm {
 
 // Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "", s group or "") ->
-// s uuid, Destroy(s uuid), ListGroups() -> aa{sv}, CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM
-// or
-// ""), DeleteGroup(s name), InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id),
-// AcceptRollback(s group), StartAnew()
+// s uuid, Destroy(s uuid)
+// ListGroups() -> aa{sv}, CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM or ""),
+// DeleteGroup(s name)
+// InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id)
+// AcceptRollback(s group), StartAnew(), AuditLog() -> aa{sv}, VerifyAuditLog()
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 
 // ListDevices() -> aa{sv}

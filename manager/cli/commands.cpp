@@ -115,6 +115,12 @@ Result<Json> delete_group(Daemons &daemons, const std::string &name) {
     return Json{{"group", name}, {"deleted", true}};
 }
 
+Result<Json> audit(Daemons &daemons, bool verify) {
+    if (verify) VTPM_TRY(daemons.verify_audit_log());
+    VTPM_ASSIGN(const auto records, daemons.audit_log());
+    return json_of(records);
+}
+
 Result<Json> recover(Daemons &daemons, const std::string &group) {
     if (group.empty())
         VTPM_TRY(daemons.start_anew());

@@ -62,6 +62,11 @@ Result<> Daemons::start_anew() {
     VTPM_TRY(ask_manager<std::monostate>("StartAnew"));
     return {};
 }
+Result<bus::Rows> Daemons::audit_log() { return ask_manager<bus::Rows>("AuditLog"); }
+Result<> Daemons::verify_audit_log() {
+    VTPM_TRY(ask_manager<std::monostate>("VerifyAuditLog"));
+    return {};
+}
 Result<std::string> Daemons::install_policy(const std::string &document) {
     return ask_manager<std::string>("InstallPolicy", {document});
 }

@@ -26,6 +26,9 @@ public:
     Result<> delete_group(const std::string &name);
     Result<> accept_rollback(const std::string &group);
     Result<> start_anew();
+    Result<bus::Rows> audit_log();
+    // kRefused: it is not as it was written.
+    Result<> verify_audit_log();
     // The policy's id.
     Result<std::string> install_policy(const std::string &document);
     Result<bus::Rows> policies();

@@ -24,6 +24,7 @@ struct Choice {
     GroupOrder group_order;
     bool tpm_only = false;
     bool new_store = false;
+    bool verify = false;
     SignOrder sign_order;
     std::string policy;
     std::function<Result<Json>()> ask;
@@ -155,6 +156,13 @@ void add_recover_command(CLI::App &app, Choice &choice) {
     recovery->require_option(1);
 }
 
+void add_audit_command(CLI::App &app, Choice &choice) {
+    add_command(
+        app, choice, "audit", "What was done to groups, vTPMs and policies",
+        [&](Daemons &d) { return audit(d, choice.verify); }, audit_text)
+        ->add_flag("--verify", choice.verify, "Fail unless every record is there as it was written");
+}
+
 int report(const Error &error, bool json) {
     if (json) {
         const Json document{{"error", {{"code", error_word(error.code)}, {"text", error.text}}}};
@@ -194,6 +202,7 @@ int main(int argc, char **argv) {
     vtpm::cli::add_group_commands(app, choice);
     vtpm::cli::add_policy_commands(app, choice);
     vtpm::cli::add_recover_command(app, choice);
+    vtpm::cli::add_audit_command(app, choice);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {

@@ -163,6 +163,14 @@ std::string list_policies_text(const Json &policies) {
     return out;
 }
 
+std::string audit_text(const Json &records) {
+    std::string out;
+    for (const Json &record : records)
+        out += fmt::format("{:>6}  {}  {:<18} {} {}\n", text(record, "number"), text(record, "time"),
+                           text(record, "event"), text(record, "subject"), text(record, "detail"));
+    return out;
+}
+
 std::string revoke_policy_text(const Json &revoked) { return fmt::format("{} revoked\n", text(revoked, "policy")); }
 
 }  // namespace vtpm::cli

@@ -20,6 +20,7 @@ std::string predict_policy_text(const Json &boot);
 std::string sign_policy_text(const Json &policy);
 std::string install_policy_text(const Json &policy);
 std::string list_policies_text(const Json &policies);
+std::string audit_text(const Json &records);
 std::string revoke_policy_text(const Json &revoked);
 
 }  // namespace vtpm::cli

@@ -138,6 +138,25 @@ Result<bus::Reply> start_anew(GroupKeys &keys) {
     return std::monostate{};
 }
 
+Result<bus::Reply> audit_log(Store &store) {
+    VTPM_ASSIGN(const auto records, store.audit_records());
+    bus::Rows rows;
+    for (const AuditRecord &record : records)
+        rows.push_back({{"number", static_cast<std::uint64_t>(record.number)},
+                        {"time", utc(record.time)},
+                        {"event", record.event},
+                        {"subject", record.subject},
+                        {"detail", record.detail},
+                        {"chain", fmt::format("{:02x}", fmt::join(record.chain, ""))}});
+    return rows;
+}
+
+Result<bus::Reply> verify_audit_log(Store &store) {
+    VTPM_ASSIGN(const auto records, store.audit_records());
+    VTPM_TRY(verify_chain(records));
+    return std::monostate{};
+}
+
 Result<bus::Reply> delete_group(GroupKeys &keys, const std::string &name) {
     VTPM_TRY(keys.remove(name));
     return std::monostate{};
@@ -174,7 +193,7 @@ Result<bus::Reply> revoke_policy(BootPolicies &policies, const std::string &id) 
 
 }  // namespace
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, const Store &store) {
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, Store &store) {
     using bus::Arguments;
     return {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store); }},
@@ -188,6 +207,8 @@ std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPoli
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }},
         {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }},
+        {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},
+        {"VerifyAuditLog", "", "", [&](const Arguments &) { return verify_audit_log(store); }},
         {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }},
         {"ListPolicies", "", "aa{sv}", [&](const Arguments &) { return list_policies(policies); }},
         {"RevokePolicy", "s", "", [&](const Arguments &a) { return revoke_policy(policies, a[0]); }},

@@ -11,6 +11,6 @@
 
 namespace vtpm {
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, const Store &store);
+std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, Store &store);
 
 }  // namespace vtpm

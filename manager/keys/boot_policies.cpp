@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "base/log.hpp"
+#include "manager/keys/audit.hpp"
 
 namespace vtpm {
 namespace {
@@ -31,7 +32,11 @@ Result<std::string> BootPolicies::install(const std::string &document) {
     const BootApproval &approval = policy.approval();
     VTPM_TRY(check_usable(policy, keys_.policy(approval.group)));
     VTPM_TRY(keys_.read(approval.pcrs));  // are there such PCRs?
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(Audit(store_).record("policy-installed", policy.id(),
+                                  fmt::format("group {}, {}", approval.group, approval.pcrs.to_string())));
     VTPM_TRY(store_.insert_policy({policy.id(), approval.group, policy.to_json(), std::time(nullptr)}));
+    VTPM_TRY(transaction.commit());
     log::info("boot policy {} installed for group '{}'", policy.id(), approval.group);
     if (!keys_.key(approval.group))
         if (const auto opened = keys_.unlock(approval.group); !opened)
@@ -55,7 +60,11 @@ Result<std::vector<BootPolicyInfo>> BootPolicies::list() const {
 }
 
 Result<> BootPolicies::revoke(const std::string &id) {
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(store_.delete_policy(id));
+    VTPM_TRY(Audit(store_).record("policy-revoked", id));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
     log::info("boot policy {} revoked", id);
     return {};
 }

@@ -87,7 +87,10 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
                 seal(sealer, key, {std::string(kDefaultGroup), default_pcrs_, {}, 1}, std::time(nullptr)));
     VTPM_ASSIGN(OpenGroup group, new_group(store_, sealer, record, std::move(key)));
     const ByteView identity = sealer.identity();
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("store-begun", store_.id(), used.empty() ? "" : "in the place of one that is lost"));
     VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, record));
+    VTPM_TRY(transaction.commit());
     VTPM_TRY(begin_epoch(store_, sealer, group));
     groups_.insert_or_assign(record.name, std::move(group));
     return {};
@@ -108,6 +111,8 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
         });
         if (!group && (group.error().code == ErrorCode::kUnavailable || group.error().code == ErrorCode::kStoreFailed))
             return tl::make_unexpected(std::move(group).error());
+        VTPM_TRY(audit_.record(group ? "group-opened" : "group-refused", record.name,
+                               group ? std::string() : group.error().text));
         if (group)
             ++open;
         else
@@ -150,6 +155,7 @@ Result<> GroupKeys::unlock(const std::string &name) {
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, unseal(*opened, group));
     VTPM_ASSIGN(OpenGroup open, open_group(store_, *opened, group, std::move(key)));
+    VTPM_TRY(audit_.record("group-opened", name));
     groups_.insert_or_assign(name, std::move(open));
     state_ = Result<>();
     log::info("group '{}' is open", name);
@@ -161,6 +167,7 @@ Result<> GroupKeys::accept_rollback(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, unseal(*opened, group));
+    VTPM_TRY(audit_.record("rollback-accepted", name));
     VTPM_ASSIGN(OpenGroup open, accept_group(store_, *opened, group, std::move(key)));
     groups_.insert_or_assign(name, std::move(open));
     state_ = Result<>();
@@ -192,7 +199,10 @@ Result<> GroupKeys::create(const KeyPolicy &policy) {
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(GroupRecord record, seal(*opened, key, policy, std::time(nullptr)));
     VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key)));
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
     VTPM_TRY(store_.insert_group(record));
+    VTPM_TRY(transaction.commit());
     if (const auto begun = begin_epoch(store_, *opened, group); !begun) {
         (void)store_.delete_group(policy.group);
         return begun;
@@ -206,7 +216,11 @@ Result<> GroupKeys::reseal(const KeyPolicy &policy) {
     VTPM_ASSIGN(const Key *open_key, key(policy.group));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(const GroupRecord group, seal(*opened, *open_key, policy, 0));
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("group-resealed", policy.group, describe(policy)));
     VTPM_TRY(store_.update_group(group));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
     log::info("group '{}' is sealed to {} from now on", policy.group, describe(policy));
     return {};
 }
@@ -215,7 +229,11 @@ Result<> GroupKeys::remove(const std::string &name) {
     VTPM_TRY(state_);
     if (name == kDefaultGroup) return fail(ErrorCode::kInvalid, "the default group stays");
     VTPM_ASSIGN(const GroupRecord group, record(name));
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("group-deleted", name));
     VTPM_TRY(store_.delete_group(name));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
     groups_.erase(name);
     if (group.nv_index != 0) {
         const auto opened = sealer();

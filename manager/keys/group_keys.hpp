@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "manager/keys/audit.hpp"
 #include "manager/keys/open_group.hpp"
 #include "manager/store/store.hpp"
 
@@ -78,6 +79,7 @@ private:
     std::string refusal_of(const std::string &group) const;
 
     Store &store_;
+    Audit audit_{store_};
     std::string sealing_;
     OpenSealer open_sealer_;
     PcrSelection default_pcrs_;

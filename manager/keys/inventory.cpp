@@ -3,6 +3,8 @@
 
 #include <map>
 
+#include "manager/keys/audit.hpp"
+
 namespace vtpm {
 
 Result<> Inventory::insert(const VtpmRecord &vtpm) {
@@ -10,7 +12,11 @@ Result<> Inventory::insert(const VtpmRecord &vtpm) {
     Manifest::Change change(*manifest);
     VTPM_TRY(change.put(vtpm));
     VTPM_ASSIGN(Bytes sealed, change.seal());
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(Audit(store_).record("vtpm-created", vtpm.uuid.to_string(),
+                                  fmt::format("TPM {}, group {}", to_string(vtpm.version), vtpm.group)));
     VTPM_TRY(store_.insert_vtpm(vtpm, {vtpm.group, std::move(sealed)}));
+    VTPM_TRY(transaction.commit());
     manifest->adopt(std::move(change));
     return {};
 }
@@ -20,7 +26,11 @@ Result<> Inventory::remove(const VtpmRecord &vtpm) {
     Manifest::Change change(*manifest);
     VTPM_TRY(change.remove(vtpm.uuid));
     VTPM_ASSIGN(Bytes sealed, change.seal());
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(Audit(store_).record("vtpm-destroyed", vtpm.uuid.to_string(), "group " + vtpm.group));
     VTPM_TRY(store_.delete_vtpm(vtpm.uuid, {vtpm.group, std::move(sealed)}));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
     manifest->adopt(std::move(change));
     return {};
 }

@@ -76,25 +76,26 @@ Result<Manifest> Manifest::over(const Key &group_key, const std::string &group, 
     return manifest;
 }
 
+// Two epochs, the sum, and the audit log's end, which is empty or 32 bytes.
 Result<Manifest::Epochs> Manifest::verify(ByteView envelope) const {
+    constexpr std::size_t kFixed = 2 * kEpochSize + sizeof(Sum);
     const auto plaintext = decrypt(envelope_key_, bytes_of(associated_), envelope);
-    if (!plaintext || plaintext->view().size() != 2 * kEpochSize + sum_.size())
+    if (!plaintext || plaintext->view().size() < kFixed)
         return fail(ErrorCode::kRefused, "its manifest is damaged or not its own");
     const ByteView content = plaintext->view();
-    if (!std::ranges::equal(content.last(sum_.size()), sum_))
+    if (!std::ranges::equal(content.subspan(2 * kEpochSize, sizeof(Sum)), sum_))
         return fail(ErrorCode::kRefused,
                     "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
-    return Epochs{epoch_of(content.first(kEpochSize)), epoch_of(content.subspan(kEpochSize, kEpochSize))};
+    const ByteView head = content.subspan(kFixed);
+    return Epochs{epoch_of(content.first(kEpochSize)), epoch_of(content.subspan(kEpochSize, kEpochSize)),
+                  Bytes(head.begin(), head.end())};
 }
 
-Result<Bytes> Manifest::seal(const Epochs &epochs) const { return seal(epochs.present, epochs.next, sum_); }
-
 Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum) const {
-    SecretBytes content(2 * kEpochSize + sum.size());
-    const MutableBytes out = content.writable();
-    std::ranges::copy(present.view(), out.begin());
-    std::ranges::copy(next.view(), out.subspan(kEpochSize).begin());
-    std::ranges::copy(sum, out.last(sum.size()).begin());
+    SecretBytes content(2 * kEpochSize + sum.size() + audit_head_.size());
+    auto at = content.writable().begin();
+    for (const ByteView part : {present.view(), next.view(), ByteView(sum), ByteView(audit_head_)})
+        at = std::ranges::copy(part, at).out;
     return encrypt(envelope_key_, bytes_of(associated_), content.view());
 }
 

@@ -37,13 +37,16 @@ public:
     struct Epochs {
         Epoch present;
         Epoch next;
+        Bytes audit_head;
     };
     // kRefused: the envelope is not this group's, or its sum is another one than that over the rows.
     Result<Epochs> verify(ByteView envelope) const;
-    Result<Bytes> seal(const Epochs &epochs) const;
+    Result<Bytes> seal(const Epoch &present, const Epoch &next) const { return seal(present, next, sum_); }
 
     [[nodiscard]] const Epoch &epoch() const { return epoch_; }
     void set_epoch(Epoch epoch) { epoch_ = std::move(epoch); }
+    // The audit log's end (audit.hpp), to be remembered from the next seal() on.
+    void set_audit_head(Bytes head) { audit_head_ = std::move(head); }
 
     // What a commit will change. Nothing has happened until adopt().
     class Change {
@@ -75,6 +78,7 @@ private:
     Key rows_key_;
     Key envelope_key_;
     Epoch epoch_;
+    Bytes audit_head_;
     Sum sum_{};
     std::map<Uuid, VtpmRecord> rows_;
 };

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "base/log.hpp"
+#include "manager/keys/audit.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -23,9 +26,20 @@ Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
 
-Result<> write(Store &store, const OpenGroup &group, const Epoch &present, const Epoch &next) {
-    VTPM_ASSIGN(Bytes sealed, group.manifest.seal({copy(present), copy(next)}));
+Result<> write(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next) {
+    VTPM_ASSIGN(Bytes head, Audit(store).head());
+    group.manifest.set_audit_head(std::move(head));
+    VTPM_ASSIGN(Bytes sealed, group.manifest.seal(present, next));
     return store.write_manifest({group.name, std::move(sealed)});
+}
+
+// Guests do without the log's past; who reads it must know.
+Result<> check_audit_log(Store &store, const std::string &group, ByteView head) {
+    Audit audit(store);
+    VTPM_ASSIGN(const bool whole, audit.has(head));
+    if (whole) return {};
+    log::error("the audit log was cut or written anew since group '{}' was last used", group);
+    return audit.record("audit-log-altered", group, "records that there were are missing");
 }
 
 // From the epoch that the store knows, or none, to a new one.
@@ -64,7 +78,7 @@ Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, K
     for (const GroupRecord &group : groups) taken.push_back(group.nv_index);
     VTPM_ASSIGN(record.nv_index, sealer.free_index(taken));
     VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, {}));
-    VTPM_ASSIGN(record.manifest, manifest.seal({}));
+    VTPM_ASSIGN(record.manifest, manifest.seal(Epoch(), Epoch()));
     VTPM_ASSIGN(Key authorization, epoch_authorization(key));
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
@@ -78,6 +92,7 @@ Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &re
     VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
     const auto epochs = group.manifest.verify(record.manifest);
     if (!epochs) return rolled_back(record, epochs.error().text);
+    VTPM_TRY(check_audit_log(store, record.name, epochs->audit_head));
     if (group.nv_index == 0) return group;
     const auto kept = kept_epoch(sealer, group);
     if (!kept && kept.error().code != ErrorCode::kRefused) return tl::make_unexpected(kept.error());

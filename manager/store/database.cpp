@@ -80,8 +80,9 @@ Result<std::int64_t> Database::integer(std::string_view sql) {
 }
 
 Result<Transaction> Transaction::begin(Database &database) {
+    if (sqlite3_get_autocommit(database.raw()) == 0) return Transaction(nullptr);
     VTPM_TRY(database.execute("BEGIN IMMEDIATE"));
-    return Transaction(database);
+    return Transaction(&database);
 }
 
 Transaction::~Transaction() {
@@ -90,6 +91,7 @@ Transaction::~Transaction() {
 }
 
 Result<> Transaction::commit() {
+    if (database_ == nullptr) return {};
     VTPM_TRY(database_->execute("COMMIT"));
     database_ = nullptr;
     return {};

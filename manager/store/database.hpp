@@ -82,7 +82,7 @@ private:
     std::unique_ptr<sqlite3, Close> connection_;
 };
 
-// All or nothing: what is not committed is undone.
+// All or nothing: what is not committed is undone. One that begins inside another is a part of that.
 class Transaction {
 public:
     static Result<Transaction> begin(Database &database);
@@ -91,12 +91,12 @@ public:
     Transaction(const Transaction &) = delete;
     Transaction &operator=(const Transaction &) = delete;
     ~Transaction();
-    // Returns when the changes are durable.
+    // Returns when the changes are durable; that of a part leaves it to the whole.
     Result<> commit();
 
 private:
-    explicit Transaction(Database &database) : database_(&database) {}
-    Database *database_;
+    explicit Transaction(Database *database) : database_(database) {}
+    Database *database_;  // null: a part, or committed
 };
 
 }  // namespace vtpm

@@ -7,7 +7,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 4;
+constexpr std::int64_t kSchemaVersion = 5;
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -49,8 +49,16 @@ CREATE TABLE policies (
     document TEXT NOT NULL,
     installed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    chain BLOB NOT NULL
+) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 )";
 
 Result<> create_schema(Database &database) {

@@ -196,6 +196,40 @@ Result<> Store::delete_policy(const std::string &id) {
     return {};
 }
 
+namespace {
+
+AuditRecord audit_record_of(const Statement &row) {
+    return {row.integer(0), row.integer(1), row.text(2), row.text(3), row.text(4), row.blob(5)};
+}
+
+constexpr std::string_view kAuditColumns =
+    "SELECT number, time, event, subject, detail, chain FROM audit ORDER BY number";
+
+}  // namespace
+
+Result<std::vector<AuditRecord>> Store::audit_records() {
+    VTPM_ASSIGN(Statement row, database_.prepare(kAuditColumns));
+    std::vector<AuditRecord> records;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return records;
+        records.push_back(audit_record_of(row));
+    }
+}
+
+Result<std::optional<AuditRecord>> Store::last_audit_record() {
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kAuditColumns) + " DESC LIMIT 1"));
+    VTPM_ASSIGN(const bool found, row.step());
+    if (!found) return std::nullopt;
+    return audit_record_of(row);
+}
+
+Result<> Store::append_audit_record(const AuditRecord &record) {
+    return database_.execute(
+        "INSERT INTO audit (number, time, event, subject, detail, chain) VALUES (?, ?, ?, ?, ?, ?)", record.number,
+        record.time, record.event, record.subject, record.detail, ByteView(record.chain));
+}
+
 // secure_delete wipes the database's pages; the log still has the former ones. A failure leaves only those.
 void Store::wipe_log() { (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)"); }
 

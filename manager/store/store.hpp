@@ -41,6 +41,16 @@ struct PolicyRecord {
     std::int64_t installed = 0;  // seconds since 1970
 };
 
+// One line of the audit log (manager/keys/audit.hpp).
+struct AuditRecord {
+    std::int64_t number = 0;  // from 1, without gaps
+    std::int64_t time = 0;    // seconds since 1970
+    std::string event;
+    std::string subject;
+    std::string detail;
+    Bytes chain;
+};
+
 struct VtpmRecord {
     Uuid uuid;
     TpmVersion version = TpmVersion::k20;
@@ -109,6 +119,15 @@ public:
     // kNotFound: there is none.
     Result<> delete_policy(const std::string &id);
 
+    Result<std::vector<AuditRecord>> audit_records();
+    Result<std::optional<AuditRecord>> last_audit_record();
+    Result<> append_audit_record(const AuditRecord &record);
+
+    // What is called before its commit() becomes durable with it, or not at all.
+    Result<Transaction> transaction() { return Transaction::begin(database_); }
+    // What was deleted in a transaction of the caller's lies in SQLite's log until then.
+    void wipe_log();
+
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
     Result<std::vector<VtpmRecord>> vtpms();
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
@@ -126,7 +145,6 @@ private:
     Store(StateDirectory directory, Database database)
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
-    void wipe_log();
 
     StateDirectory directory_;
     Database database_;

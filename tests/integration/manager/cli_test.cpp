@@ -195,6 +195,8 @@ TEST_CASE_METHOD(ApproverFixture, "an older store is refused until the administr
     REQUIRE(xen_vtpm({"recover"}).status == 2);
     REQUIRE(xen_vtpm({"recover", "--accept-rollback", "nobody"}).status == 3);
     REQUIRE(xen_vtpm({"recover", "--accept-rollback", "default"}).status == 0);
+    REQUIRE(answer({"audit", "--verify"}).back().at("event") == "rollback-accepted");
+    REQUIRE_THAT(xen_vtpm({"audit"}).out, Contains("group-refused      default this is not the store"));
     REQUIRE(answer({"show", kUuid}).at("reason") == "");
     restart();
     REQUIRE(answer({"group", "show", "default"}).at("reason") == "");

@@ -139,14 +139,14 @@ TEST_CASE_METHOD(Fixture, "another store's database is refused") {
 
 TEST_CASE_METHOD(Fixture, "a store from before the manifest is refused: it would be the way around it") {
     first_start();
-    run_sql("PRAGMA user_version = 3");
+    run_sql("PRAGMA user_version = 4");
     REQUIRE_THAT(refusal().text, Contains("before the first release"));
 }
 
 TEST_CASE_METHOD(Fixture, "a newer schema is refused") {
     first_start();
-    run_sql("PRAGMA user_version = 5");
-    REQUIRE_THAT(refusal().text, Contains("schema is version 5"));
+    run_sql("PRAGMA user_version = 6");
+    REQUIRE_THAT(refusal().text, Contains("schema is version 6"));
 }
 
 TEST_CASE_METHOD(Fixture, "a database of something else is refused") {

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was done to the keys of this machine's vTPMs, one record after the other, each with a digest over all before it.
+// The groups' manifests know how far the chain had come (open_group.hpp): a log that was cut or written anew does not
+// fit them.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "manager/store/store.hpp"
+
+namespace vtpm {
+
+class Audit {
+public:
+    explicit Audit(Store &store) : store_(store) {}
+
+    // In the transaction that is open, if there is one: what is not durable is not recorded. `subject`: a group, a
+    // vTPM, a policy.
+    Result<> record(std::string_view event, std::string_view subject, std::string_view detail = {});
+
+    // The chain's end; empty before the first record.
+    Result<Bytes> head();
+    // Whether the chain once ended so; it always did when it was empty.
+    Result<bool> has(ByteView head);
+
+private:
+    Store &store_;
+};
+
+// kRefused names the first record that is not as it was written, or is missing.
+Result<> verify_chain(const std::vector<AuditRecord> &records);
+
+}  // namespace vtpm
