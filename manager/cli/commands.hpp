@@ -27,7 +27,8 @@ struct GroupOrder {
 };
 Result<Json> create_group(Daemons &daemons, const GroupOrder &order);
 Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order);
-Result<Json> delete_group(Daemons &daemons, const std::string &name);
+// `lost`: it is refused, and its vTPMs go with it.
+Result<Json> delete_group(Daemons &daemons, const std::string &name, bool lost);
 
 Result<Json> audit(Daemons &daemons, bool verify);
 // `group` empty: a new store in the place of one that is lost.

@@ -54,6 +54,10 @@ Result<> Daemons::delete_group(const std::string &name) {
     return {};
 }
 
+Result<> Daemons::discard_group(const std::string &name) {
+    VTPM_TRY(ask_manager<std::monostate>("DiscardGroup", {name}));
+    return {};
+}
 Result<> Daemons::accept_rollback(const std::string &group) {
     VTPM_TRY(ask_manager<std::monostate>("AcceptRollback", {group}));
     return {};

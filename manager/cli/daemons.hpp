@@ -24,6 +24,7 @@ public:
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> delete_group(const std::string &name);
+    Result<> discard_group(const std::string &name);
     Result<> accept_rollback(const std::string &group);
     Result<> start_anew();
     Result<bus::Rows> audit_log();

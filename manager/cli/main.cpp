@@ -24,6 +24,7 @@ struct Choice {
     GroupOrder group_order;
     bool tpm_only = false;
     bool new_store = false;
+    bool lost = false;
     bool verify = false;
     SignOrder sign_order;
     std::string policy;
@@ -83,8 +84,9 @@ void add_group_commands(CLI::App &app, Choice &choice) {
         group, choice, "reseal", "Seal an open group's key to something else",
         [&](Daemons &d) { return reseal_group(d, choice.group_order); }, show_group_text));
     with_name(add_command(
-        group, choice, "delete", "Delete a group that has no vTPM",
-        [&](Daemons &d) { return delete_group(d, choice.group); }, delete_group_text));
+                  group, choice, "delete", "Delete a group that has no vTPM",
+                  [&](Daemons &d) { return delete_group(d, choice.group, choice.lost); }, delete_group_text))
+        ->add_flag("--lost", choice.lost, "A group that is refused for good: with all its vTPMs");
 }
 
 void add_sign_command(CLI::App &policy, Choice &choice) {

@@ -191,6 +191,11 @@ Result<bus::Reply> revoke_policy(BootPolicies &policies, const std::string &id) 
     return std::monostate{};
 }
 
+Result<bus::Reply> discard_group(GroupKeys &keys, const std::string &name) {
+    VTPM_TRY(keys.discard(name));
+    return std::monostate{};
+}
+
 }  // namespace
 
 std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, Store &store) {
@@ -205,6 +210,7 @@ std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPoli
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
+        {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }},
         {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},

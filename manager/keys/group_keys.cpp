@@ -66,9 +66,7 @@ Result<Manifest *> GroupKeys::manifest(const std::string &group) {
 
 Result<> GroupKeys::try_unlock(bool may_start_anew) {
     VTPM_ASSIGN(const auto pin, store_.pin());
-    if (pin && pin->sealing != sealing_)
-        return fail(ErrorCode::kRefused, "this store is sealed by '{}', the configuration says sealing = \"{}\"",
-                    pin->sealing, sealing_);
+    if (pin) VTPM_TRY(require_sealing(*pin));
     VTPM_ASSIGN(const auto sealer, open_sealer_(pin ? ByteView(pin->identity) : ByteView()));
     sealer_description_ = sealer->description();
     return pin ? unseal_groups(*sealer) : first_start(*sealer, may_start_anew);
@@ -147,7 +145,14 @@ void GroupKeys::close() {
 Result<std::unique_ptr<Sealer>> GroupKeys::sealer() const {
     VTPM_ASSIGN(const auto pin, store_.pin());
     if (!pin) return fail(ErrorCode::kRefused, "store: it does not say what it is sealed to: it is damaged");
+    VTPM_TRY(require_sealing(*pin));
     return open_sealer_(pin->identity);
+}
+
+Result<> GroupKeys::require_sealing(const Store::Pin &pin) const {
+    if (pin.sealing == sealing_) return {};
+    return fail(ErrorCode::kRefused, "this store is sealed by '{}', the configuration says sealing = \"{}\"",
+                pin.sealing, sealing_);
 }
 
 Result<> GroupKeys::unlock(const std::string &name) {
@@ -193,8 +198,9 @@ Result<PcrValues> GroupKeys::read(const PcrSelection &pcrs) const {
 
 Result<> GroupKeys::create(const KeyPolicy &policy) {
     VTPM_TRY(require_name(policy.group));
-    VTPM_TRY(state_);
-    if (groups_.contains(policy.group)) return fail(ErrorCode::kInUse, "there is a group '{}' already", policy.group);
+    // Where no group opens, a new one can be a beginning; where the TPM is not ours, the sealer says so.
+    if (!state_ && state_.error().code != ErrorCode::kRefused) return state_;
+    if (record(policy.group)) return fail(ErrorCode::kInUse, "there is a group '{}' already", policy.group);
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(GroupRecord record, seal(*opened, key, policy, std::time(nullptr)));
@@ -208,6 +214,7 @@ Result<> GroupKeys::create(const KeyPolicy &policy) {
         return begun;
     }
     groups_.insert_or_assign(policy.group, std::move(group));
+    state_ = Result<>();
     log::info("group '{}' created, sealed to {}", policy.group, describe(policy));
     return {};
 }
@@ -229,19 +236,36 @@ Result<> GroupKeys::remove(const std::string &name) {
     VTPM_TRY(state_);
     if (name == kDefaultGroup) return fail(ErrorCode::kInvalid, "the default group stays");
     VTPM_ASSIGN(const GroupRecord group, record(name));
+    return remove(group, "group-deleted");
+}
+
+// The default group too: it can be created again.
+Result<> GroupKeys::discard(const std::string &name) {
+    VTPM_ASSIGN(const GroupRecord group, record(name));
+    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open, not lost: destroy its vTPMs one by one", name);
+    if (state_ || state_.error().code == ErrorCode::kRefused) return remove(group, "group-discarded");
+    return state_;
+}
+
+Result<> GroupKeys::remove(const GroupRecord &group, std::string_view event) {
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("group-deleted", name));
-    VTPM_TRY(store_.delete_group(name));
+    VTPM_TRY(audit_.record(event, group.name));
+    if (event == "group-discarded") VTPM_TRY(store_.delete_vtpms_of(group.name));
+    VTPM_TRY(store_.delete_group(group.name));
     VTPM_TRY(transaction.commit());
     store_.wipe_log();
-    groups_.erase(name);
-    if (group.nv_index != 0) {
-        const auto opened = sealer();
-        if (!opened || !(*opened)->remove_epoch(group.nv_index))
-            log::warning("NV index {:#x} of the hardware TPM, which was group '{}'\'s, is left", group.nv_index, name);
-    }
-    log::info("group '{}' deleted", name);
+    groups_.erase(group.name);
+    forget_epoch(group);
+    log::info("group '{}' deleted", group.name);
     return {};
+}
+
+// What is left costs the TPM a few bytes.
+void GroupKeys::forget_epoch(const GroupRecord &group) {
+    if (group.nv_index == 0) return;
+    const auto opened = sealer();
+    if (!opened || !(*opened)->remove_epoch(group.nv_index))
+        log::warning("NV index {:#x} of the hardware TPM, once of group '{}', is left", group.nv_index, group.name);
 }
 
 Result<std::vector<GroupInfo>> GroupKeys::list() const {

@@ -58,6 +58,8 @@ public:
     Result<> reseal(const KeyPolicy &policy);
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
+    // A group that will not open again: with all its vTPMs, for good.
+    Result<> discard(const std::string &name);
     Result<std::vector<GroupInfo>> list() const;
     // kNotFound: there is no such group.
     Result<KeyPolicy> policy(const std::string &group) const;
@@ -70,7 +72,10 @@ public:
 
 private:
     Result<std::unique_ptr<Sealer>> sealer() const;
+    Result<> require_sealing(const Store::Pin &pin) const;
     Result<GroupRecord> record(const std::string &group) const;
+    Result<> remove(const GroupRecord &group, std::string_view event);
+    void forget_epoch(const GroupRecord &group);
     Result<> try_unlock(bool may_start_anew);
     Result<> first_start(Sealer &sealer, bool may_start_anew);
     Result<> unseal_groups(Sealer &sealer);

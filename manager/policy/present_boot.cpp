@@ -49,8 +49,10 @@ Result<const BootPolicy *> approval_of_present_boot(const std::vector<BootPolicy
     if (!nearest)
         return fail(ErrorCode::kRefused,
                     "its approver approved no boot of this host: xen-vtpm policy predict, sign and install");
-    return fail(ErrorCode::kRefused, "no boot policy (of {}) approves this boot; nearest is {}: {}", installed.size(),
-                id, nearest->why);
+    return fail(ErrorCode::kRefused,
+                "no boot policy (of {}) approves this boot; nearest is {}: {} (xen-vtpm policy predict tells what was "
+                "measured)",
+                installed.size(), id, nearest->why);
 }
 
 }  // namespace vtpm

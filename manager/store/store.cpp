@@ -149,6 +149,16 @@ Result<> Store::delete_group(const std::string &name) {
     return {};
 }
 
+Result<> Store::delete_vtpms_of(const std::string &group) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(
+        database_.execute("DELETE FROM states WHERE uuid IN (SELECT uuid FROM vtpms WHERE group_name = ?)", group));
+    VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE group_name = ?", group));
+    VTPM_TRY(transaction.commit());
+    wipe_log();
+    return {};
+}
+
 Result<std::vector<GroupRecord>> Store::groups() {
     VTPM_ASSIGN(Statement row,
                 database_.prepare("SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "

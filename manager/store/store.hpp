@@ -112,6 +112,8 @@ public:
     Result<> update_group(const GroupRecord &group);
     // kInUse while it has vTPMs. Its policies go along.
     Result<> delete_group(const std::string &name);
+    // All of them, with keys and states.
+    Result<> delete_vtpms_of(const std::string &group);
 
     Result<std::vector<PolicyRecord>> policies();
     // One that is there already is left as it is.

@@ -115,7 +115,14 @@ TEST_CASE_METHOD(Fixture, "where no group opens, that is the answer") {
     tpm.refused = "sha256:7";
     GroupKeys second = keys();
     REQUIRE(expect_error(second.unlock()).code == ErrorCode::kRefused);
-    REQUIRE(expect_error(second.create(sealed_to("tenant"))).code == ErrorCode::kRefused);
+    expect(second.create(sealed_to("tenant")));  // a new group can be a beginning
+    expect(second.key("tenant"));
+    REQUIRE(expect_error(second.key("default")).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(second.create(sealed_to("default"))).code == ErrorCode::kInUse);
+    tpm.identity = {'t', 'w', 'o'};
+    GroupKeys elsewhere = keys();
+    REQUIRE_FALSE(elsewhere.unlock());
+    REQUIRE(expect_error(elsewhere.create(sealed_to("third"))).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "groups have names, once") {

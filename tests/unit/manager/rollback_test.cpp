@@ -248,6 +248,24 @@ TEST_CASE_METHOD(Fixture, "a store that is gone altogether is not begun anew wit
     start();
 }
 
+TEST_CASE_METHOD(Fixture, "a group that is lost can be given up, with its vTPMs, and begun again") {
+    run_sql("UPDATE groups SET private_area = x'00'");  // no TPM opens that
+    {
+        const auto manager = open();
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE(expect_error(manager->keys.remove("tenant")).code == ErrorCode::kRefused);
+        expect(manager->keys.discard("default"));
+        expect(manager->keys.discard("tenant"));
+        REQUIRE(expect_error(manager->keys.discard("tenant")).code == ErrorCode::kNotFound);
+        REQUIRE(tpm.epochs.empty());
+        REQUIRE_FALSE(manager->vtpms.prepare(one));  // nothing is made anew without being asked for
+        expect(manager->keys.create({"default", {}, {}, 1}));
+        expect(manager->vtpms.create(one, std::nullopt));
+        REQUIRE(expect_error(manager->keys.discard("default")).code == ErrorCode::kInvalid);
+    }
+    expect(start()->vtpms.prepare(one));
+}
+
 TEST_CASE_METHOD(Fixture, "a crash while the epoch moves leaves a store that opens") {
     for (const FakeTpm::Crash crash : {FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch}) {
         tpm.crash = crash;
