@@ -80,21 +80,34 @@ def test_the_hardware_random_generator_delivers(driven):
                      "timeout 60 head -c 32 /dev/hwrng | wc -c").stdout.strip() == "32"
 
 
+# Linux reads its own random numbers from the TPM now and then. When that command is the one that hangs, ours waits for it
+# in the TPM core, where no signal ends it, and then finds the page in use: the same again.
+ATTEMPTS = 3
+
+
 def test_an_engine_that_hangs_costs_a_bounded_time(driven):
-    with driven.hanging_engine() as began:
-        result = driven.sh("timeout 100 " + GET_RANDOM, check=False)
-        assert result.returncode == 1 and "Timer expired" in result.stderr, result.stderr  # ETIME
-        assert time.monotonic() - began < 40
-    time.sleep(1)
-    driven.sh("tpm2_getrandom --hex 4")
+    for _ in range(ATTEMPTS):
+        with driven.hanging_engine() as began:
+            result = driven.sh("timeout 100 " + GET_RANDOM, check=False)
+            assert time.monotonic() - began < 40
+        time.sleep(1)
+        driven.sh("tpm2_getrandom --hex 4")
+        assert result.returncode == 1
+        if "Device or resource busy" not in result.stderr:
+            break
+    assert "Timer expired" in result.stderr, result.stderr  # ETIME
 
 
 def test_a_killed_process_leaves_a_hanging_tpm(driven):
-    with driven.hanging_engine() as began:
-        driven.sh("timeout -s KILL 2 " + GET_RANDOM, check=False)
-        assert time.monotonic() - began < 9
-    time.sleep(1)
-    driven.sh("tpm2_getrandom --hex 4")
+    for _ in range(ATTEMPTS):
+        with driven.hanging_engine() as began:
+            driven.sh("timeout -s KILL 2 " + GET_RANDOM, check=False)
+            took = time.monotonic() - began
+        time.sleep(1)
+        driven.sh("tpm2_getrandom --hex 4")
+        if took < 9:
+            return
+    assert took < 9
 
 
 def test_save_and_restore_keep_the_chip(driven):
