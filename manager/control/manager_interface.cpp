@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/control/manager_interface.hpp"
 
-#include <fmt/chrono.h>
-
 #include <algorithm>
 
+#include "manager/policy/encoding.hpp"
 #include "version.hpp"
 
 namespace vtpm {
 namespace {
 
 std::string utc(std::int64_t seconds) {
-    constexpr std::int64_t kYear10000 = 253'402'300'800;  // a damaged row must not throw
-    if (seconds < 0 || seconds >= kYear10000) return "unknown";
-    return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(seconds));
+    if (seconds < 0 || seconds > kLastUtc) return "unknown";  // a damaged row
+    return to_utc(seconds);
 }
 
 bus::Dictionary describe(const VtpmInfo &vtpm) {
@@ -147,7 +145,7 @@ Result<bus::Reply> audit_log(Store &store) {
                         {"event", record.event},
                         {"subject", record.subject},
                         {"detail", record.detail},
-                        {"chain", fmt::format("{:02x}", fmt::join(record.chain, ""))}});
+                        {"chain", to_hex(record.chain)}});
     return rows;
 }
 

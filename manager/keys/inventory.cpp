@@ -6,43 +6,51 @@
 #include "manager/keys/audit.hpp"
 
 namespace vtpm {
+namespace {
 
-Result<> Inventory::insert(const VtpmRecord &vtpm) {
-    VTPM_ASSIGN(Manifest * manifest, keys_.manifest(vtpm.group));
+// One change of one group: `edit` puts it into the manifest, `write` into the store, together with that.
+template <typename Edit, typename Write>
+Result<> change(GroupKeys &keys, const std::string &group, Edit edit, Write write) {
+    VTPM_ASSIGN(Manifest * manifest, keys.manifest(group));
     Manifest::Change change(*manifest);
-    VTPM_TRY(change.put(vtpm));
+    VTPM_TRY(edit(change));
     VTPM_ASSIGN(Bytes sealed, change.seal());
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(Audit(store_).record("vtpm-created", vtpm.uuid.to_string(),
-                                  fmt::format("TPM {}, group {}", to_string(vtpm.version), vtpm.group)));
-    VTPM_TRY(store_.insert_vtpm(vtpm, {vtpm.group, std::move(sealed)}));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(write(ManifestWrite{group, std::move(sealed)}));
     manifest->adopt(std::move(change));
     return {};
+}
+
+}  // namespace
+
+Result<> Inventory::insert(const VtpmRecord &vtpm) {
+    const auto write = [&](const ManifestWrite &manifest) -> Result<> {
+        VTPM_ASSIGN(Transaction transaction, store_.transaction());
+        VTPM_TRY(Audit(store_).record("vtpm-created", vtpm.uuid.to_string(),
+                                      fmt::format("TPM {}, group {}", to_string(vtpm.version), vtpm.group)));
+        VTPM_TRY(store_.insert_vtpm(vtpm, manifest));
+        return transaction.commit();
+    };
+    return change(
+        keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.put(vtpm); }, write);
 }
 
 Result<> Inventory::remove(const VtpmRecord &vtpm) {
-    VTPM_ASSIGN(Manifest * manifest, keys_.manifest(vtpm.group));
-    Manifest::Change change(*manifest);
-    VTPM_TRY(change.remove(vtpm.uuid));
-    VTPM_ASSIGN(Bytes sealed, change.seal());
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(Audit(store_).record("vtpm-destroyed", vtpm.uuid.to_string(), "group " + vtpm.group));
-    VTPM_TRY(store_.delete_vtpm(vtpm.uuid, {vtpm.group, std::move(sealed)}));
-    VTPM_TRY(transaction.commit());
-    store_.wipe_log();
-    manifest->adopt(std::move(change));
-    return {};
+    const auto write = [&](const ManifestWrite &manifest) -> Result<> {
+        VTPM_ASSIGN(Transaction transaction, store_.transaction());
+        VTPM_TRY(Audit(store_).record("vtpm-destroyed", vtpm.uuid.to_string(), "group " + vtpm.group));
+        VTPM_TRY(store_.delete_vtpm(vtpm.uuid, manifest));
+        VTPM_TRY(transaction.commit());
+        store_.wipe_log();
+        return {};
+    };
+    return change(
+        keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.remove(vtpm.uuid); }, write);
 }
 
 Result<> Inventory::end_volatile_state(const VtpmRecord &vtpm) {
-    VTPM_ASSIGN(Manifest * manifest, keys_.manifest(vtpm.group));
-    Manifest::Change change(*manifest);
-    VTPM_TRY(change.end_volatile_state(vtpm.uuid));
-    VTPM_ASSIGN(Bytes sealed, change.seal());
-    VTPM_TRY(store_.delete_volatile_state(vtpm.uuid, {vtpm.group, std::move(sealed)}));
-    manifest->adopt(std::move(change));
-    return {};
+    return change(
+        keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.end_volatile_state(vtpm.uuid); },
+        [&](const ManifestWrite &manifest) { return store_.delete_volatile_state(vtpm.uuid, manifest); });
 }
 
 Result<> Inventory::write(std::span<const StateWrite *const> writes) {

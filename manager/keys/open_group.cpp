@@ -12,18 +12,23 @@ namespace {
 // Before the TPM keeps one.
 bool is_none(const Epoch &epoch) { return epoch == Epoch(); }
 
-Epoch copy(const Epoch &epoch) {
-    Epoch copied;
-    std::ranges::copy(epoch.view(), copied.writable().begin());
-    return copied;
+// `bytes` are of an epoch's size.
+Epoch epoch_of(ByteView bytes) {
+    Epoch epoch;
+    std::ranges::copy(bytes, epoch.writable().begin());
+    return epoch;
+}
+
+Result<OpenGroup> with_rows(const GroupRecord &record, Key key, const std::vector<VtpmRecord> &rows) {
+    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
+    VTPM_ASSIGN(Key authorization, epoch_authorization(key));
+    return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
 
 Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
     VTPM_ASSIGN(auto rows, store.vtpms());
     std::erase_if(rows, [&](const VtpmRecord &vtpm) { return vtpm.group != record.name; });
-    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
-    VTPM_ASSIGN(Key authorization, epoch_authorization(key));
-    return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
+    return with_rows(record, std::move(key), rows);
 }
 
 Result<> write(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next) {
@@ -58,9 +63,7 @@ Result<Epoch> kept_epoch(Sealer &sealer, const OpenGroup &group) {
     if (!kept) return tl::make_unexpected(kept.error());
     if (kept->view().size() != Epoch().view().size())
         return fail(ErrorCode::kRefused, "NV index {:#x} of the hardware TPM holds something else", group.nv_index);
-    Epoch epoch;
-    std::ranges::copy(kept->view(), epoch.writable().begin());
-    return epoch;
+    return epoch_of(kept->view());
 }
 
 tl::unexpected<Error> rolled_back(const GroupRecord &record, std::string_view what) {
@@ -77,10 +80,9 @@ Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, K
     std::vector<std::uint32_t> taken;
     for (const GroupRecord &group : groups) taken.push_back(group.nv_index);
     VTPM_ASSIGN(record.nv_index, sealer.free_index(taken));
-    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, {}));
-    VTPM_ASSIGN(record.manifest, manifest.seal(Epoch(), Epoch()));
-    VTPM_ASSIGN(Key authorization, epoch_authorization(key));
-    return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
+    VTPM_ASSIGN(OpenGroup group, with_rows(record, std::move(key), {}));
+    VTPM_ASSIGN(record.manifest, group.manifest.seal(Epoch(), Epoch()));
+    return group;
 }
 
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
@@ -117,7 +119,7 @@ Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &
 
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
     if (group.nv_index == 0) return {};
-    return move_from(store, sealer, group, copy(group.manifest.epoch()));
+    return move_from(store, sealer, group, epoch_of(group.manifest.epoch().view()));
 }
 
 }  // namespace vtpm

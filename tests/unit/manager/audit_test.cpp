@@ -3,11 +3,9 @@
 
 #include <algorithm>
 
-#include "expect.hpp"
-#include "fake_sealer.hpp"
 #include "manager/keys/boot_policies.hpp"
-#include "manager/keys/inventory.hpp"
 #include "manager/store/database.hpp"
+#include "manager_in_process.hpp"
 #include "openssl_keys.hpp"
 #include "temporary_directory.hpp"
 
@@ -16,16 +14,10 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-struct Manager {
-    Store store;
-    GroupKeys keys;
-    Inventory inventory{store, keys};
+struct Manager : ManagerInProcess {
     BootPolicies policies{store, keys};
 
-    Manager(const std::string &directory, FakeTpm &tpm)
-        : store(expect(Store::open(directory))), keys(store, "tpm", tpm.opener()) {
-        (void)keys.unlock();
-    }
+    Manager(const std::string &directory, FakeTpm &tpm) : ManagerInProcess(directory, tpm) { (void)keys.unlock(); }
     std::vector<std::string> events() {
         std::vector<std::string> events;
         for (const AuditRecord &record : expect(store.audit_records()))

@@ -5,10 +5,8 @@
 #include <memory>
 
 #include "engine_end.hpp"
-#include "fake_sealer.hpp"
-#include "manager/keys/inventory.hpp"
 #include "manager/store/database.hpp"
-#include "manager/vtpm/vtpms.hpp"
+#include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
 using namespace vtpm;
@@ -17,22 +15,10 @@ using Catch::Matchers::Contains;
 namespace {
 
 // A manager from its start to its end: destroyed it has crashed, unless stop() came first.
-struct Manager {
-    EventLoop loop = expect(EventLoop::create());
-    Store store;
-    GroupKeys keys;
-    Inventory inventory{store, keys};
-    GroupCommit commit{loop, inventory};
-    StateServices services{loop, store, inventory, commit};
-    Vtpms vtpms{services, keys, {}};
-
-    Manager(const std::string &directory, FakeTpm &tpm)
-        : store(expect(Store::open(directory))), keys(store, "tpm", tpm.opener()) {}
+struct Manager : ManagerInProcess {
+    using ManagerInProcess::ManagerInProcess;
 
     void stop() { keys.close(); }
-    void turn() {
-        while (sd_event_run(loop.raw(), 20'000) > 0) {}
-    }
     void store_state(const Uuid &uuid, std::uint8_t content, StateKind kind = StateKind::kPermanent) {
         EngineEnd engine(std::move(expect(vtpms.open(uuid)).channel));
         engine.send(StoreState{kind, Bytes(100, content)});

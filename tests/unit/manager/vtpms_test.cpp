@@ -5,8 +5,8 @@
 
 #include "engine_end.hpp"
 #include "failing_vfs.hpp"
-#include "fake_sealer.hpp"
 #include "manager/store/database.hpp"
+#include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
 using namespace vtpm;
@@ -14,29 +14,19 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-// A manager without its sockets, and with a loop that the test turns.
-struct Fixture {
+struct Place {
     failing_vfs::Faults &faults = failing_vfs::faults();
     TemporaryDirectory directory;
     FakeTpm tpm;
-    EventLoop loop = expect(EventLoop::create());
-    Store store = expect(Store::open(directory.path(), failing_vfs::kName));
-    GroupKeys keys{store, "tpm", tpm.opener()};
-    Inventory inventory{store, keys};
-    GroupCommit commit{loop, inventory};
-    StateServices services{loop, store, inventory, commit};
-    CreationPolicy creation;
-    Vtpms vtpms{services, keys, creation};
+};
+
+struct Fixture : Place, ManagerInProcess {
     const Uuid uuid = Uuid::random();
     const Bytes state = Bytes(1000, 's');
 
-    Fixture() { expect(keys.unlock()); }
+    Fixture() : ManagerInProcess(directory.path(), tpm, failing_vfs::kName) { expect(keys.unlock()); }
 
     EngineEnd open(const Uuid &which) { return EngineEnd(std::move(expect(vtpms.open(which)).channel)); }
-    // Until nothing is ready any more.
-    void turn() {
-        while (sd_event_run(loop.raw(), 20'000) > 0) {}
-    }
     StoredState store_state(EngineEnd &engine) {
         engine.store(state);
         turn();
@@ -45,17 +35,8 @@ struct Fixture {
 };
 
 // One that a test can stop and start again.
-struct Restarted {
-    EventLoop loop = expect(EventLoop::create());
-    Store store;
-    GroupKeys keys;
-    Inventory inventory{store, keys};
-    GroupCommit commit{loop, inventory};
-    StateServices services{loop, store, inventory, commit};
-    Vtpms vtpms{services, keys, {}};
-
-    Restarted(const TemporaryDirectory &directory, FakeTpm &tpm)
-        : store(expect(Store::open(directory.path()))), keys(store, "tpm", tpm.opener()) {
+struct Restarted : ManagerInProcess {
+    Restarted(const TemporaryDirectory &directory, FakeTpm &tpm) : ManagerInProcess(directory.path(), tpm) {
         expect(keys.unlock());
     }
 };

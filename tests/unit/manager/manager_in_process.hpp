@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "expect.hpp"
+#include "fake_sealer.hpp"
+#include "manager/keys/inventory.hpp"
+#include "manager/vtpm/vtpms.hpp"
+
+// A manager without its sockets, and with a loop that the test turns. Not unlocked yet; destroyed without
+// keys.close(), it has crashed.
+struct ManagerInProcess {
+    vtpm::EventLoop loop = expect(vtpm::EventLoop::create());
+    vtpm::Store store;
+    vtpm::GroupKeys keys;
+    vtpm::Inventory inventory{store, keys};
+    vtpm::GroupCommit commit{loop, inventory};
+    vtpm::StateServices services{loop, store, inventory, commit};
+    vtpm::CreationPolicy creation;
+    vtpm::Vtpms vtpms{services, keys, creation};
+
+    // `vfs`: as Store::open() takes it.
+    ManagerInProcess(const std::string &directory, FakeTpm &tpm, const char *vfs = nullptr)
+        : store(expect(vtpm::Store::open(directory, vfs))), keys(store, "tpm", tpm.opener()) {}
+
+    // Until nothing is ready any more.
+    void turn() {
+        while (sd_event_run(loop.raw(), 20'000) > 0) {}
+    }
+};
