@@ -3,7 +3,6 @@
 
 #include <openssl/evp.h>
 
-#include <algorithm>
 #include <ctime>
 
 namespace vtpm {
@@ -47,8 +46,7 @@ Result<Bytes> Audit::head() {
 
 Result<bool> Audit::has(ByteView head) {
     if (head.empty()) return true;
-    VTPM_ASSIGN(const auto records, store_.audit_records());
-    return std::ranges::any_of(records, [&](const AuditRecord &r) { return std::ranges::equal(r.chain, head); });
+    return store_.has_audit_record(head);
 }
 
 Result<> verify_chain(const std::vector<AuditRecord> &records) {

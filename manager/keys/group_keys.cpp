@@ -236,21 +236,22 @@ Result<> GroupKeys::remove(const std::string &name) {
     VTPM_TRY(state_);
     if (name == kDefaultGroup) return fail(ErrorCode::kInvalid, "the default group stays");
     VTPM_ASSIGN(const GroupRecord group, record(name));
-    return remove(group, "group-deleted");
+    return remove(group, WithVtpms::kNo);
 }
 
 // The default group too: it can be created again.
 Result<> GroupKeys::discard(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
     if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open, not lost: destroy its vTPMs one by one", name);
-    if (state_ || state_.error().code == ErrorCode::kRefused) return remove(group, "group-discarded");
+    if (state_ || state_.error().code == ErrorCode::kRefused) return remove(group, WithVtpms::kYes);
     return state_;
 }
 
-Result<> GroupKeys::remove(const GroupRecord &group, std::string_view event) {
+Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
+    const bool discarded = with_vtpms == WithVtpms::kYes;
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record(event, group.name));
-    if (event == "group-discarded") VTPM_TRY(store_.delete_vtpms_of(group.name));
+    VTPM_TRY(audit_.record(discarded ? "group-discarded" : "group-deleted", group.name));
+    if (discarded) VTPM_TRY(store_.delete_vtpms_of(group.name));
     VTPM_TRY(store_.delete_group(group.name));
     VTPM_TRY(transaction.commit());
     store_.wipe_log();

@@ -74,7 +74,8 @@ private:
     Result<std::unique_ptr<Sealer>> sealer() const;
     Result<> require_sealing(const Store::Pin &pin) const;
     Result<GroupRecord> record(const std::string &group) const;
-    Result<> remove(const GroupRecord &group, std::string_view event);
+    enum class WithVtpms { kNo, kYes };
+    Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     void forget_epoch(const GroupRecord &group);
     Result<> try_unlock(bool may_start_anew);
     Result<> first_start(Sealer &sealer, bool may_start_anew);

@@ -26,8 +26,7 @@ Result<OpenGroup> with_rows(const GroupRecord &record, Key key, const std::vecto
 }
 
 Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
-    VTPM_ASSIGN(auto rows, store.vtpms());
-    std::erase_if(rows, [&](const VtpmRecord &vtpm) { return vtpm.group != record.name; });
+    VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
     return with_rows(record, std::move(key), rows);
 }
 

@@ -27,6 +27,16 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       row.integer(8)};
 }
 
+Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
+    std::vector<VtpmRecord> vtpms;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return vtpms;
+        VTPM_ASSIGN(VtpmRecord vtpm, vtpm_of(row));
+        vtpms.push_back(std::move(vtpm));
+    }
+}
+
 std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
 
 // The statements that store one state, prepared once for all of a transaction.
@@ -234,6 +244,11 @@ Result<std::optional<AuditRecord>> Store::last_audit_record() {
     return audit_record_of(row);
 }
 
+Result<bool> Store::has_audit_record(ByteView chain) {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT 1 FROM audit WHERE chain = ? LIMIT 1", chain));
+    return row.step();
+}
+
 Result<> Store::append_audit_record(const AuditRecord &record) {
     return database_.execute(
         "INSERT INTO audit (number, time, event, subject, detail, chain) VALUES (?, ?, ?, ?, ?, ?)", record.number,
@@ -251,14 +266,13 @@ Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
 }
 
 Result<std::vector<VtpmRecord>> Store::vtpms() {
-    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
-    std::vector<VtpmRecord> vtpms;
-    for (;;) {
-        VTPM_ASSIGN(const bool found, row.step());
-        if (!found) return vtpms;
-        VTPM_ASSIGN(VtpmRecord vtpm, vtpm_of(row));
-        vtpms.push_back(std::move(vtpm));
-    }
+    VTPM_ASSIGN(Statement rows, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
+    return vtpms_in(rows);
+}
+
+Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {
+    VTPM_ASSIGN(Statement rows, database_.prepare(std::string(kVtpmColumns) + "WHERE group_name = ?", group));
+    return vtpms_in(rows);
 }
 
 Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {

@@ -123,6 +123,7 @@ public:
 
     Result<std::vector<AuditRecord>> audit_records();
     Result<std::optional<AuditRecord>> last_audit_record();
+    Result<bool> has_audit_record(ByteView chain);
     Result<> append_audit_record(const AuditRecord &record);
 
     // What is called before its commit() becomes durable with it, or not at all.
@@ -132,6 +133,7 @@ public:
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
     Result<std::vector<VtpmRecord>> vtpms();
+    Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group);
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     // With its key and states; none of it stays in the files.
