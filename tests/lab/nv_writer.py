@@ -58,7 +58,7 @@ def check(tpm):
     acknowledged, attempted = noted()
     code, answer = execute(tpm, 0x14E, (INDEX, INDEX), struct.pack(">HH", SIZE, 0))
     data = answer[:SIZE]
-    number = struct.unpack("<Q", data[:8])[0]
+    number = struct.unpack("<Q", data[:8])[0] if code == 0 else None
     if code != 0 or data != value(number) or not acknowledged <= number <= attempted:
         sys.exit(f"code {code:#x}, {number}, acknowledged {acknowledged}, attempted {attempted}: {data.hex()}")
     with LOG.open("a") as log:

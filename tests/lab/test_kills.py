@@ -14,7 +14,8 @@ KILL = {
     "daemon": "systemctl kill -s KILL --kill-who=main xen-vtpmd",
     "engine": "kill -9 $(xen-vtpm --json status | sed -n 's/.*\"engine_pid\": *\\([1-9][0-9]*\\).*/\\1/p')",
 }
-AGAIN = "timeout 60 sh -c 'until systemctl --quiet is-active xen-vtpmd xen-vtpm-managerd; do sleep 0.2; done'"
+UP = "systemctl --quiet is-active xen-vtpmd && systemctl --quiet is-active xen-vtpm-managerd"
+AGAIN = f"timeout 60 sh -c 'until {UP}; do sleep 0.2; done'"
 
 
 def test_no_acknowledged_write_is_lost_and_none_is_there_by_half(lab):
@@ -22,9 +23,10 @@ def test_no_acknowledged_write_is_lost_and_none_is_there_by_half(lab):
     print("seed", seed)
     generator = random.Random(seed)
     lab.create("writer")
-    lab.run("push", "--guest", "writer", str(WRITER), "/root/nv_writer.py")
-    lab.guest("writer", "tpm2_nvdefine -Q 0x1500030 -C o -s 512 -a 'ownerread|ownerwrite|authread|authwrite|no_da'")
     try:
+        lab.run("push", "--guest", "writer", str(WRITER), "/root/nv_writer.py")
+        lab.guest("writer", "tpm2_nvdefine -Q 0x1500030 -C o -s 512 -a 'ownerread|ownerwrite|authread|authwrite|no_da'")
+        lab.guest("writer", "python3 /root/nv_writer.py write 1")  # what was never written cannot be read
         for kill in range(KILLS):
             victim = list(KILL)[kill % len(KILL)]
             with lab.start("guest", "exec", "writer", "--", "python3", "/root/nv_writer.py", "write", "4") as writer:
