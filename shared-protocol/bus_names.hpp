@@ -11,6 +11,9 @@ namespace vtpm {
 // ListGroups() -> aa{sv}, CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM or ""),
 // DeleteGroup(s name), DiscardGroup(s name)
 // InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id)
+// ExportRecoveryKey(s group, s "replace" or "") -> s key, RecoverGroup(s group, s key, s "accept-rollback" or "")
+// ExportVtpm(s uuid) -> s backup, ImportVtpm(s backup, s group or "", s recovery key or "", s "replace" or "",
+// s "original-is-gone" or "") -> s uuid
 // AcceptRollback(s group), StartAnew(), AuditLog() -> aa{sv}, VerifyAuditLog()
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 

@@ -23,7 +23,7 @@ void Encoder::bytes(ByteView value) {
 void Encoder::text(std::string_view value, std::size_t limit) {
     value = value.substr(0, limit);
     // Text is bytes on the wire; char and unsigned char may alias.
-    bytes({reinterpret_cast<const std::uint8_t *>(value.data()), value.size()});
+    bytes(bytes_of(value));
 }
 
 void Encoder::integer(std::uint64_t value, std::size_t size) {

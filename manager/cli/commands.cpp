@@ -2,7 +2,7 @@
 #include "manager/cli/commands.hpp"
 
 #include "base/uuid.hpp"
-#include "manager/cli/policy_commands.hpp"
+#include "manager/cli/files.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -119,14 +119,6 @@ Result<Json> audit(Daemons &daemons, bool verify) {
     if (verify) VTPM_TRY(daemons.verify_audit_log());
     VTPM_ASSIGN(const auto records, daemons.audit_log());
     return json_of(records);
-}
-
-Result<Json> recover(Daemons &daemons, const std::string &group) {
-    if (group.empty())
-        VTPM_TRY(daemons.start_anew());
-    else
-        VTPM_TRY(daemons.accept_rollback(group));
-    return status(daemons);
 }
 
 }  // namespace vtpm::cli

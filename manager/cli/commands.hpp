@@ -31,7 +31,5 @@ Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order);
 Result<Json> delete_group(Daemons &daemons, const std::string &name, bool lost);
 
 Result<Json> audit(Daemons &daemons, bool verify);
-// `group` empty: a new store in the place of one that is lost.
-Result<Json> recover(Daemons &daemons, const std::string &group);
 
 }  // namespace vtpm::cli

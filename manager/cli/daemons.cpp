@@ -58,6 +58,22 @@ Result<> Daemons::discard_group(const std::string &name) {
     VTPM_TRY(ask_manager<std::monostate>("DiscardGroup", {name}));
     return {};
 }
+Result<std::string> Daemons::export_recovery_key(const std::string &group, bool replace) {
+    return ask_manager<std::string>("ExportRecoveryKey", {group, replace ? "replace" : ""});
+}
+Result<> Daemons::recover_group(const std::string &group, const std::string &recovery_key, bool accept_rollback) {
+    VTPM_TRY(
+        ask_manager<std::monostate>("RecoverGroup", {group, recovery_key, accept_rollback ? "accept-rollback" : ""}));
+    return {};
+}
+Result<std::string> Daemons::export_vtpm(const std::string &uuid) {
+    return ask_manager<std::string>("ExportVtpm", {uuid});
+}
+Result<std::string> Daemons::import_vtpm(const std::string &backup, const std::string &group,
+                                         const std::string &recovery_key, bool replace, bool original_is_gone) {
+    return ask_manager<std::string>("ImportVtpm", {backup, group, recovery_key, replace ? "replace" : "",
+                                                   original_is_gone ? "original-is-gone" : ""});
+}
 Result<> Daemons::accept_rollback(const std::string &group) {
     VTPM_TRY(ask_manager<std::monostate>("AcceptRollback", {group}));
     return {};

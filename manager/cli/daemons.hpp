@@ -25,6 +25,14 @@ public:
     Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> delete_group(const std::string &name);
     Result<> discard_group(const std::string &name);
+    // The key, as it is to be written down.
+    Result<std::string> export_recovery_key(const std::string &group, bool replace);
+    Result<> recover_group(const std::string &group, const std::string &recovery_key, bool accept_rollback);
+    // The backup (PEM).
+    Result<std::string> export_vtpm(const std::string &uuid);
+    // The vTPM's UUID. `group` and `recovery_key` may be empty.
+    Result<std::string> import_vtpm(const std::string &backup, const std::string &group,
+                                    const std::string &recovery_key, bool replace, bool original_is_gone);
     Result<> accept_rollback(const std::string &group);
     Result<> start_anew();
     Result<bus::Rows> audit_log();

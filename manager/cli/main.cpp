@@ -9,6 +9,7 @@
 #include "manager/cli/commands.hpp"
 #include "manager/cli/exit_status.hpp"
 #include "manager/cli/policy_commands.hpp"
+#include "manager/cli/recovery_commands.hpp"
 #include "manager/cli/text.hpp"
 #include "version.hpp"
 
@@ -28,6 +29,10 @@ struct Choice {
     bool verify = false;
     SignOrder sign_order;
     std::string policy;
+    std::string file;
+    bool replace = false;
+    RecoverOrder recover_order;
+    ImportOrder import_order;
     std::function<Result<Json>()> ask;
     std::string (*text)(const Json &) = nullptr;
 };
@@ -62,6 +67,22 @@ void add_sealing_options(CLI::App *command, Choice &choice) {
     sealed_to->require_option(1);
 }
 
+void add_group_recovery_commands(CLI::App &group, Choice &choice) {
+    CLI::App *key = add_command(
+        group, choice, "export-recovery", "Print a key, once, that opens the group without this TPM",
+        [&](Daemons &d) { return export_recovery_key(d, choice.group, choice.replace); }, recovery_key_text);
+    key->add_option("NAME", choice.group, "The group")->required();
+    key->add_flag("--replace", choice.replace, "Another key: the one that there is opens nothing any more");
+    RecoverOrder &order = choice.recover_order;
+    CLI::App *recover = add_command(
+        group, choice, "recover", "Open a group by its recovery key, and seal it to this TPM",
+        [&](Daemons &d) { return recover_group(d, order); }, show_group_text);
+    recover->add_option("NAME", order.group, "The group")->required();
+    recover->add_option("--key", order.key, "A file with the key; default: standard input");
+    recover->add_flag("--accept-rollback", order.accept_rollback,
+                      "Take its vTPMs as the store has them, even if they go back in time");
+}
+
 void add_group_commands(CLI::App &app, Choice &choice) {
     CLI::App &group = *app.add_subcommand("group", "Groups: vTPMs whose keys open together");
     group.require_subcommand(1);
@@ -87,6 +108,26 @@ void add_group_commands(CLI::App &app, Choice &choice) {
                   group, choice, "delete", "Delete a group that has no vTPM",
                   [&](Daemons &d) { return delete_group(d, choice.group, choice.lost); }, delete_group_text))
         ->add_flag("--lost", choice.lost, "A group that is refused for good: with all its vTPMs");
+    add_group_recovery_commands(group, choice);
+}
+
+void add_backup_commands(CLI::App &app, Choice &choice) {
+    CLI::App *backup = add_command(
+        app, choice, "export", "Write a vTPM to a file, sealed",
+        [&](Daemons &d) { return export_vtpm(d, choice.uuid, choice.file); }, export_text);
+    backup->add_option("UUID", choice.uuid, "The vTPM")->required();
+    backup->add_option("FILE", choice.file, "A new file")->required();
+    ImportOrder &order = choice.import_order;
+    CLI::App *import = add_command(
+        app, choice, "import", "Put a vTPM back as a file has it", [&](Daemons &d) { return import_vtpm(d, order); },
+        show_text);
+    import->add_option("FILE", order.file, "What `export` wrote; - is standard input")->required();
+    import->add_option("--group", order.group, "Its group from now on; default: the one that it had");
+    import->add_option("--recovery-key", order.recovery_key,
+                       "A file with the recovery key of the group that it had, which is not here; - asks");
+    import->add_flag("--replace", order.replace, "The vTPM that is here goes back to what it was then");
+    import->add_flag("--original-is-gone", order.original_is_gone,
+                     "It is of another host's store, and will never run there again");
 }
 
 void add_sign_command(CLI::App &policy, Choice &choice) {
@@ -203,6 +244,7 @@ int main(int argc, char **argv) {
     vtpm::cli::add_commands(app, choice);
     vtpm::cli::add_group_commands(app, choice);
     vtpm::cli::add_policy_commands(app, choice);
+    vtpm::cli::add_backup_commands(app, choice);
     vtpm::cli::add_recover_command(app, choice);
     vtpm::cli::add_audit_command(app, choice);
     try {

@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/policy_commands.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <array>
-
-#include "base/unique_fd.hpp"
+#include "manager/cli/files.hpp"
 #include "manager/policy/boot_policy.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/measured_boot.hpp"
 
 namespace vtpm::cli {
 namespace {
-
-constexpr std::size_t kMaxInput = 1'048'576;
 
 Result<PcrSelection> selection(const std::string &text) {
     return PcrSelection::parse(text.empty() ? kUsualPcrs : text);
@@ -51,36 +44,15 @@ Result<std::optional<std::int64_t>> expiry(const std::string &text) {
     return seconds;
 }
 
-Result<std::string> read_all(int fd, const std::string &path) {
-    std::string text;
-    std::array<char, 4096> buffer;
-    for (;;) {
-        const ssize_t size = ::read(fd, buffer.data(), buffer.size());
-        if (size < 0) return fail_errno("read {}", path);
-        if (size == 0) return text;
-        text.append(buffer.data(), static_cast<std::size_t>(size));
-        ::explicit_bzero(buffer.data(), buffer.size());
-        if (text.size() > kMaxInput) return fail(ErrorCode::kInvalid, "{} is too large", path);
-    }
-}
-
 // Read into memory that is wiped: it is a private key.
 Result<SecretBytes> read_key(const std::string &path) {
     VTPM_ASSIGN(std::string text, read_input(path));
-    // Text as bytes; char and unsigned char may alias.
-    SecretBytes key(ByteView(reinterpret_cast<const std::uint8_t *>(text.data()), text.size()));
+    SecretBytes key(bytes_of(text));
     ::explicit_bzero(text.data(), text.size());
     return key;
 }
 
 }  // namespace
-
-Result<std::string> read_input(const std::string &path) {
-    if (path == "-") return read_all(STDIN_FILENO, "standard input");
-    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file) return fail(ErrorCode::kNotFound, "{} cannot be read: {}", path, std::strerror(errno));
-    return read_all(file.get(), path);
-}
 
 Result<Json> predict_policy(const std::string &pcrs) {
     VTPM_ASSIGN(const PcrSelection selected, selection(pcrs));

@@ -28,7 +28,4 @@ Result<Json> install_policy(Daemons &daemons, const std::string &file);
 Result<Json> list_policies(Daemons &daemons);
 Result<Json> revoke_policy(Daemons &daemons, const std::string &id);
 
-// The content of a file that a user named; "-" is standard input. At most a MiB.
-Result<std::string> read_input(const std::string &path);
-
 }  // namespace vtpm::cli

@@ -118,6 +118,7 @@ std::string show_group_text(const Json &group) {
     line(out, "group", text(group, "group"));
     line(out, "sealed to", policy(group));
     line(out, "boot policies", boot_policies(group));
+    line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group export-recovery");
     line(out, "vTPMs", text(group, "vtpms"));
     line(out, "created", text(group, "created"));
     line(out, "refused", text(group, "reason"));
@@ -125,6 +126,17 @@ std::string show_group_text(const Json &group) {
 }
 
 std::string delete_group_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "group")); }
+
+std::string recovery_key_text(const Json &exported) {
+    return fmt::format(
+        "{}\n\nThis opens group '{}' on any machine that has its store or a backup of a vTPM. It is kept nowhere and\n"
+        "will not be told again: write it down, and keep it away from this host.\n",
+        text(exported, "recovery_key"), text(exported, "group"));
+}
+
+std::string export_text(const Json &exported) {
+    return fmt::format("{} is in {}\n", text(exported, "uuid"), text(exported, "file"));
+}
 
 std::string predict_policy_text(const Json &boot) {
     std::string out;

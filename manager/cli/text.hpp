@@ -16,6 +16,8 @@ std::string destroy_text(const Json &destroyed);
 std::string list_groups_text(const Json &groups);
 std::string show_group_text(const Json &group);
 std::string delete_group_text(const Json &deleted);
+std::string recovery_key_text(const Json &exported);
+std::string export_text(const Json &exported);
 std::string predict_policy_text(const Json &boot);
 std::string sign_policy_text(const Json &policy);
 std::string install_policy_text(const Json &policy);

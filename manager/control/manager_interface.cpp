@@ -94,6 +94,7 @@ Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
                         {"generation", group.generation},
                         {"policies", static_cast<std::uint32_t>(group.policies)},
                         {"sealing", keys.sealing()},
+                        {"recovery_key", group.has_recovery_key},
                         {"vtpms", static_cast<std::uint32_t>(count)},
                         {"created", utc(group.created)},
                         {"reason", group.refusal}});
@@ -194,6 +195,40 @@ Result<bus::Reply> discard_group(GroupKeys &keys, const std::string &name) {
     return std::monostate{};
 }
 
+// An option of the command line, by its name or not at all.
+Result<bool> flag(const std::string &text, std::string_view name) {
+    if (!text.empty() && text != name) return fail(ErrorCode::kInvalid, "'{}' is not '{}'", text, name);
+    return !text.empty();
+}
+
+Result<bus::Reply> export_recovery_key(GroupKeys &keys, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const bool replace, flag(arguments[1], "replace"));
+    VTPM_ASSIGN(std::string text,
+                keys.export_recovery_key(arguments[0], replace ? GroupKeys::Replace::kYes : GroupKeys::Replace::kNo));
+    return text;
+}
+
+Result<bus::Reply> recover_group(GroupKeys &keys, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const bool accept, flag(arguments[2], "accept-rollback"));
+    VTPM_TRY(keys.recover(arguments[0], arguments[1],
+                          accept ? GroupKeys::AcceptRollback::kYes : GroupKeys::AcceptRollback::kNo));
+    return std::monostate{};
+}
+
+Result<bus::Reply> export_vtpm(Vtpms &vtpms, const std::string &text) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
+    VTPM_ASSIGN(std::string backup, vtpms.export_vtpm(uuid));
+    return backup;
+}
+
+Result<bus::Reply> import_vtpm(Vtpms &vtpms, const bus::Arguments &arguments) {
+    ImportOrder order{arguments[1], arguments[2], false, false};
+    VTPM_ASSIGN(order.replace, flag(arguments[3], "replace"));
+    VTPM_ASSIGN(order.original_is_gone, flag(arguments[4], "original-is-gone"));
+    VTPM_ASSIGN(const Uuid uuid, vtpms.import_vtpm(arguments[0], order));
+    return uuid.to_string();
+}
+
 }  // namespace
 
 std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, Store &store) {
@@ -209,6 +244,10 @@ std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPoli
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
         {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }},
+        {"ExportRecoveryKey", "ss", "s", [&](const Arguments &a) { return export_recovery_key(keys, a); }},
+        {"RecoverGroup", "sss", "", [&](const Arguments &a) { return recover_group(keys, a); }},
+        {"ExportVtpm", "s", "s", [&](const Arguments &a) { return export_vtpm(vtpms, a[0]); }},
+        {"ImportVtpm", "sssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }},
         {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},

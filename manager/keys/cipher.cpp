@@ -49,6 +49,21 @@ Result<Key> key_from(ByteView plaintext) {
     return key;
 }
 
+Result<> hmac(const Key &key, ByteView message, MutableBytes out) {
+    std::size_t size = 0;
+    if (EVP_Q_mac(nullptr, "HMAC", nullptr, "SHA256", nullptr, key.view().data(), key.view().size(), message.data(),
+                  message.size(), out.data(), out.size(), &size) == nullptr ||
+        size != out.size())
+        return openssl_failed("HMAC");
+    return {};
+}
+
+Result<Key> derive_key(const Key &key, std::string_view label) {
+    Key derived;
+    VTPM_TRY(hmac(key, bytes_of(label), derived.writable()));
+    return derived;
+}
+
 Result<Bytes> encrypt(const Key &key, ByteView associated, ByteView plaintext) {
     Bytes box(kCipherOverhead + plaintext.size());
     const MutableBytes nonce = MutableBytes(box).first(kNonceSize);

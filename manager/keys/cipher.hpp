@@ -28,4 +28,10 @@ Result<Bytes> encrypt(const Key &key, ByteView associated, ByteView plaintext);
 // The plaintext of `box` (nonce, ciphertext, tag). kRefused if a single bit of key, box or `associated` differs.
 Result<SecretBytes> decrypt(const Key &key, ByteView associated, ByteView box);
 
+// HMAC-SHA-256; `out` is 32 bytes.
+Result<> hmac(const Key &key, ByteView message, MutableBytes out);
+
+// One key for one use (NIST SP 800-108, the label alone: `key` is random).
+Result<Key> derive_key(const Key &key, std::string_view label);
+
 }  // namespace vtpm

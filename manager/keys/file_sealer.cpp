@@ -13,11 +13,6 @@ namespace {
 
 constexpr std::string_view kAssociated = "xen-vtpm group key";
 
-ByteView bytes_of(std::string_view text) {
-    // Text as bytes; char and unsigned char may alias.
-    return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()};
-}
-
 // The file's key by its digest.
 Bytes identity_of(const Key &key) {
     Bytes digest(SHA256_DIGEST_LENGTH);

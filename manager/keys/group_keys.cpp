@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "base/log.hpp"
+#include "manager/keys/recovery_key.hpp"
 
 namespace vtpm {
 namespace {
@@ -219,6 +220,81 @@ Result<> GroupKeys::create(const KeyPolicy &policy) {
     return {};
 }
 
+Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Replace replace) {
+    VTPM_ASSIGN(const Key *group_key, key(name));
+    VTPM_ASSIGN(const GroupRecord group, record(name));
+    if (!group.recovery.empty() && replace == Replace::kNo)
+        return fail(
+            ErrorCode::kInUse,
+            "group '{}' has a recovery key, which was told once; --replace makes another, and that one worthless",
+            name);
+    VTPM_ASSIGN(const Key recovery_key, random_key());
+    VTPM_ASSIGN(const Bytes wrapped, wrap_for_recovery(recovery_key, name, *group_key));
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("recovery-key-exported", name, group.recovery.empty() ? "" : "the former is void"));
+    VTPM_TRY(store_.set_recovery(name, wrapped));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
+    return recovery_text(recovery_key);
+}
+
+Result<Bytes> GroupKeys::key_for_recovery(const std::string &group) const {
+    return record(group).map([](const GroupRecord &found) { return found.recovery; });
+}
+
+Result<> GroupKeys::recover(const std::string &name, std::string_view text, AcceptRollback accept) {
+    VTPM_ASSIGN(const GroupRecord group, record(name));
+    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open", name);
+    if (group.recovery.empty())
+        return fail(ErrorCode::kRefused, "group '{}' has no recovery key: none was exported while it was open", name);
+    VTPM_ASSIGN(const Key recovery_key, recovery_key_from(text));
+    VTPM_ASSIGN(Key group_key, unwrap_for_recovery(recovery_key, name, group.recovery));
+    VTPM_ASSIGN(const auto pin, store_.pin());
+    VTPM_ASSIGN(const auto present, open_sealer_({}));
+    const bool same = pin && pin->sealing == sealing_ && std::ranges::equal(pin->identity, present->identity());
+    Result<OpenGroup> open = same ? recover_here(*present, group, std::move(group_key), accept)
+                                  : recover_elsewhere(*present, group, std::move(group_key), accept);
+    if (!open) return tl::make_unexpected(std::move(open).error());
+    groups_.insert_or_assign(name, std::move(*open));
+    sealer_description_ = present->description();
+    state_ = Result<>();
+    log::warning("group '{}' was opened by its recovery key, and is sealed to {}", name, sealer_description_);
+    if (const auto others = unseal_groups(*present); !others)
+        log::warning("the other groups were not tried: {}", others.error().text);
+    return {};
+}
+
+// The same TPM and another boot: it still knows which store is the last one.
+Result<OpenGroup> GroupKeys::recover_here(Sealer &sealer, const GroupRecord &group, Key key, AcceptRollback accept) {
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    VTPM_ASSIGN(GroupRecord sealed, seal(sealer, key, policy, group.created));
+    VTPM_ASSIGN(OpenGroup open, accept == AcceptRollback::kYes ? accept_group(store_, sealer, group, std::move(key))
+                                                               : open_group(store_, sealer, group, std::move(key)));
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("group-recovered", group.name, "on the TPM that sealed it"));
+    VTPM_TRY(store_.update_group(sealed));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
+    return open;
+}
+
+// Another TPM knows of no epoch: what is left to ask is that the rows are those of one time.
+Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept) {
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    if (accept == AcceptRollback::kNo) VTPM_TRY(verify_rows(store_, group, key));
+    VTPM_ASSIGN(const GroupRecord sealed, seal(sealer, key, policy, group.created));
+    group.key = sealed.key;
+    VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(key)));
+    const ByteView identity = sealer.identity();
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(audit_.record("group-recovered", group.name, "on another TPM: " + sealer.description()));
+    VTPM_TRY(store_.move_to({sealing_, Bytes(identity.begin(), identity.end())}, group));
+    VTPM_TRY(transaction.commit());
+    store_.wipe_log();
+    VTPM_TRY(begin_epoch(store_, sealer, open));
+    return open;
+}
+
 Result<> GroupKeys::reseal(const KeyPolicy &policy) {
     VTPM_ASSIGN(const Key *open_key, key(policy.group));
     VTPM_ASSIGN(const auto opened, sealer());
@@ -279,7 +355,8 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
             std::ranges::count_if(policies, [&](const PolicyRecord &record) { return record.group == group.name; });
         infos.push_back({group.name, group.pcrs,
                          policy && policy->approver ? policy->approver->fingerprint() : std::string(), group.generation,
-                         static_cast<std::size_t>(count), group.created, refusal_of(group.name)});
+                         static_cast<std::size_t>(count), !group.recovery.empty(), group.created,
+                         refusal_of(group.name)});
     }
     return infos;
 }

@@ -20,6 +20,7 @@ struct GroupInfo {
     std::string approver;          // the fingerprint of his key
     std::uint32_t generation = 1;  // of his approvals
     std::size_t policies = 0;      // that are installed
+    bool has_recovery_key = false;
     std::int64_t created = 0;
     std::string refusal;  // why it is not open; empty if it is
 };
@@ -54,6 +55,16 @@ public:
     Result<> create(const KeyPolicy &policy);
     // A group that was refused because the store is an older one, or not all of one time: taken as it is.
     Result<> accept_rollback(const std::string &group);
+    // A key that opens the group without this TPM, as text: it is told once. kInUse: there is one already, and it is
+    // not to be replaced, which makes it worthless.
+    enum class Replace { kNo, kYes };
+    Result<std::string> export_recovery_key(const std::string &group, Replace replace);
+    // The group's key under its recovery key; empty: it has none.
+    Result<Bytes> key_for_recovery(const std::string &group) const;
+    // A group that does not open, by its recovery key: sealed to the present TPM and boot under its policy. The store
+    // then belongs to this TPM. kRefused: another key; or the store is an older one, which kYes takes as it is.
+    enum class AcceptRollback { kNo, kYes };
+    Result<> recover(const std::string &group, std::string_view recovery_key, AcceptRollback accept);
     // An open group's key, from now on under `policy`, whose generation is the present one or a later one.
     Result<> reseal(const KeyPolicy &policy);
     // kInUse while it has vTPMs. The default group stays.
@@ -74,6 +85,8 @@ private:
     Result<std::unique_ptr<Sealer>> sealer() const;
     Result<> require_sealing(const Store::Pin &pin) const;
     Result<GroupRecord> record(const std::string &group) const;
+    Result<OpenGroup> recover_here(Sealer &sealer, const GroupRecord &group, Key key, AcceptRollback accept);
+    Result<OpenGroup> recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept);
     enum class WithVtpms { kNo, kYes };
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     void forget_epoch(const GroupRecord &group);

@@ -47,6 +47,27 @@ Result<> Inventory::remove(const VtpmRecord &vtpm) {
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.remove(vtpm.uuid); }, write);
 }
 
+Result<> Inventory::restore(const VtpmRecord &vtpm, const StateWrite &state, const std::optional<VtpmRecord> &former,
+                            std::string_view origin) {
+    const auto edit = [&](Manifest::Change &rows) -> Result<> {
+        if (former) VTPM_TRY(rows.remove(former->uuid));
+        VTPM_TRY(rows.put(vtpm));
+        return rows.put(state);
+    };
+    const auto write = [&](const ManifestWrite &manifest) -> Result<> {
+        const StateWrite *const states[] = {&state};
+        VTPM_ASSIGN(Transaction transaction, store_.transaction());
+        VTPM_TRY(Audit(store_).record("vtpm-imported", vtpm.uuid.to_string(), origin));
+        if (former) VTPM_TRY(store_.delete_vtpm(former->uuid, manifest));
+        VTPM_TRY(store_.insert_vtpm(vtpm, manifest));
+        VTPM_TRY(store_.write_states(states, {&manifest, 1}));
+        VTPM_TRY(transaction.commit());
+        store_.wipe_log();
+        return {};
+    };
+    return change(keys_, vtpm.group, edit, write);
+}
+
 Result<> Inventory::end_volatile_state(const VtpmRecord &vtpm) {
     return change(
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.end_volatile_state(vtpm.uuid); },

@@ -15,6 +15,9 @@ public:
     // All of them: kRefused if the group is not open, kStoreFailed if nothing of it is durable.
     Result<> insert(const VtpmRecord &vtpm);
     Result<> remove(const VtpmRecord &vtpm);
+    // A vTPM with its permanent state, in the place of `former` of the same group, if there is one.
+    Result<> restore(const VtpmRecord &vtpm, const StateWrite &state, const std::optional<VtpmRecord> &former,
+                     std::string_view origin);
     Result<> end_volatile_state(const VtpmRecord &vtpm);
     Result<> write(std::span<const StateWrite *const> writes);
 

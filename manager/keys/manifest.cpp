@@ -2,7 +2,6 @@
 #include "manager/keys/manifest.hpp"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <string_view>
@@ -12,31 +11,10 @@ namespace {
 
 constexpr std::size_t kEpochSize = 32;
 
-ByteView bytes_of(std::string_view text) {
-    // Text as bytes; char and unsigned char may alias.
-    return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()};
-}
-
 void append(Bytes &out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
 
 void append_number(Bytes &out, std::uint64_t value) {
     for (int shift = 0; shift < 64; shift += 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
-}
-
-Result<> hmac(const Key &key, ByteView message, MutableBytes out) {
-    std::size_t size = 0;
-    if (EVP_Q_mac(nullptr, "HMAC", nullptr, "SHA256", nullptr, key.view().data(), key.view().size(), message.data(),
-                  message.size(), out.data(), out.size(), &size) == nullptr ||
-        size != out.size())
-        return fail(ErrorCode::kSystem, "HMAC failed");
-    return {};
-}
-
-// One key for one use (NIST SP 800-108, the label alone: the group's key is random).
-Result<Key> derived(const Key &group_key, std::string_view label) {
-    Key key;
-    VTPM_TRY(hmac(group_key, bytes_of(label), key.writable()));
-    return key;
 }
 
 // Its own inverse, and in any order: a sum for keyed digests that nobody ever sees, and that each stand in it once.
@@ -62,14 +40,14 @@ bool operator==(const Epoch &left, const Epoch &right) {
     return CRYPTO_memcmp(left.view().data(), right.view().data(), kEpochSize) == 0;
 }
 
-Result<Key> epoch_authorization(const Key &group_key) { return derived(group_key, "xen-vtpm epoch authorization"); }
+Result<Key> epoch_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm epoch authorization"); }
 
 Result<Manifest> Manifest::over(const Key &group_key, const std::string &group, std::uint32_t nv_index,
                                 const std::vector<VtpmRecord> &vtpms) {
     Manifest manifest;
     manifest.associated_ = fmt::format("xen-vtpm manifest 1, index {:#010x}, group {}", nv_index, group);
-    VTPM_ASSIGN(manifest.rows_key_, derived(group_key, "xen-vtpm manifest rows"));
-    VTPM_ASSIGN(manifest.envelope_key_, derived(group_key, "xen-vtpm manifest envelope"));
+    VTPM_ASSIGN(manifest.rows_key_, derive_key(group_key, "xen-vtpm manifest rows"));
+    VTPM_ASSIGN(manifest.envelope_key_, derive_key(group_key, "xen-vtpm manifest envelope"));
     Change all(manifest);
     for (const VtpmRecord &vtpm : vtpms) VTPM_TRY(all.put(vtpm));
     manifest.adopt(std::move(all));

@@ -19,15 +19,11 @@ Epoch epoch_of(ByteView bytes) {
     return epoch;
 }
 
-Result<OpenGroup> with_rows(const GroupRecord &record, Key key, const std::vector<VtpmRecord> &rows) {
+Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
     VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
     VTPM_ASSIGN(Key authorization, epoch_authorization(key));
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
-}
-
-Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
-    VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
-    return with_rows(record, std::move(key), rows);
 }
 
 Result<> write(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next) {
@@ -79,9 +75,17 @@ Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, K
     std::vector<std::uint32_t> taken;
     for (const GroupRecord &group : groups) taken.push_back(group.nv_index);
     VTPM_ASSIGN(record.nv_index, sealer.free_index(taken));
-    VTPM_ASSIGN(OpenGroup group, with_rows(record, std::move(key), {}));
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
     VTPM_ASSIGN(record.manifest, group.manifest.seal(Epoch(), Epoch()));
     return group;
+}
+
+Result<> verify_rows(Store &store, const GroupRecord &record, const Key &key) {
+    VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
+    VTPM_ASSIGN(const Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
+    const auto verified = manifest.verify(record.manifest);
+    if (!verified) return rolled_back(record, verified.error().text);
+    return check_audit_log(store, record.name, verified->audit_head);
 }
 
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group) {

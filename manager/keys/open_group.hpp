@@ -17,9 +17,12 @@ struct OpenGroup {
     Key epoch_authorization;
 };
 
-// A group that is not in the store yet: `record` gets its index and its manifest. insert, then begin_epoch().
+// A group that this TPM does not know yet: `record` gets its index and its manifest. Write it, then begin_epoch().
 Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, Key key);
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group);
+
+// Whether the group's rows are those of its manifest; not which epoch that is of. kRefused: they are not.
+Result<> verify_rows(Store &store, const GroupRecord &record, const Key &key);
 
 // kRefused: the store, or a row of it, was put back. kStoreFailed: the epoch cannot move now; try again later.
 Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key);

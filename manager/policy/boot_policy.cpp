@@ -18,11 +18,6 @@ constexpr std::size_t kMaxGroupName = 64;  // as in the envelopes (docs/keys.md)
 constexpr std::string_view kPolicyRefPrefix("xen-vtpm boot policy\0", 21);
 constexpr std::string_view kDocumentPrefix("xen-vtpm boot policy document 1\0", 32);
 
-ByteView bytes_of(std::string_view text) {
-    // Text as bytes; char and unsigned char may alias.
-    return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()};
-}
-
 void append(Bytes &out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
 
 void append_number(Bytes &out, std::uint64_t value, int size) {

@@ -51,8 +51,7 @@ Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &s
     VTPM_ASSIGN(boot.values, read_pcrs(pcrs, sources.pcrs));
     const auto log = content(sources.event_log);
     // Text as bytes; char and unsigned char may alias.
-    auto events = parse_event_log(
-        log ? ByteView(reinterpret_cast<const std::uint8_t *>(log->data()), log->size()) : ByteView(), pcrs);
+    auto events = parse_event_log(log ? bytes_of(*log) : ByteView(), pcrs);
     if (!events) return boot;
     boot.events = std::move(*events);
     VTPM_ASSIGN(const PcrValues explained, replayed(boot.events, pcrs));

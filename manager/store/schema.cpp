@@ -7,7 +7,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 5;
+constexpr std::int64_t kSchemaVersion = 6;
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -23,6 +23,7 @@ CREATE TABLE groups (
     private_area BLOB NOT NULL,
     nv_index INTEGER NOT NULL,
     manifest BLOB NOT NULL,
+    recovery BLOB NOT NULL,
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE vtpms (
@@ -58,7 +59,7 @@ CREATE TABLE audit (
     chain BLOB NOT NULL
 ) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 )";
 
 Result<> create_schema(Database &database) {

@@ -130,10 +130,10 @@ Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
 Result<> Store::insert_group(const GroupRecord &group) {
     return database_.execute(
         "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, public_area, private_area, nv_index, "
-        "manifest, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "manifest, recovery, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         group.name, group.pcrs, ByteView(group.approver), std::int64_t{group.generation},
         ByteView(group.key.pcr_values), ByteView(group.key.public_area), ByteView(group.key.private_area),
-        std::int64_t{group.nv_index}, ByteView(group.manifest), group.created);
+        std::int64_t{group.nv_index}, ByteView(group.manifest), ByteView(group.recovery), group.created);
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
@@ -144,6 +144,22 @@ Result<> Store::update_group(const GroupRecord &group) {
         ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
     wipe_log();
     return {};
+}
+
+Result<> Store::set_recovery(const std::string &group, ByteView recovery) {
+    VTPM_TRY(database_.execute("UPDATE groups SET recovery = ? WHERE name = ?", recovery, group));
+    wipe_log();
+    return {};
+}
+
+Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(database_.execute("UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'sealing'", pin.sealing));
+    VTPM_TRY(database_.execute("UPDATE meta SET value = ? WHERE name = 'identity'", ByteView(pin.identity)));
+    VTPM_TRY(update_group(group));
+    VTPM_TRY(database_.execute("UPDATE groups SET nv_index = ?, manifest = ? WHERE name = ?",
+                               std::int64_t{group.nv_index}, ByteView(group.manifest), group.name));
+    return transaction.commit();
 }
 
 Result<> Store::delete_group(const std::string &name) {
@@ -172,7 +188,7 @@ Result<> Store::delete_vtpms_of(const std::string &group) {
 Result<std::vector<GroupRecord>> Store::groups() {
     VTPM_ASSIGN(Statement row,
                 database_.prepare("SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
-                                  "nv_index, manifest, created FROM groups ORDER BY name"));
+                                  "nv_index, manifest, created, recovery FROM groups ORDER BY name"));
     std::vector<GroupRecord> groups;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
@@ -184,7 +200,8 @@ Result<std::vector<GroupRecord>> Store::groups() {
                           {row.blob(4), row.blob(5), row.blob(6)},
                           static_cast<std::uint32_t>(row.integer(7)),
                           row.blob(8),
-                          row.integer(9)});
+                          row.integer(9),
+                          row.blob(10)});
     }
 }
 

@@ -25,6 +25,7 @@ struct GroupRecord {
     std::uint32_t nv_index = 0;  // where the hardware TPM keeps its epoch; 0: nowhere
     Bytes manifest;              // Manifest::seal()
     std::int64_t created = 0;    // seconds since 1970
+    Bytes recovery;              // its key under its recovery key (recovery_key.hpp); empty: it has none
 };
 
 // A group's manifest as it is after the change that it is written with.
@@ -110,6 +111,9 @@ public:
     Result<> write_manifest(const ManifestWrite &manifest);
     // Its key as it is sealed now; nothing of the former stays in the files. Its manifest stays.
     Result<> update_group(const GroupRecord &group);
+    Result<> set_recovery(const std::string &group, ByteView recovery);
+    // From now on `group` is sealed to another TPM, and so is the store.
+    Result<> move_to(const Pin &pin, const GroupRecord &group);
     // kInUse while it has vTPMs. Its policies go along.
     Result<> delete_group(const std::string &name);
     // All of them, with keys and states.

@@ -4,9 +4,25 @@
 #include <ctime>
 
 #include "base/log.hpp"
+#include "manager/keys/recovery_key.hpp"
+#include "manager/policy/encoding.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
 namespace vtpm {
+namespace {
+
+Result<SecretBytes> opened_backup(const Key &group_key, const Backup &backup, std::string_view recovery_text) {
+    if (recovery_text.empty()) return open_backup(group_key, backup);
+    if (backup.header.wrapped_group_key.empty())
+        return fail(ErrorCode::kRefused, "no recovery key opens this backup: group '{}' had none when it was made",
+                    backup.header.group);
+    VTPM_ASSIGN(const Key recovery_key, recovery_key_from(recovery_text));
+    VTPM_ASSIGN(const Key original,
+                unwrap_for_recovery(recovery_key, backup.header.group, backup.header.wrapped_group_key));
+    return open_backup(original, backup);
+}
+
+}  // namespace
 
 Result<TpmVersion> Vtpms::prepare(const Uuid &uuid) {
     VTPM_TRY(keys_.state());
@@ -53,6 +69,75 @@ Result<> Vtpms::destroy(const Uuid &uuid) {
     refusals_.erase(uuid);
     log::info("vTPM {} destroyed", uuid.to_string());
     return {};
+}
+
+Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
+    VTPM_ASSIGN(const VtpmRecord record, find(uuid));
+    VTPM_ASSIGN(const Key *group_key, keys_.key(record.group));
+    VTPM_ASSIGN(const Key key, key_of(*group_key, record));
+    const auto state = open_stored_state(services_.store, record, key, StateKind::kPermanent);
+    if (!state && state.error().code == ErrorCode::kNotFound)
+        return fail(ErrorCode::kInvalid, "vTPM {} has no state yet: it never ran", uuid.to_string());
+    if (!state) return tl::make_unexpected(state.error());
+    VTPM_ASSIGN(Bytes wrapped, keys_.key_for_recovery(record.group));
+    VTPM_ASSIGN(std::string backup, make_backup(*group_key,
+                                                {uuid, record.version, record.group, services_.store.id(),
+                                                 std::time(nullptr), std::move(wrapped)},
+                                                state->view()));
+    VTPM_TRY(Audit(services_.store).record("vtpm-exported", uuid.to_string(), "group " + record.group));
+    return backup;
+}
+
+Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order) {
+    VTPM_ASSIGN(const Backup backup, parse_backup(text));
+    const std::string &group = order.group.empty() ? backup.header.group : order.group;
+    VTPM_TRY(keys_.state());
+    if (!keys_.has(group))
+        return fail(ErrorCode::kNotFound, "there is no group '{}' here: create it, or name another with --group",
+                    group);
+    VTPM_ASSIGN(const Key *group_key, keys_.key(group));
+    VTPM_ASSIGN(const auto former, replaced_by(backup, group, order));
+    VTPM_ASSIGN(const SecretBytes state, opened_backup(*group_key, backup, order.recovery_key));
+
+    VtpmRecord record;
+    record.uuid = backup.header.uuid;
+    record.version = backup.header.version;
+    record.group = group;
+    record.created = std::time(nullptr);
+    const VtpmIdentity identity{record.uuid, record.version, record.group};
+    VTPM_ASSIGN(const Key key, random_key());
+    VTPM_ASSIGN(record.wrapped_key, wrap_key(*group_key, identity, key));
+    VTPM_ASSIGN(Bytes envelope, seal_state(key, identity, StateKind::kPermanent, 1, state.view()));
+    const StateWrite write{record.uuid, group, StateKind::kPermanent, 1, std::move(envelope)};
+    VTPM_TRY(services_.inventory.restore(
+        record, write, former,
+        fmt::format("TPM {}, group {}, as of {}{}", to_string(record.version), group, to_utc(backup.header.time),
+                    former ? ", in the place of the one that was here" : "")));
+    refusals_.erase(record.uuid);
+    log::warning("vTPM {} imported into group '{}', as it was at {}", record.uuid.to_string(), group,
+                 to_utc(backup.header.time));
+    return record.uuid;
+}
+
+// Nothing, if there is none here; kInUse if the backup would make a second one.
+Result<std::optional<VtpmRecord>> Vtpms::replaced_by(const Backup &backup, const std::string &group,
+                                                     const ImportOrder &order) {
+    const std::string uuid = backup.header.uuid.to_string();
+    if (channels_.contains(backup.header.uuid))
+        return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid);
+    if (backup.header.store_id != services_.store.id() && !order.original_is_gone)
+        return fail(
+            ErrorCode::kInUse,
+            "vTPM {} is of another store ({}): two of it must never run; if the other is destroyed or lost, say "
+            "so: --original-is-gone",
+            uuid, backup.header.store_id);
+    VTPM_ASSIGN(auto former, services_.store.find_vtpm(backup.header.uuid));
+    if (former && !order.replace)
+        return fail(ErrorCode::kInUse, "vTPM {} exists: --replace makes it go back to what it was at {}", uuid,
+                    to_utc(backup.header.time));
+    if (former && former->group != group)
+        return fail(ErrorCode::kInUse, "vTPM {} exists in group '{}': destroy it first", uuid, former->group);
+    return former;
 }
 
 Result<VtpmInfo> Vtpms::show(const Uuid &uuid) {

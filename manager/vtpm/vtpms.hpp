@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "manager/keys/group_keys.hpp"
+#include "manager/vtpm/backup.hpp"
 #include "manager/vtpm/state_channel.hpp"
 
 namespace vtpm {
@@ -21,6 +22,14 @@ struct VtpmInfo {
     VtpmRecord record;
     bool in_use = false;
     std::string refusal;  // why it was last refused; empty if it was not
+};
+
+// What an administrator says of a backup when he puts it back.
+struct ImportOrder {
+    std::string group{};            // empty: that of which it was made
+    std::string recovery_key{};     // of that group; empty: the group is here, and open
+    bool replace = false;           // the vTPM that is here goes back to the backup's time
+    bool original_is_gone = false;  // it is of another store: no guest will ever use it there again
 };
 
 struct OpenedVtpm {
@@ -43,6 +52,10 @@ public:
     Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version,
                         const std::string &group = std::string(kDefaultGroup));
     Result<> destroy(const Uuid &uuid);
+    // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.
+    Result<std::string> export_vtpm(const Uuid &uuid);
+    // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.
+    Result<Uuid> import_vtpm(std::string_view backup, const ImportOrder &order);
     Result<VtpmInfo> show(const Uuid &uuid);
     Result<std::vector<VtpmInfo>> list();
     [[nodiscard]] std::size_t in_use() const { return channels_.size(); }
@@ -52,6 +65,8 @@ private:
         VtpmRecord record;
         Key key;
     };
+    Result<std::optional<VtpmRecord>> replaced_by(const Backup &backup, const std::string &group,
+                                                  const ImportOrder &order);
     // Its key and its stored state open.
     Result<Verified> verify(const Uuid &uuid);
     Result<Verified> verify(VtpmRecord record);

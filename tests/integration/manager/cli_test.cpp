@@ -202,6 +202,42 @@ TEST_CASE_METHOD(ApproverFixture, "an older store is refused until the administr
     REQUIRE(answer({"group", "show", "default"}).at("reason") == "");
 }
 
+TEST_CASE_METHOD(ApproverFixture, "after the mainboard died the recovery key opens the group on another TPM") {
+    {
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(*Uuid::parse(kUuid));
+        engine.store(Bytes(100, 7));
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    }
+    const auto key = answer({"group", "export-recovery", "default"}).at("recovery_key").get<std::string>();
+    REQUIRE(xen_vtpm({"group", "export-recovery", "default"}).status == 4);
+    REQUIRE(answer({"group", "show", "default"}).at("recovery_key") == true);
+    std::ofstream(directory / "key") << key << "\n";
+    std::ofstream(directory / "wrong") << "0123-4567\n";
+    REQUIRE(xen_vtpm({"export", kUuid, directory / "backup"}).status == 0);
+    REQUIRE(xen_vtpm({"export", kUuid, directory / "backup"}).status == 4);
+    manager.end(SIGKILL);
+
+    const Swtpm other(directory / "other");
+    ManagerPlace exchanged = place;
+    exchanged.tcti = other.tcti();
+    restarted.emplace(exchanged);
+    REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("not the hardware TPM"));
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "wrong"}).status == 2);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "backup"}).status == 2);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "key"}).status == 0);
+    restarted.emplace(exchanged);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(*Uuid::parse(kUuid));
+    engine.load();
+    REQUIRE(engine.receive<LoadedState>().state[0] == 7);
+    REQUIRE(xen_vtpm({"import", directory / "backup", "--replace"}).status == 4);  // in use
+    engine.close();
+    REQUIRE(xen_vtpm({"import", directory / "backup"}).status == 4);
+    REQUIRE(answer({"import", directory / "backup", "--replace"}).at("sequence") == 1);
+    REQUIRE(answer({"audit", "--verify"}).back().at("event") == "vtpm-imported");
+}
+
 TEST_CASE_METHOD(ApproverFixture, "a store that was removed is not begun anew without a word") {
     manager.end(SIGTERM);
     std::filesystem::remove_all(place.state_directory());

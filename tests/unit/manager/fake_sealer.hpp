@@ -15,9 +15,9 @@ using FakeEpochs = std::map<std::uint32_t, std::pair<vtpm::Bytes, vtpm::Bytes>>;
 struct FakeTpm {
     vtpm::Bytes identity{'o', 'n', 'e'};
     bool away = false;
-    std::string refused;    // what is sealed to these PCRs does not open
+    std::string refused{};  // what is sealed to these PCRs does not open
     std::uint8_t boot = 1;  // every byte of every PCR
-    FakeEpochs epochs;
+    FakeEpochs epochs{};
     // Where the manager ends when it moves an epoch: before the TPM has it, or before it hears so.
     enum class Crash { kNone, kBeforeEpoch, kAfterEpoch };
     Crash crash = Crash::kNone;

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/files.hpp"
+
+#include <fcntl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstring>
+
+#include "base/unique_fd.hpp"
+
+namespace vtpm::cli {
+namespace {
+
+constexpr std::size_t kMaxInput = 1'048'576;
+
+// Of a terminal, a line.
+enum class Until { kEnd, kNewline };
+
+Result<std::string> read_all(int fd, const std::string &path, Until until = Until::kEnd) {
+    std::string text;
+    std::array<char, 4096> buffer;
+    for (;;) {
+        const ssize_t size = ::read(fd, buffer.data(), buffer.size());
+        if (size < 0) return fail_errno("read {}", path);
+        if (size == 0) return text;
+        text.append(buffer.data(), static_cast<std::size_t>(size));
+        ::explicit_bzero(buffer.data(), buffer.size());
+        if (until == Until::kNewline && text.ends_with('\n')) return text;
+        if (text.size() > kMaxInput) return fail(ErrorCode::kInvalid, "{} is too large", path);
+    }
+}
+
+Result<> write_all(int fd, std::string_view content, const std::string &path) {
+    while (!content.empty()) {
+        const ssize_t size = ::write(fd, content.data(), content.size());
+        if (size < 0) return fail_errno("write {}", path);
+        content.remove_prefix(static_cast<std::size_t>(size));
+    }
+    return {};
+}
+
+// The terminal without its echo.
+class NoEcho {
+public:
+    NoEcho() : changed_(::tcgetattr(STDIN_FILENO, &before_) == 0) {
+        termios silent = before_;
+        silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+        if (changed_) (void)::tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+    }
+    NoEcho(const NoEcho &) = delete;
+    NoEcho &operator=(const NoEcho &) = delete;
+    ~NoEcho() {
+        if (changed_) (void)::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+    }
+
+private:
+    termios before_{};
+    bool changed_;
+};
+
+}  // namespace
+
+Result<std::string> read_input(const std::string &path) {
+    if (path == "-") return read_all(STDIN_FILENO, "standard input");
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return fail(ErrorCode::kNotFound, "{} cannot be read: {}", path, std::strerror(errno));
+    return read_all(file.get(), path);
+}
+
+Result<std::string> read_secret(const std::string &path, const char *what) {
+    if (path != "-" || ::isatty(STDIN_FILENO) == 0) return read_input(path);
+    std::fprintf(stderr, "%s: ", what);
+    const NoEcho no_echo;
+    auto text = read_all(STDIN_FILENO, "standard input", Until::kNewline);
+    std::fputs("\n", stderr);
+    return text;
+}
+
+Result<> write_output(const std::string &path, std::string_view content) {
+    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file && errno == EEXIST) return fail(ErrorCode::kInUse, "{} exists: it is not overwritten", path);
+    if (!file) return fail_errno("create {}", path);
+    auto written = write_all(file.get(), content, path);
+    if (written && ::fsync(file.get()) != 0) written = fail_errno("write {}", path);
+    if (!written) (void)::unlink(path.c_str());
+    return written;
+}
+
+}  // namespace vtpm::cli

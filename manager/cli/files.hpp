@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files that a user names on the command line.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace vtpm::cli {
+
+// The content of a file; "-" is standard input. At most a MiB.
+Result<std::string> read_input(const std::string &path);
+
+// The same for what is a secret: asked for, and not shown, where standard input is a terminal.
+Result<std::string> read_secret(const std::string &path, const char *what);
+
+// A new file that only its owner reads, durable when this returns. kInUse: it exists.
+Result<> write_output(const std::string &path, std::string_view content);
+
+}  // namespace vtpm::cli

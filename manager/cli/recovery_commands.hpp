@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// For the day on which the hardware TPM, the store or a vTPM is lost: recovery keys and backups.
+#pragma once
+
+#include "manager/cli/commands.hpp"
+
+namespace vtpm::cli {
+
+Result<Json> export_recovery_key(Daemons &daemons, const std::string &group, bool replace);
+
+// `key`: a file with the recovery key; "-" is standard input.
+struct RecoverOrder {
+    std::string group;
+    std::string key = "-";
+    bool accept_rollback = false;
+};
+Result<Json> recover_group(Daemons &daemons, const RecoverOrder &order);
+
+Result<Json> export_vtpm(Daemons &daemons, const std::string &uuid, const std::string &file);
+
+struct ImportOrder {
+    std::string file;
+    std::string group;
+    std::string recovery_key;  // a file; empty: the group is here
+    bool replace = false;
+    bool original_is_gone = false;
+};
+Result<Json> import_vtpm(Daemons &daemons, const ImportOrder &order);
+
+// `group` empty: a new store in the place of one that is lost.
+Result<Json> recover(Daemons &daemons, const std::string &group);
+
+}  // namespace vtpm::cli

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/vtpm/backup.hpp"
+
+#include <openssl/pem.h>
+
+#include "manager/policy/openssl.hpp"
+#include "manager/policy/pem.hpp"
+#include "shared-protocol/codec.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::string_view kLabel = "XEN VTPM BACKUP";
+constexpr std::uint16_t kVersion = 1;
+constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
+constexpr std::size_t kMaxWrappedKey = 256;
+constexpr std::size_t kMaxHeader = 1024;
+constexpr std::size_t kMaxFile = kMaxState + 2 * kMaxHeader;
+
+Result<Bytes> encode_header(const BackupHeader &header) {
+    Bytes buffer(kMaxHeader);
+    Encoder encoder(buffer);
+    encoder.u16(kVersion);
+    encoder.uuid(header.uuid);
+    encoder.u8(static_cast<std::uint8_t>(header.version));
+    encoder.text(header.group, kMaxText);
+    encoder.text(header.store_id, kMaxText);
+    encoder.u64(static_cast<std::uint64_t>(header.time));
+    encoder.bytes(header.wrapped_group_key);
+    const ByteView message = encoder.message();
+    if (message.empty()) return fail(ErrorCode::kSystem, "the backup's header is too large");
+    return Bytes(message.begin(), message.end());
+}
+
+Result<BackupHeader> decode_header(ByteView bytes) {
+    Decoder decoder(bytes);
+    if (const auto version = decoder.u16(); version != kVersion)
+        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {}", version, kVersion);
+    BackupHeader header;
+    header.uuid = decoder.uuid();
+    const std::uint8_t version = decoder.u8();
+    if (version != static_cast<std::uint8_t>(TpmVersion::k12) && version != static_cast<std::uint8_t>(TpmVersion::k20))
+        decoder.reject();
+    header.version = static_cast<TpmVersion>(version);
+    header.group = decoder.text(kMaxText);
+    header.store_id = decoder.text(kMaxText);
+    header.time = static_cast<std::int64_t>(decoder.u64());
+    const ByteView wrapped = decoder.bytes(kMaxWrappedKey);
+    header.wrapped_group_key.assign(wrapped.begin(), wrapped.end());
+    if (!decoder.complete()) return fail(ErrorCode::kInvalid, "the backup is damaged");
+    return header;
+}
+
+Result<Key> backup_key(const Key &group_key) { return derive_key(group_key, "xen-vtpm vTPM backup"); }
+
+// The header with its length, and the box.
+Result<Bytes> payload_of(std::string_view pem) {
+    const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+    char *name = nullptr;
+    char *header = nullptr;
+    unsigned char *data = nullptr;
+    long size = 0;
+    if (bio == nullptr || PEM_read_bio(bio.get(), &name, &header, &data, &size) != 1)
+        return fail(ErrorCode::kInvalid, "the backup is damaged: its PEM block does not end as it began");
+    Bytes payload(data, data + size);
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    OPENSSL_free(data);
+    return payload;
+}
+
+Result<std::string> pem_of(ByteView payload) {
+    const Bio bio(BIO_new(BIO_s_mem()));
+    if (bio == nullptr || PEM_write_bio(bio.get(), std::string(kLabel).c_str(), "", payload.data(),
+                                        static_cast<long>(payload.size())) <= 0)
+        return openssl_failed("PEM_write_bio");
+    char *text = nullptr;
+    const long size = BIO_get_mem_data(bio.get(), &text);
+    return std::string(text, static_cast<std::size_t>(size));
+}
+
+}  // namespace
+
+Result<std::string> make_backup(const Key &group_key, const BackupHeader &header, ByteView state) {
+    VTPM_ASSIGN(const Bytes encoded, encode_header(header));
+    VTPM_ASSIGN(const Key key, backup_key(group_key));
+    VTPM_ASSIGN(const Bytes box, encrypt(key, encoded, state));
+    Bytes payload(kMaxHeader + sizeof(std::uint32_t));
+    Encoder encoder(payload);
+    encoder.bytes(encoded);
+    payload.resize(encoder.message().size());
+    payload.insert(payload.end(), box.begin(), box.end());
+    return pem_of(payload);
+}
+
+Result<Backup> parse_backup(std::string_view pem) {
+    if (pem.size() > 2 * kMaxFile) return fail(ErrorCode::kInvalid, "the backup is larger than any could be");
+    if (pem_label(pem) != kLabel) return fail(ErrorCode::kInvalid, "this is not a file that xen-vtpm export made");
+    VTPM_ASSIGN(const Bytes payload, payload_of(pem));
+    Decoder decoder(payload);
+    const ByteView encoded = decoder.bytes(kMaxHeader);
+    const std::size_t used = encoded.size() + sizeof(std::uint32_t);
+    if (encoded.empty() || payload.size() < used) return fail(ErrorCode::kInvalid, "the backup is damaged");
+    VTPM_ASSIGN(BackupHeader header, decode_header(encoded));
+    return Backup{std::move(header), Bytes(encoded.begin(), encoded.end()),
+                  Bytes(payload.begin() + static_cast<std::ptrdiff_t>(used), payload.end())};
+}
+
+Result<SecretBytes> open_backup(const Key &group_key, const Backup &backup) {
+    VTPM_ASSIGN(const Key key, backup_key(group_key));
+    auto state = decrypt(key, backup.encoded_header, backup.box);
+    if (!state)
+        return fail(state.error().code, "the backup of vTPM {}: {}", backup.header.uuid.to_string(),
+                    state.error().text);
+    if (state->empty() || state->view().size() > kMaxState)
+        return fail(ErrorCode::kRefused, "the backup of vTPM {} holds no state", backup.header.uuid.to_string());
+    return state;
+}
+
+}  // namespace vtpm

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// Another TPM, another boot, another store: what a recovery key and a backup still open.
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <memory>
+
+#include "engine_end.hpp"
+#include "manager/keys/recovery_key.hpp"
+#include "manager_in_process.hpp"
+#include "temporary_directory.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+using Replace = GroupKeys::Replace;
+using AcceptRollback = GroupKeys::AcceptRollback;
+
+namespace {
+
+struct Manager : ManagerInProcess {
+    using ManagerInProcess::ManagerInProcess;
+
+    void store_state(const Uuid &uuid, std::uint8_t content) {
+        EngineEnd engine(std::move(expect(vtpms.open(uuid)).channel));
+        engine.send(StoreState{StateKind::kPermanent, Bytes(100, content)});
+        turn();
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+        engine.close();
+        turn();
+    }
+    Bytes state(const Uuid &uuid) {
+        EngineEnd engine(std::move(expect(vtpms.open(uuid)).channel));
+        engine.send(LoadState{StateKind::kPermanent});
+        turn();
+        const auto loaded = engine.receive<LoadedState>();
+        REQUIRE(loaded.code == ErrorCode::kNone);
+        Bytes copy(loaded.state.begin(), loaded.state.end());
+        engine.close();
+        turn();
+        return copy;
+    }
+};
+
+// One vTPM in each of two groups, the default one with a recovery key.
+struct Fixture {
+    TemporaryDirectory directory;
+    TemporaryDirectory copy;
+    FakeTpm tpm;
+    FakeTpm other_tpm{.identity = {'t', 'w', 'o'}};
+    const Uuid one = Uuid::random();
+    const Uuid two = Uuid::random();
+    std::string recovery_key;
+
+    Fixture() {
+        const auto manager = start();
+        expect(manager->keys.create({"tenant", expect(PcrSelection::parse("sha256:7")), {}, 1}));
+        expect(manager->vtpms.create(one, std::nullopt));
+        expect(manager->vtpms.create(two, std::nullopt, "tenant"));
+        manager->store_state(one, 1);
+        manager->store_state(two, 2);
+        recovery_key = expect(manager->keys.export_recovery_key("default", Replace::kNo));
+        manager->keys.close();
+    }
+
+    std::unique_ptr<Manager> open(FakeTpm &with) { return std::make_unique<Manager>(directory.path(), with); }
+    std::unique_ptr<Manager> open() { return open(tpm); }
+    std::unique_ptr<Manager> start() {
+        auto manager = open();
+        expect(manager->keys.unlock());
+        return manager;
+    }
+    void back_up() { replicate(directory, copy); }
+    void put_back() {
+        std::filesystem::remove_all(directory.path());
+        std::filesystem::create_directory(directory.path());
+        replicate(copy, directory);
+    }
+    static void replicate(const TemporaryDirectory &from, const TemporaryDirectory &to) {
+        std::filesystem::copy(from.path(), to.path(), std::filesystem::copy_options::recursive);
+    }
+};
+
+Bytes state_of(std::uint8_t content) { return Bytes(100, content); }
+
+}  // namespace
+
+TEST_CASE("a recovery key can be written down and typed again") {
+    const Key key = expect(random_key());
+    const std::string text = recovery_text(key);
+    REQUIRE(text.size() == 14 * 4 + 13);
+    const auto same = [&](const std::string &typed) {
+        return std::ranges::equal(expect(recovery_key_from(typed)).view(), key.view());
+    };
+    REQUIRE(same(text));
+    std::string careless = " ";
+    for (const char c : text) {
+        const std::string_view from = "-01";
+        const auto at = from.find(c);
+        careless += at == std::string_view::npos ? static_cast<char>(std::tolower(c)) : " ol"[at];
+    }
+    REQUIRE(same(careless + "\n"));
+}
+
+TEST_CASE("a recovery key that was mistyped is told from another one") {
+    const std::string text = recovery_text(expect(random_key()));
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '-') continue;
+        std::string typed = text;
+        typed[i] = typed[i] == 'A' ? 'B' : 'A';
+        REQUIRE(expect_error(recovery_key_from(typed)).code == ErrorCode::kInvalid);
+        typed[i] = '!';
+        REQUIRE_THAT(expect_error(recovery_key_from(typed)).text, Contains("character"));
+    }
+    REQUIRE_THAT(expect_error(recovery_key_from(text.substr(1))).text, Contains("too short"));
+    REQUIRE_THAT(expect_error(recovery_key_from(text + "0")).text, Contains("too long"));
+    REQUIRE(expect_error(recovery_key_from("")).code == ErrorCode::kInvalid);
+}
+
+TEST_CASE_METHOD(Fixture, "a recovery key is told once, and another makes it worthless") {
+    std::string next;
+    {
+        const auto manager = start();
+        REQUIRE_THAT(expect_error(manager->keys.export_recovery_key("default", Replace::kNo)).text,
+                     Contains("--replace"));
+        REQUIRE(expect_error(manager->keys.export_recovery_key("nobody", Replace::kNo)).code == ErrorCode::kRefused);
+        next = expect(manager->keys.export_recovery_key("default", Replace::kYes));
+        manager->keys.close();
+    }
+    const auto manager = open(other_tpm);
+    REQUIRE(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).code ==
+            ErrorCode::kRefused);
+    expect(manager->keys.recover("default", next, AcceptRollback::kNo));
+}
+
+TEST_CASE_METHOD(Fixture, "on another TPM the recovery key opens its group, and no other") {
+    {
+        const auto manager = open(other_tpm);
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE_FALSE(manager->vtpms.prepare(one));
+        REQUIRE_THAT(expect_error(manager->keys.recover("tenant", recovery_key, AcceptRollback::kNo)).text,
+                     Contains("no recovery key"));
+        REQUIRE_THAT(
+            expect_error(manager->keys.recover("default", recovery_text(expect(random_key())), AcceptRollback::kNo))
+                .text,
+            Contains("not the recovery key"));
+        REQUIRE_FALSE(manager->vtpms.prepare(one));
+        expect(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        REQUIRE(manager->state(one) == state_of(1));
+        REQUIRE(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).code ==
+                ErrorCode::kInvalid);
+        manager->store_state(one, 3);
+        manager->keys.close();
+    }
+    {
+        const auto manager = open(other_tpm);
+        expect(manager->keys.unlock());
+        REQUIRE(manager->state(one) == state_of(3));
+    }
+    const auto manager = open();
+    REQUIRE_THAT(expect_error(manager->keys.unlock()).text, Contains("not the hardware TPM"));
+}
+
+TEST_CASE_METHOD(Fixture, "after a crash in a recovery the group opens") {
+    for (const auto crash : {FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch}) {
+        FakeTpm next{.identity = {static_cast<std::uint8_t>('a' + static_cast<int>(crash))}};
+        next.crash = crash;
+        {
+            const auto manager = open(next);
+            REQUIRE_FALSE(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        }
+        next.crash = FakeTpm::Crash::kNone;
+        const auto manager = open(next);
+        expect(manager->keys.unlock());
+        REQUIRE(manager->state(one) == state_of(1));
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "the recovery key opens a group whose boot has changed") {
+    {
+        const auto manager = start();
+        recovery_key = expect(manager->keys.export_recovery_key("tenant", Replace::kNo));
+        manager->keys.close();
+    }
+    tpm.refused = "sha256:7";
+    const auto manager = start();
+    REQUIRE_FALSE(manager->vtpms.prepare(two));
+    tpm.refused.clear();  // what is sealed now is sealed to this boot
+    expect(manager->keys.recover("tenant", recovery_key, AcceptRollback::kNo));
+    REQUIRE(manager->state(two) == state_of(2));
+    REQUIRE(manager->state(one) == state_of(1));
+}
+
+TEST_CASE_METHOD(Fixture, "a recovery key does not make an older store the last one") {
+    back_up();
+    start()->keys.close();
+    put_back();
+    {
+        const auto manager = open();
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE_THAT(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).text,
+                     Contains("not the store that this host last used"));
+        REQUIRE_FALSE(manager->vtpms.prepare(one));
+        expect(manager->keys.recover("default", recovery_key, AcceptRollback::kYes));
+        REQUIRE(manager->state(one) == state_of(1));
+        manager->keys.close();
+    }
+    const auto manager = start();
+    REQUIRE(manager->state(one) == state_of(1));
+}
+
+TEST_CASE_METHOD(Fixture, "on another TPM rows that were put back are refused all the same") {
+    expect(expect(Database::open(directory / "store.db")).script("UPDATE vtpms SET sequence = 0"));
+    const auto manager = open(other_tpm);
+    REQUIRE_THAT(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).text,
+                 Contains("rows were put back"));
+    REQUIRE_FALSE(manager->vtpms.prepare(one));
+    expect(manager->keys.recover("default", recovery_key, AcceptRollback::kYes));
+}
+
+TEST_CASE_METHOD(Fixture, "a backup brings a destroyed vTPM back") {
+    auto manager = start();
+    const std::string backup = expect(manager->vtpms.export_vtpm(one));
+    expect(manager->vtpms.destroy(one));
+    REQUIRE(expect(manager->vtpms.import_vtpm(backup, {})) == one);
+    REQUIRE(manager->state(one) == state_of(1));
+    manager->store_state(one, 9);
+    manager->keys.close();
+    manager.reset();
+    REQUIRE(start()->state(one) == state_of(9));
+}
+
+TEST_CASE_METHOD(Fixture, "a vTPM goes back to its backup only if that is said") {
+    auto manager = start();
+    const std::string backup = expect(manager->vtpms.export_vtpm(one));
+    manager->store_state(one, 5);
+    REQUIRE_THAT(expect_error(manager->vtpms.import_vtpm(backup, {})).text, Contains("--replace"));
+    REQUIRE(manager->state(one) == state_of(5));
+    expect(manager->vtpms.import_vtpm(backup, {.replace = true}));
+    REQUIRE(manager->state(one) == state_of(1));
+    manager->keys.close();
+    manager.reset();
+    REQUIRE(start()->state(one) == state_of(1));
+}
+
+TEST_CASE_METHOD(Fixture, "no backup makes a second running copy") {
+    const auto manager = start();
+    const std::string backup = expect(manager->vtpms.export_vtpm(one));
+    const OpenedVtpm running = expect(manager->vtpms.open(one));
+    const ImportOrder all{.replace = true, .original_is_gone = true};
+    REQUIRE(expect_error(manager->vtpms.import_vtpm(backup, all)).code == ErrorCode::kInUse);
+
+    TemporaryDirectory elsewhere;
+    Manager second(elsewhere.path(), other_tpm);
+    expect(second.keys.unlock());
+    REQUIRE_THAT(expect_error(second.vtpms.import_vtpm(backup, {.recovery_key = recovery_key})).text,
+                 Contains("--original-is-gone"));
+    REQUIRE(expect_error(second.vtpms.import_vtpm(backup, {.original_is_gone = true})).code == ErrorCode::kRefused);
+    expect(second.vtpms.import_vtpm(backup, {.recovery_key = recovery_key, .original_is_gone = true}));
+    REQUIRE(second.state(one) == state_of(1));
+}
+
+TEST_CASE_METHOD(Fixture, "a backup of a group without a recovery key opens by that group only") {
+    const auto manager = start();
+    const std::string backup = expect(manager->vtpms.export_vtpm(two));
+    expect(manager->vtpms.destroy(two));
+    REQUIRE_THAT(expect_error(manager->vtpms.import_vtpm(backup, {.recovery_key = recovery_key})).text,
+                 Contains("had none when it was made"));
+    REQUIRE(expect_error(manager->vtpms.import_vtpm(backup, {.group = "default"})).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(manager->vtpms.import_vtpm(backup, {.group = "nobody"})).code == ErrorCode::kNotFound);
+    expect(manager->vtpms.import_vtpm(backup, {}));
+    REQUIRE(manager->state(two) == state_of(2));
+}
+
+TEST_CASE_METHOD(Fixture, "a vTPM that never ran has no backup") {
+    const auto manager = start();
+    const Uuid fresh = expect(manager->vtpms.create(std::nullopt, std::nullopt));
+    REQUIRE(expect_error(manager->vtpms.export_vtpm(fresh)).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(manager->vtpms.export_vtpm(Uuid::random())).code == ErrorCode::kNotFound);
+}
+
+TEST_CASE_METHOD(Fixture, "a backup that is not as it was made changes nothing") {
+    const auto manager = start();
+    const std::string backup = expect(manager->vtpms.export_vtpm(one));
+    const ImportOrder all{.replace = true, .original_is_gone = true};
+    const std::size_t begin = backup.find('\n') + 1;
+    const std::size_t end = backup.rfind("\n-----END");
+    for (std::size_t i = begin; i < end; ++i) {
+        if (backup[i] == '\n' || backup[i] == '=') continue;
+        std::string changed = backup;
+        changed[i] = changed[i] == 'A' ? 'B' : 'A';
+        const auto imported = manager->vtpms.import_vtpm(changed, all);
+        // The last character before the padding has bits that mean nothing.
+        if (imported && backup[i + 1] == '=') continue;
+        INFO(i);
+        REQUIRE_FALSE(imported);
+        REQUIRE_FALSE(imported.error().text.empty());
+    }
+    for (std::size_t size = 0; size < backup.size() - 1; size += 7)
+        REQUIRE_FALSE(manager->vtpms.import_vtpm(backup.substr(0, size), all));
+    for (const std::string junk : {"", "-----BEGIN XEN VTPM BACKUP-----\n-----END XEN VTPM BACKUP-----\n", "nonsense"})
+        REQUIRE(expect_error(manager->vtpms.import_vtpm(junk, all)).code == ErrorCode::kInvalid);
+    REQUIRE(manager->state(one) == state_of(1));
+    REQUIRE(expect(manager->vtpms.show(one)).record.sequence == 1);
+}
