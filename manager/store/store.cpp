@@ -15,7 +15,9 @@ constexpr std::string_view kVtpmColumns =
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
     const auto version = parse_tpm_version(row.text(1));
-    if (!uuid || !version) return fail(ErrorCode::kRefused, "store: a damaged row of the inventory: {}", row.text(0));
+    // In capitals it would be found under no name.
+    if (!uuid || !version || uuid->to_string() != row.text(0))
+        return fail(ErrorCode::kRefused, "store: a damaged row of the inventory: {}", row.text(0));
     return VtpmRecord{*uuid,
                       *version,
                       row.text(2),
@@ -35,6 +37,12 @@ Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
         VTPM_ASSIGN(VtpmRecord vtpm, vtpm_of(row));
         vtpms.push_back(std::move(vtpm));
     }
+}
+
+// Of a row that is known to be there. An index that is damaged may hide it, and a change of nothing is no success.
+Result<> changed_one(const Database &database) {
+    if (database.changes() == 1) return {};
+    return fail(ErrorCode::kRefused, "store: the database is damaged: a row is there, and is not found");
 }
 
 std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
@@ -57,12 +65,13 @@ struct StateWriter {
         return StateWriter{std::move(permanent), std::move(transient), std::move(end), std::move(put)};
     }
 
-    Result<> write(const StateWrite &state) {
+    Result<> write(const Database &database, const StateWrite &state) {
         const std::string uuid = state.uuid.to_string();
         const auto sequence = static_cast<std::int64_t>(state.sequence);
         const bool permanent = state.kind == StateKind::kPermanent;
         const Bytes tag = envelope_tag(state.envelope);
         VTPM_TRY((permanent ? count_permanent : count_volatile).run_with(sequence, ByteView(tag), uuid));
+        VTPM_TRY(changed_one(database));
         if (permanent) VTPM_TRY(end_volatile.run_with(uuid));
         return put.run_with(uuid, number(state.kind), sequence, ByteView(state.envelope));
     }
@@ -142,6 +151,7 @@ Result<> Store::update_group(const GroupRecord &group) {
         "WHERE name = ?",
         group.pcrs, ByteView(group.approver), std::int64_t{group.generation}, ByteView(group.key.pcr_values),
         ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
+    VTPM_TRY(changed_one(database_));
     wipe_log();
     return {};
 }
@@ -170,6 +180,7 @@ Result<> Store::delete_group(const std::string &name) {
         return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
     VTPM_TRY(database_.execute("DELETE FROM groups WHERE name = ?", name));
+    VTPM_TRY(changed_one(database_));
     VTPM_TRY(transaction.commit());
     wipe_log();
     return {};
@@ -206,8 +217,9 @@ Result<std::vector<GroupRecord>> Store::groups() {
 }
 
 Result<> Store::write_manifest(const ManifestWrite &manifest) {
-    return database_.execute("UPDATE groups SET manifest = ? WHERE name = ?", ByteView(manifest.manifest),
-                             manifest.group);
+    VTPM_TRY(database_.execute("UPDATE groups SET manifest = ? WHERE name = ?", ByteView(manifest.manifest),
+                               manifest.group));
+    return changed_one(database_);
 }
 
 Result<std::vector<PolicyRecord>> Store::policies() {
@@ -294,6 +306,7 @@ Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {
 
 Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(require_stateless(vtpm.uuid));
     VTPM_TRY(database_.execute(
         "INSERT INTO vtpms (uuid, tpm_version, group_name, wrapped_key, created) VALUES (?, ?, ?, ?, ?)",
         vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created));
@@ -301,10 +314,21 @@ Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifes
     return transaction.commit();
 }
 
+// The states go with the vTPM's row: one without it is of a vTPM whose row was damaged, and is not new.
+Result<> Store::require_stateless(const Uuid &uuid) {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT 1 FROM states WHERE uuid = ? LIMIT 1", uuid.to_string()));
+    VTPM_ASSIGN(const bool found, row.step());
+    if (!found) return {};
+    return fail(ErrorCode::kRefused,
+                "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store",
+                uuid.to_string());
+}
+
 Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
+    VTPM_TRY(changed_one(database_));
     VTPM_TRY(write_manifest(manifest));
     VTPM_TRY(transaction.commit());
     wipe_log();
@@ -323,6 +347,7 @@ Result<> Store::delete_volatile_state(const Uuid &uuid, const ManifestWrite &man
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ? AND kind = 2", uuid.to_string()));
     VTPM_TRY(database_.execute("UPDATE vtpms SET volatile_tag = x'' WHERE uuid = ?", uuid.to_string()));
+    VTPM_TRY(changed_one(database_));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }
@@ -330,7 +355,7 @@ Result<> Store::delete_volatile_state(const Uuid &uuid, const ManifestWrite &man
 Result<> Store::write_states(std::span<const StateWrite *const> writes, std::span<const ManifestWrite> manifests) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_ASSIGN(StateWriter writer, StateWriter::prepare(database_));
-    for (const StateWrite *state : writes) VTPM_TRY(writer.write(*state));
+    for (const StateWrite *state : writes) VTPM_TRY(writer.write(database_, *state));
     for (const ManifestWrite &manifest : manifests) VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

@@ -139,6 +139,7 @@ public:
     Result<std::vector<VtpmRecord>> vtpms();
     Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group);
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
+    // kRefused: it is not new, it has a state.
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     // With its key and states; none of it stays in the files.
     Result<> delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest);
@@ -153,6 +154,7 @@ private:
     Store(StateDirectory directory, Database database)
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
+    Result<> require_stateless(const Uuid &uuid);
 
     StateDirectory directory_;
     Database database_;
