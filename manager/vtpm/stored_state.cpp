@@ -6,12 +6,12 @@ namespace {
 
 VtpmIdentity identity_of(const VtpmRecord &vtpm) { return {vtpm.uuid, vtpm.version, vtpm.group}; }
 
-// A permanent state is there from the first store on; a volatile one comes and goes.
+// A permanent state is there from the first store on; a volatile one comes and goes, and its tag with it.
 tl::unexpected<Error> absent(const VtpmRecord &vtpm, StateKind kind) {
-    if (kind == StateKind::kVolatile || vtpm.sequence == 0)
+    if (kind == StateKind::kVolatile ? vtpm.volatile_tag.empty() : vtpm.sequence == 0)
         return fail(ErrorCode::kNotFound, "vTPM {}: no such state", vtpm.uuid.to_string());
     return fail(ErrorCode::kRefused, "the state of vTPM {} is missing: it was stored {} times; restore the store",
-                vtpm.uuid.to_string(), vtpm.sequence);
+                vtpm.uuid.to_string(), vtpm.sequence_of(kind));
 }
 
 }  // namespace
