@@ -42,7 +42,9 @@ Result<> GroupKeys::unlock() {
 
 Result<> GroupKeys::start_anew() {
     VTPM_ASSIGN(const auto pin, store_.pin());
-    if (pin) return fail(ErrorCode::kInvalid, "this store is not new");
+    // Not new, but not begun either, if an attempt before this one ended in between.
+    if (pin && (state_ || state_.error().code == ErrorCode::kRefused))
+        return fail(ErrorCode::kInvalid, "this store is not new");
     state_ = try_unlock(true);
     return state_;
 }
@@ -197,11 +199,22 @@ Result<PcrValues> GroupKeys::read(const PcrSelection &pcrs) const {
     return opened->read(pcrs);
 }
 
+Result<> GroupKeys::require_free(const std::string &name) {
+    const auto existing = record(name);
+    if (!existing && existing.error().code == ErrorCode::kNotFound) return {};
+    if (!existing) return tl::make_unexpected(existing.error());
+    const auto known = groups_.find(name);
+    const bool incomplete =
+        known != groups_.end() && !known->second && known->second.error().code == ErrorCode::kStoreFailed;
+    if (!incomplete) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
+    return remove(*existing, WithVtpms::kNo);
+}
+
 Result<> GroupKeys::create(const KeyPolicy &policy) {
     VTPM_TRY(require_name(policy.group));
     // Where no group opens, a new one can be a beginning; where the TPM is not ours, the sealer says so.
     if (!state_ && state_.error().code != ErrorCode::kRefused) return state_;
-    if (record(policy.group)) return fail(ErrorCode::kInUse, "there is a group '{}' already", policy.group);
+    VTPM_TRY(require_free(policy.group));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(GroupRecord record, seal(*opened, key, policy, std::time(nullptr)));
@@ -211,7 +224,9 @@ Result<> GroupKeys::create(const KeyPolicy &policy) {
     VTPM_TRY(store_.insert_group(record));
     VTPM_TRY(transaction.commit());
     if (const auto begun = begin_epoch(store_, *opened, group); !begun) {
-        (void)store_.delete_group(policy.group);
+        if (const auto undone = remove(record, WithVtpms::kNo); !undone)
+            groups_.insert_or_assign(policy.group, fail(ErrorCode::kStoreFailed,
+                                                        "it is not complete: {}; create it again", begun.error().text));
         return begun;
     }
     groups_.insert_or_assign(policy.group, std::move(group));

@@ -87,6 +87,8 @@ private:
     Result<GroupRecord> record(const std::string &group) const;
     Result<OpenGroup> recover_here(Sealer &sealer, const GroupRecord &group, Key key, AcceptRollback accept);
     Result<OpenGroup> recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept);
+    // Of an attempt to create it that was not completed, nothing is left afterwards.
+    Result<> require_free(const std::string &name);
     enum class WithVtpms { kNo, kYes };
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     void forget_epoch(const GroupRecord &group);
