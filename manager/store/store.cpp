@@ -158,6 +158,7 @@ Result<> Store::update_group(const GroupRecord &group) {
 
 Result<> Store::set_recovery(const std::string &group, ByteView recovery) {
     VTPM_TRY(database_.execute("UPDATE groups SET recovery = ? WHERE name = ?", recovery, group));
+    VTPM_TRY(changed_one(database_));
     wipe_log();
     return {};
 }
@@ -165,10 +166,13 @@ Result<> Store::set_recovery(const std::string &group, ByteView recovery) {
 Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'sealing'", pin.sealing));
+    VTPM_TRY(changed_one(database_));
     VTPM_TRY(database_.execute("UPDATE meta SET value = ? WHERE name = 'identity'", ByteView(pin.identity)));
+    VTPM_TRY(changed_one(database_));
     VTPM_TRY(update_group(group));
     VTPM_TRY(database_.execute("UPDATE groups SET nv_index = ?, manifest = ? WHERE name = ?",
                                std::int64_t{group.nv_index}, ByteView(group.manifest), group.name));
+    VTPM_TRY(changed_one(database_));
     return transaction.commit();
 }
 

@@ -22,10 +22,11 @@ struct ManagerInProcess {
 
     // `vfs`: as Store::open() takes it.
     ManagerInProcess(const std::string &directory, FakeTpm &tpm, const char *vfs = nullptr)
-        : store(expect(vtpm::Store::open(directory, vfs))), keys(store, "tpm", tpm.opener()) {}
+        : ManagerInProcess(expect(vtpm::Store::open(directory, vfs)), tpm) {}
+    ManagerInProcess(vtpm::Store opened, FakeTpm &tpm) : store(std::move(opened)), keys(store, "tpm", tpm.opener()) {}
 
-    // Until nothing is ready any more.
-    void turn() {
-        while (sd_event_run(loop.raw(), 20'000) > 0) {}
+    // Until nothing is ready any more, nor becomes so in that time.
+    void turn(std::uint64_t microseconds = 20'000) {
+        while (sd_event_run(loop.raw(), microseconds) > 0) {}
     }
 };

@@ -226,6 +226,45 @@ TEST_CASE("a state that the inventory has and the store has not, or not as it wa
     REQUIRE_THAT(expect(manager.vtpms.show(uuid)).refusal, Contains(cause));
 }
 
+TEST_CASE("a volatile state that the inventory has and the store has not is refused") {
+    TemporaryDirectory directory;
+    FakeTpm tpm;
+    const Uuid uuid = Uuid::random();
+    {
+        Restarted manager(directory, tpm);
+        expect(manager.vtpms.create(uuid, std::nullopt));
+        EngineEnd engine(std::move(expect(manager.vtpms.open(uuid)).channel));
+        engine.send(StoreState{StateKind::kVolatile, Bytes(100, 'v')});
+        manager.turn();
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    }
+    expect(expect(Database::open(directory / "store.db")).script("DELETE FROM states"));
+    Restarted manager(directory, tpm);
+    EngineEnd engine(std::move(expect(manager.vtpms.open(uuid)).channel));
+    engine.load(StateKind::kVolatile);
+    manager.turn();
+    REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kRefused);
+}
+
+TEST_CASE("a vTPM that the inventory has no more, and whose state is there, is not new") {
+    TemporaryDirectory directory;
+    FakeTpm tpm;
+    const Uuid uuid = Uuid::random();
+    {
+        Restarted manager(directory, tpm);
+        expect(manager.keys.create({"tenant", {}, {}, 1}));
+        expect(manager.vtpms.create(uuid, std::nullopt, "tenant"));
+        EngineEnd engine(std::move(expect(manager.vtpms.open(uuid)).channel));
+        engine.store(Bytes(100, 's'));
+        manager.turn();
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    }
+    expect(expect(Database::open(directory / "store.db")).script("DELETE FROM vtpms"));
+    Restarted manager(directory, tpm);
+    expect(manager.keys.key("default"));
+    REQUIRE_THAT(expect_error(manager.vtpms.prepare(uuid)).text, Contains("has a state"));
+}
+
 TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused") {
     const Uuid other = Uuid::random();
     for (const Uuid &one : {uuid, other}) {
