@@ -18,6 +18,7 @@ struct Config {
     std::string tcti = "device:/dev/tpmrm0";
     PcrSelection seal_pcrs;  // sha256:7
     bool auto_create = true;
+    bool ek_certificates = true;
     TpmVersion default_tpm = TpmVersion::k20;
     std::string state_directory = "/var/lib/xen-vtpm";
     std::string socket = "/run/xen-vtpm/manager.sock";

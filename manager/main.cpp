@@ -36,11 +36,12 @@ Result<> run(const Config &config) {
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
     Inventory inventory(store, keys);
     GroupCommit commit(loop, inventory);
-    StateServices services{loop, store, inventory, commit};
+    CertificateAuthorities authorities(store, keys, inventory, config.ek_certificates);
+    StateServices services{loop, store, inventory, commit, authorities};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
-    bus::Server control(loop, kManagerBus, manager_methods(vtpms, keys, policies, store),
+    bus::Server control(loop, kManagerBus, manager_methods({vtpms, keys, policies, authorities, store}),
                         [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
     Unlocker unlocker(loop, keys);
 

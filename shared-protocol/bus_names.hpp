@@ -14,6 +14,7 @@ namespace vtpm {
 // ExportRecoveryKey(s group, s "replace" or "") -> s key, RecoverGroup(s group, s key, s "accept-rollback" or "")
 // ExportVtpm(s uuid) -> s backup, ImportVtpm(s backup, s group or "", s recovery key or "", s "replace" or "",
 // s "original-is-gone" or "") -> s uuid
+// ShowCa(s group) -> a{sv}, RequestCa(s group) -> s PKCS#10, ImportCa(s group, s certificate)
 // AcceptRollback(s group), StartAnew(), AuditLog() -> aa{sv}, VerifyAuditLog()
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 

@@ -79,6 +79,14 @@ struct Layout<StoredState> {
     static void visit(auto &io, auto &m) { all(io, m.code, m.sequence, m.text); }
 };
 template <>
+struct Layout<ManufactureStep> {
+    static void visit(auto &io, auto &m) { all(io, m.response); }
+};
+template <>
+struct Layout<ManufactureCommand> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.text, m.command); }
+};
+template <>
 struct Layout<StartEngine> {
     static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid); }
 };
@@ -164,6 +172,8 @@ VTPM_INSTANTIATE(LoadState);
 VTPM_INSTANTIATE(LoadedState);
 VTPM_INSTANTIATE(StoreState);
 VTPM_INSTANTIATE(StoredState);
+VTPM_INSTANTIATE(ManufactureStep);
+VTPM_INSTANTIATE(ManufactureCommand);
 VTPM_INSTANTIATE(StartEngine);
 VTPM_INSTANTIATE(EngineStarted);
 VTPM_INSTANTIATE(EngineExited);

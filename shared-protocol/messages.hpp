@@ -94,6 +94,21 @@ struct StoredState {
     std::string_view text;
 };
 
+// A new TPM 2.0: the manager says what its manufacturer does to it, one command after the other. `response` is the one
+// to the former command; empty: this is the first. Only while nothing was ever stored.
+struct ManufactureStep {
+    static constexpr std::uint16_t kType = 20;
+    ByteView response;
+};
+
+// code kNone and no command: it is done. Any other code: stop.
+struct ManufactureCommand {
+    static constexpr std::uint16_t kType = 21;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text;
+    ByteView command;
+};
+
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------
 
 // With two descriptors: the engine's end of its control socket, its state channel.

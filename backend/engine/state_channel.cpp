@@ -54,6 +54,13 @@ Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
     return loaded;
 }
 
+Result<Bytes> StateChannel::manufacture(ByteView response) {
+    const auto answer = ask<ManufactureCommand>(ManufactureStep{response});
+    if (!answer) return tl::make_unexpected(answer.error());
+    if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
+    return Bytes(answer->command.begin(), answer->command.end());
+}
+
 Result<std::uint64_t> StateChannel::store(StateKind kind, ByteView state) {
     const auto answer = ask<StoredState>(StoreState{kind, state});
     if (!answer) return tl::make_unexpected(answer.error());

@@ -29,6 +29,8 @@ public:
     ~StateChannel();
 
     Result<Loaded> load(StateKind kind);
+    // The next command of a new TPM's manufacture, after `response` to the former; empty: it is done.
+    Result<Bytes> manufacture(ByteView response);
     // Returns when the state is durable, with its sequence number. After kUnavailable nobody knows whether it was
     // stored: the channel is then closed, and stays so.
     Result<std::uint64_t> store(StateKind kind, ByteView state);

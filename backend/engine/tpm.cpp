@@ -116,11 +116,22 @@ Tpm::~Tpm() {
 }
 
 Result<> Tpm::finish_manufacture() {
-    const auto commands = first_power_on_commands(version_);
-    VTPM_TRY(run_firmware(commands));
+    if (version_ == TpmVersion::k12)
+        VTPM_TRY(run_firmware(first_power_on_commands_12()));
+    else
+        VTPM_TRY(obey_manufacturer());
     VTPM_TRY(commit());
     storage.may_manufacture = false;
-    return commands.empty() ? Result<>{} : restart_with({});
+    return restart_with({});
+}
+
+Result<> Tpm::obey_manufacturer() {
+    ByteView response;
+    for (;;) {
+        VTPM_ASSIGN(const Bytes command, channel_.manufacture(response));
+        if (command.empty()) return {};
+        response = process(command);
+    }
 }
 
 Result<> Tpm::load() {

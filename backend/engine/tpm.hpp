@@ -41,6 +41,7 @@ private:
 
     Result<> load();
     Result<> finish_manufacture();
+    Result<> obey_manufacturer();
     Result<> run_firmware(const std::vector<Bytes> &commands);
     ByteView process(ByteView command);
     Result<> commit();

@@ -86,8 +86,7 @@ std::vector<Bytes> power_on_commands(TpmVersion version) {
     return {startup_20(), disable_platform_20()};
 }
 
-std::vector<Bytes> first_power_on_commands(TpmVersion version) {
-    if (version != TpmVersion::k12) return {};
+std::vector<Bytes> first_power_on_commands_12() {
     return {startup_12(), command_12(kPhysicalPresence, {0x00, kPresenceCmdEnable}),
             command_12(kPhysicalPresence, {0x00, kPresencePresent}), command_12(kPhysicalEnable, {}),
             command_12(kPhysicalSetDeactivated, {0x00})};

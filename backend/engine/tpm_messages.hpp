@@ -29,8 +29,9 @@ std::uint32_t return_code(ByteView response);
 // What firmware sends at power-on: start up, and take the platform's authority away from the guest (2.0: the platform
 // hierarchy is disabled, Part 3, 24.2; 1.2: physical presence is locked).
 std::vector<Bytes> power_on_commands(TpmVersion version);
-// What a manufacturer does once. 1.2: enable and activate the TPM, which takes effect at the next power-on.
-std::vector<Bytes> first_power_on_commands(TpmVersion version);
+// What a manufacturer does to a TPM 1.2: enable and activate it, which takes effect at the next power-on. (Of a 2.0 the
+// manager knows.)
+std::vector<Bytes> first_power_on_commands_12();
 // TPM2_Shutdown(CLEAR): without it, each power-on counts towards dictionary-attack lockout (Part 1, 19.8.6).
 std::vector<Bytes> power_off_commands(TpmVersion version);
 

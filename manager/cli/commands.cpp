@@ -7,13 +7,6 @@
 namespace vtpm::cli {
 namespace {
 
-Json json_of(const bus::Dictionary &dictionary) {
-    Json object = Json::object();
-    for (const auto &[key, value] : dictionary)
-        object[key] = std::visit([](const auto &plain) { return Json(plain); }, value);
-    return object;
-}
-
 // The backend's devices with this vTPM; a backend that is away has none.
 Json devices_of(const std::optional<bus::Rows> &devices, const bus::Value &uuid) {
     Json matching = Json::array();
@@ -42,6 +35,13 @@ Result<std::string> approver_in(const GroupOrder &order) {
 }
 
 }  // namespace
+
+Json json_of(const bus::Dictionary &dictionary) {
+    Json object = Json::object();
+    for (const auto &[key, value] : dictionary)
+        object[key] = std::visit([](const auto &plain) { return Json(plain); }, value);
+    return object;
+}
 
 Json json_of(const bus::Rows &rows) {
     Json array = Json::array();

@@ -10,6 +10,7 @@ namespace vtpm::cli {
 
 using Json = nlohmann::ordered_json;
 
+Json json_of(const bus::Dictionary &dictionary);
 Json json_of(const bus::Rows &rows);
 
 Result<Json> status(Daemons &daemons);

@@ -74,6 +74,16 @@ Result<std::string> Daemons::import_vtpm(const std::string &backup, const std::s
     return ask_manager<std::string>("ImportVtpm", {backup, group, recovery_key, replace ? "replace" : "",
                                                    original_is_gone ? "original-is-gone" : ""});
 }
+Result<bus::Dictionary> Daemons::ca(const std::string &group) {
+    return ask_manager<bus::Dictionary>("ShowCa", {group});
+}
+Result<std::string> Daemons::request_ca(const std::string &group) {
+    return ask_manager<std::string>("RequestCa", {group});
+}
+Result<> Daemons::import_ca(const std::string &group, const std::string &certificate) {
+    VTPM_TRY(ask_manager<std::monostate>("ImportCa", {group, certificate}));
+    return {};
+}
 Result<> Daemons::accept_rollback(const std::string &group) {
     VTPM_TRY(ask_manager<std::monostate>("AcceptRollback", {group}));
     return {};

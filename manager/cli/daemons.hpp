@@ -33,6 +33,10 @@ public:
     // The vTPM's UUID. `group` and `recovery_key` may be empty.
     Result<std::string> import_vtpm(const std::string &backup, const std::string &group,
                                     const std::string &recovery_key, bool replace, bool original_is_gone);
+    Result<bus::Dictionary> ca(const std::string &group);
+    // PKCS#10, PEM.
+    Result<std::string> request_ca(const std::string &group);
+    Result<> import_ca(const std::string &group, const std::string &certificate);
     Result<> accept_rollback(const std::string &group);
     Result<> start_anew();
     Result<bus::Rows> audit_log();

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 
+#include "manager/cli/ca_commands.hpp"
 #include "manager/cli/commands.hpp"
 #include "manager/cli/exit_status.hpp"
 #include "manager/cli/policy_commands.hpp"
@@ -22,6 +23,7 @@ struct Choice {
     std::string uuid;
     std::string version;
     std::string group;
+    std::string ca_group;
     GroupOrder group_order;
     bool tpm_only = false;
     bool new_store = false;
@@ -31,6 +33,7 @@ struct Choice {
     std::string policy;
     std::string file;
     bool replace = false;
+    bool request = false;
     RecoverOrder recover_order;
     ImportOrder import_order;
     std::function<Result<Json>()> ask;
@@ -128,6 +131,29 @@ void add_backup_commands(CLI::App &app, Choice &choice) {
     import->add_flag("--replace", order.replace, "The vTPM that is here goes back to what it was then");
     import->add_flag("--original-is-gone", order.original_is_gone,
                      "It is of another host's store, and will never run there again");
+}
+
+void add_ca_commands(CLI::App &app, Choice &choice) {
+    CLI::App &ca = *app.add_subcommand("ca", "Who certifies the endorsement keys of a group's vTPMs");
+    ca.require_subcommand(1);
+    ca.fallthrough();
+    choice.ca_group = "default";
+    const auto of_group = [&](CLI::App *command) {
+        command->add_option("--group", choice.ca_group, "The group")->capture_default_str();
+        return command;
+    };
+    of_group(add_command(
+        ca, choice, "show", "The CA of a group", [&](Daemons &d) { return show_ca(d, choice.ca_group); },
+        show_ca_text));
+    of_group(add_command(
+                 ca, choice, "export", "Print its certificate, for those who are to trust it",
+                 [&](Daemons &d) { return export_ca(d, choice.ca_group, choice.request); }, export_ca_text))
+        ->add_flag("--request", choice.request, "A request instead, for a certificate by another CA");
+    of_group(add_command(
+                 ca, choice, "import-signed", "Use the certificate that another CA made of the request",
+                 [&](Daemons &d) { return import_ca(d, choice.ca_group, choice.file); }, show_ca_text))
+        ->add_option("FILE", choice.file, "The certificate (PEM); - is standard input")
+        ->required();
 }
 
 void add_sign_command(CLI::App &policy, Choice &choice) {
@@ -244,6 +270,7 @@ int main(int argc, char **argv) {
     vtpm::cli::add_commands(app, choice);
     vtpm::cli::add_group_commands(app, choice);
     vtpm::cli::add_policy_commands(app, choice);
+    vtpm::cli::add_ca_commands(app, choice);
     vtpm::cli::add_backup_commands(app, choice);
     vtpm::cli::add_recover_command(app, choice);
     vtpm::cli::add_audit_command(app, choice);

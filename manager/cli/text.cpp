@@ -138,6 +138,17 @@ std::string export_text(const Json &exported) {
     return fmt::format("{} is in {}\n", text(exported, "uuid"), text(exported, "file"));
 }
 
+std::string show_ca_text(const Json &ca) {
+    std::string out;
+    line(out, "group", text(ca, "group"));
+    line(out, "CA", text(ca, "subject"));
+    line(out, "signed by", ca.value("self_signed", true) ? "itself" : text(ca, "issuer"));
+    line(out, "SHA-256", text(ca, "fingerprint"));
+    return out;
+}
+
+std::string export_ca_text(const Json &exported) { return text(exported, "pem"); }
+
 std::string predict_policy_text(const Json &boot) {
     std::string out;
     for (const auto &[pcr, value] : boot.at("values").items()) {

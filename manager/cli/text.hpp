@@ -18,6 +18,8 @@ std::string show_group_text(const Json &group);
 std::string delete_group_text(const Json &deleted);
 std::string recovery_key_text(const Json &exported);
 std::string export_text(const Json &exported);
+std::string show_ca_text(const Json &ca);
+std::string export_ca_text(const Json &exported);
 std::string predict_policy_text(const Json &boot);
 std::string sign_policy_text(const Json &policy);
 std::string install_policy_text(const Json &policy);

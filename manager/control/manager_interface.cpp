@@ -229,10 +229,35 @@ Result<bus::Reply> import_vtpm(Vtpms &vtpms, const bus::Arguments &arguments) {
     return uuid.to_string();
 }
 
+Result<bus::Reply> show_ca(CertificateAuthorities &authorities, const std::string &group) {
+    VTPM_ASSIGN(const CaInfo ca, authorities.show(group));
+    return bus::Dictionary{{"group", ca.group},
+                           {"subject", ca.subject},
+                           {"issuer", ca.issuer},
+                           {"self_signed", ca.self_signed},
+                           {"fingerprint", ca.fingerprint},
+                           {"certificate", ca.certificate}};
+}
+
+Result<bus::Reply> request_ca(CertificateAuthorities &authorities, const std::string &group) {
+    VTPM_ASSIGN(std::string request, authorities.request(group));
+    return request;
+}
+
+Result<bus::Reply> import_ca(CertificateAuthorities &authorities, const bus::Arguments &arguments) {
+    VTPM_TRY(authorities.import_signed(arguments[0], arguments[1]));
+    return std::monostate{};
+}
+
 }  // namespace
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, Store &store) {
+std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
     using bus::Arguments;
+    Vtpms &vtpms = parts.vtpms;
+    GroupKeys &keys = parts.keys;
+    BootPolicies &policies = parts.policies;
+    CertificateAuthorities &authorities = parts.authorities;
+    Store &store = parts.store;
     return {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store); }},
         {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
@@ -250,6 +275,9 @@ std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPoli
         {"ImportVtpm", "sssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }},
         {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }},
+        {"ShowCa", "s", "a{sv}", [&](const Arguments &a) { return show_ca(authorities, a[0]); }},
+        {"RequestCa", "s", "s", [&](const Arguments &a) { return request_ca(authorities, a[0]); }},
+        {"ImportCa", "ss", "", [&](const Arguments &a) { return import_ca(authorities, a); }},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},
         {"VerifyAuditLog", "", "", [&](const Arguments &) { return verify_audit_log(store); }},
         {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }},

@@ -11,6 +11,15 @@
 
 namespace vtpm {
 
-std::vector<bus::Method> manager_methods(Vtpms &vtpms, GroupKeys &keys, BootPolicies &policies, Store &store);
+// What they are done with. Outlives the methods.
+struct ManagerParts {
+    Vtpms &vtpms;
+    GroupKeys &keys;
+    BootPolicies &policies;
+    CertificateAuthorities &authorities;
+    Store &store;
+};
+
+std::vector<bus::Method> manager_methods(const ManagerParts &parts);
 
 }  // namespace vtpm

@@ -58,6 +58,17 @@ Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned) 
     return HardwareTpm(std::move(esys), std::move(primary), std::move(description));
 }
 
+Result<SecretBytes> HardwareTpm::random(std::size_t size) {
+    VTPM_ASSIGN(const EsysHandle encrypting, session(SessionUse::kPolicy));
+    EsysPtr<TPM2B_DIGEST> bytes;
+    VTPM_TRY(checked("TPM2_GetRandom", [&] {
+        return Esys_GetRandom(esys_.get(), encrypting.get(), ESYS_TR_NONE, ESYS_TR_NONE, static_cast<UINT16>(size),
+                              out(bytes));
+    }));
+    if (bytes->size != size) return fail(ErrorCode::kSystem, "the hardware TPM gives {} random bytes", bytes->size);
+    return SecretBytes(ByteView(bytes->buffer, bytes->size));
+}
+
 // The TPM ignores PCRs of banks that it has not allocated: a policy over them would ask for nothing.
 Result<> HardwareTpm::require_allocated(const PcrSelection &pcrs) {
     VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_PCRS, 0, 1));

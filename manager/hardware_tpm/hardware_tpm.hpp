@@ -12,6 +12,7 @@
 #include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/storage_primary.hpp"
+#include "manager/hardware_tpm/tpm_key.hpp"
 
 namespace vtpm {
 
@@ -35,6 +36,14 @@ public:
     Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs);
     Result<SecretBytes> unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot);
 
+    // TPM2_GetRandom: at most 32 bytes, less than any TPM's largest digest.
+    Result<SecretBytes> random(std::size_t size);
+
+    // A key for ECDSA on P-256 with SHA-256 that never leaves this TPM, and signs for who knows `authorization`.
+    Result<TpmKey> create_signing_key(ByteView authorization);
+    // Of a SHA-256 digest, as a DER ECDSA-Sig-Value. kRefused: another authorization, or a key of another TPM.
+    Result<Bytes> sign(const TpmKey &key, ByteView authorization, ByteView digest);
+
     // NV indices of the owner's, which who knows `authorization` reads and writes. kNotFound: there is none, or nothing
     // was written yet; kRefused: it has another authorization.
     Result<SecretBytes> nv_read(std::uint32_t index, ByteView authorization, std::size_t size);
@@ -51,7 +60,8 @@ private:
     Error other_boot(const PcrSelection &pcrs, const PcrValues &were);
     Result<EsysHandle> session(SessionUse use) { return start_session(esys_.get(), primary_.handle.get(), use); }
     Result<SealedObject> create(ByteView secret, const EsysHandle &trial_session);
-    Result<EsysHandle> load(const SealedObject &object);
+    Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
+    Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
     Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session);
 
     Esys esys_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/marshal.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 
 namespace vtpm {
@@ -26,20 +27,6 @@ public:
 private:
     ESYS_CONTEXT *context_;
     ESYS_TR handle_;
-};
-
-TPM2B_AUTH auth_of(ByteView authorization) {
-    TPM2B_AUTH auth{static_cast<UINT16>(authorization.size()), {}};
-    std::ranges::copy(authorization, auth.buffer);
-    return auth;
-}
-
-// Wiped when it goes.
-struct Authorization : TPM2B_AUTH {
-    explicit Authorization(ByteView authorization) : TPM2B_AUTH(auth_of(authorization)) {}
-    Authorization(const Authorization &) = delete;
-    Authorization &operator=(const Authorization &) = delete;
-    ~Authorization() { explicit_bzero(static_cast<TPM2B_AUTH *>(this), sizeof(TPM2B_AUTH)); }
 };
 
 // Read and written by who knows its authorization; whose owner's failures lock nothing.

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/marshal.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 
@@ -23,37 +24,6 @@ TPM2B_PUBLIC sealed_template(const TPM2B_DIGEST &policy) {
     area.parameters.keyedHashDetail.scheme.scheme = TPM2_ALG_NULL;
     return object;
 }
-
-// The two marshalling functions differ in type only.
-template <typename T, typename Marshal>
-Result<Bytes> marshalled(const T &value, Marshal marshal) {
-    std::array<std::uint8_t, sizeof(T)> buffer{};
-    std::size_t size = 0;
-    const TSS2_RC rc = marshal(&value, buffer.data(), buffer.size(), &size);
-    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "marshal the sealed object");
-    return Bytes(buffer.data(), buffer.data() + size);
-}
-
-template <typename T, typename Unmarshal>
-Result<T> unmarshalled(ByteView bytes, Unmarshal unmarshal) {
-    T value{};
-    std::size_t consumed = 0;
-    const TSS2_RC rc = unmarshal(bytes.data(), bytes.size(), &consumed, &value);
-    if (rc != TSS2_RC_SUCCESS || consumed != bytes.size())
-        return fail(ErrorCode::kRefused, "the sealed group key in the store is damaged");
-    return value;
-}
-
-// Wiped when it goes.
-struct SensitiveCreate : TPM2B_SENSITIVE_CREATE {
-    explicit SensitiveCreate(ByteView secret) : TPM2B_SENSITIVE_CREATE{} {
-        sensitive.data.size = static_cast<UINT16>(secret.size());
-        std::ranges::copy(secret, sensitive.data.buffer);
-    }
-    SensitiveCreate(const SensitiveCreate &) = delete;
-    SensitiveCreate &operator=(const SensitiveCreate &) = delete;
-    ~SensitiveCreate() { explicit_bzero(&sensitive, sizeof sensitive); }
-};
 
 }  // namespace
 
@@ -81,9 +51,12 @@ Result<SealedObject> HardwareTpm::create(ByteView secret, const EsysHandle &tria
     require(secret.size() <= 128, "a TPM seals at most MAX_SYM_DATA bytes");
     VTPM_TRY(assert_unseal(esys_.get(), trial.get()));
     VTPM_ASSIGN(const TPM2B_DIGEST policy, digest_of(esys_.get(), trial.get()));
+    VTPM_ASSIGN(TpmKey object, create(SensitiveCreate({}, secret), sealed_template(policy)));
+    return SealedObject{{}, std::move(object.public_area), std::move(object.private_area)};
+}
+
+Result<TpmKey> HardwareTpm::create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public) {
     VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
-    const SensitiveCreate sensitive(secret);
-    const TPM2B_PUBLIC in_public = sealed_template(policy);
     const TPM2B_DATA outside_info{};
     const TPML_PCR_SELECTION creation_pcrs{};
     EsysPtr<TPM2B_PRIVATE> private_area;
@@ -93,19 +66,18 @@ Result<SealedObject> HardwareTpm::create(ByteView secret, const EsysHandle &tria
                            &in_public, &outside_info, &creation_pcrs, out(private_area), out(public_area), nullptr,
                            nullptr, nullptr);
     }));
-    SealedObject object;
+    TpmKey object;
     VTPM_ASSIGN(object.public_area, marshalled(*public_area, Tss2_MU_TPM2B_PUBLIC_Marshal));
     VTPM_ASSIGN(object.private_area, marshalled(*private_area, Tss2_MU_TPM2B_PRIVATE_Marshal));
     return object;
 }
 
-Result<EsysHandle> HardwareTpm::load(const SealedObject &object) {
-    VTPM_ASSIGN(const auto public_area, unmarshalled<TPM2B_PUBLIC>(object.public_area, Tss2_MU_TPM2B_PUBLIC_Unmarshal));
-    VTPM_ASSIGN(const auto private_area,
-                unmarshalled<TPM2B_PRIVATE>(object.private_area, Tss2_MU_TPM2B_PRIVATE_Unmarshal));
+Result<EsysHandle> HardwareTpm::load(ByteView public_bytes, ByteView private_bytes) {
+    VTPM_ASSIGN(const auto public_area, unmarshalled<TPM2B_PUBLIC>(public_bytes, Tss2_MU_TPM2B_PUBLIC_Unmarshal));
+    VTPM_ASSIGN(const auto private_area, unmarshalled<TPM2B_PRIVATE>(private_bytes, Tss2_MU_TPM2B_PRIVATE_Unmarshal));
     VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
     ESYS_TR raw = ESYS_TR_NONE;
-    VTPM_TRY(checked("TPM2_Load of the sealed group key", [&] {
+    VTPM_TRY(checked("TPM2_Load of a key in the store", [&] {
         return Esys_Load(esys_.get(), primary_.handle.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
                          &public_area, &raw);
     }));
@@ -123,7 +95,7 @@ Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
 }
 
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs) {
-    VTPM_ASSIGN(const EsysHandle sealed, load(object));
+    VTPM_ASSIGN(const EsysHandle sealed, load(object.public_area, object.private_area));
     VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
     if (!pcrs.empty()) VTPM_TRY(assert_pcrs(esys_.get(), policy.get(), pcrs));
     auto secret = unseal(sealed, policy);
@@ -136,7 +108,9 @@ Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const Approv
                                         const ApprovedBoot &boot) {
     VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
     VTPM_TRY(assert_approved_boot(esys_.get(), policy.get(), approver, boot));
-    VTPM_ASSIGN(const EsysHandle sealed, load(object));  // after the approver's key is gone: a TPM holds three objects
+    VTPM_ASSIGN(
+        const EsysHandle sealed,
+        load(object.public_area, object.private_area));  // after the approver's key is gone: a TPM holds three objects
     return unseal(sealed, policy);
 }
 

@@ -42,6 +42,15 @@ public:
 
     Result<PcrValues> read(const PcrSelection &) override { return no_pcrs(); }
 
+    Result<SecretBytes> random(std::size_t size) override {
+        SecretBytes bytes(size);
+        VTPM_TRY(random_bytes(bytes.writable()));
+        return bytes;
+    }
+    [[nodiscard]] bool has_signing_keys() const override { return false; }
+    Result<TpmKey> create_signing_key(const Key &) override { return no_signing_keys(); }
+    Result<Bytes> sign(const TpmKey &, const Key &, ByteView) override { return no_signing_keys(); }
+
     // A file beside the store would be put back with it.
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &) override { return 0; }
     Result<std::vector<std::uint32_t>> used_indices() override { return std::vector<std::uint32_t>(); }
@@ -54,6 +63,9 @@ private:
         return fail(ErrorCode::kRefused, "a key file knows no PCRs: sealing = \"tpm\" does");
     }
 
+    static tl::unexpected<Error> no_signing_keys() {
+        return fail(ErrorCode::kRefused, "sealing = \"file\" certifies nothing: sealing = \"tpm\" does");
+    }
     static tl::unexpected<Error> no_index() { return fail(ErrorCode::kRefused, "a key file has no NV indices"); }
 
     std::string path_;

@@ -144,7 +144,6 @@ void GroupKeys::close() {
     state_ = fail(ErrorCode::kUnavailable, "the manager ends");
 }
 
-// The sealer is reached again: it is not held while nothing is sealed or unsealed.
 Result<std::unique_ptr<Sealer>> GroupKeys::sealer() const {
     VTPM_ASSIGN(const auto pin, store_.pin());
     if (!pin) return fail(ErrorCode::kRefused, "store: it does not say what it is sealed to: it is damaged");
@@ -299,6 +298,7 @@ Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, GroupRecord group
     if (accept == AcceptRollback::kNo) VTPM_TRY(verify_rows(store_, group, key));
     VTPM_ASSIGN(const GroupRecord sealed, seal(sealer, key, policy, group.created));
     group.key = sealed.key;
+    group.ca = {};  // its key is in the TPM that is gone
     VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(key)));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());

@@ -77,14 +77,17 @@ public:
     // What `pcrs` of the hardware TPM are now.
     Result<PcrValues> read(const PcrSelection &pcrs) const;
 
+    // As the store has it. kNotFound: there is none.
+    Result<GroupRecord> record(const std::string &group) const;
+    // Reached again: it is not held while it is not used.
+    Result<std::unique_ptr<Sealer>> sealer() const;
+
     // For status: what the keys are sealed to.
     [[nodiscard]] const std::string &sealing() const { return sealing_; }
     [[nodiscard]] const std::string &sealer_description() const { return sealer_description_; }
 
 private:
-    Result<std::unique_ptr<Sealer>> sealer() const;
     Result<> require_sealing(const Store::Pin &pin) const;
-    Result<GroupRecord> record(const std::string &group) const;
     Result<OpenGroup> recover_here(Sealer &sealer, const GroupRecord &group, Key key, AcceptRollback accept);
     Result<OpenGroup> recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept);
     // Of an attempt to create it that was not completed, nothing is left afterwards.

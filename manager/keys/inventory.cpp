@@ -68,6 +68,17 @@ Result<> Inventory::restore(const VtpmRecord &vtpm, const StateWrite &state, con
     return change(keys_, vtpm.group, edit, write);
 }
 
+Result<> Inventory::set_ca(const std::string &group, const CaRecord &ca, std::string_view event) {
+    const auto write = [&](const ManifestWrite &manifest) -> Result<> {
+        VTPM_ASSIGN(Transaction transaction, store_.transaction());
+        VTPM_TRY(Audit(store_).record(event, group));
+        VTPM_TRY(store_.set_ca(ca, manifest));
+        return transaction.commit();
+    };
+    return change(
+        keys_, group, [&](Manifest::Change &rows) { return rows.put(ca); }, write);
+}
+
 Result<> Inventory::end_volatile_state(const VtpmRecord &vtpm) {
     return change(
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.end_volatile_state(vtpm.uuid); },

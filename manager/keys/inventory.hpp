@@ -18,6 +18,8 @@ public:
     // A vTPM with its permanent state, in the place of `former` of the same group, if there is one.
     Result<> restore(const VtpmRecord &vtpm, const StateWrite &state, const std::optional<VtpmRecord> &former,
                      std::string_view origin);
+    // What certifies the vTPMs of `group`; `event` for the audit log.
+    Result<> set_ca(const std::string &group, const CaRecord &ca, std::string_view event);
     Result<> end_volatile_state(const VtpmRecord &vtpm);
     Result<> write(std::span<const StateWrite *const> writes);
 

@@ -17,6 +17,11 @@ void append_number(Bytes &out, std::uint64_t value) {
     for (int shift = 0; shift < 64; shift += 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
 }
 
+void append_sized(Bytes &out, ByteView bytes) {
+    append_number(out, bytes.size());
+    append(out, bytes);
+}
+
 // Its own inverse, and in any order: a sum for keyed digests that nobody ever sees, and that each stand in it once.
 void add(Manifest::Sum &sum, const Manifest::Sum &digest) {
     std::ranges::transform(sum, digest, sum.begin(), [](std::uint8_t a, std::uint8_t b) { return a ^ b; });
@@ -42,13 +47,14 @@ bool operator==(const Epoch &left, const Epoch &right) {
 
 Result<Key> epoch_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm epoch authorization"); }
 
-Result<Manifest> Manifest::over(const Key &group_key, const std::string &group, std::uint32_t nv_index,
-                                const std::vector<VtpmRecord> &vtpms) {
+Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms) {
     Manifest manifest;
-    manifest.associated_ = fmt::format("xen-vtpm manifest 1, index {:#010x}, group {}", nv_index, group);
+    manifest.associated_ = fmt::format("xen-vtpm manifest 1, index {:#010x}, group {}", group.nv_index, group.name);
     VTPM_ASSIGN(manifest.rows_key_, derive_key(group_key, "xen-vtpm manifest rows"));
+    VTPM_ASSIGN(manifest.ca_key_, derive_key(group_key, "xen-vtpm manifest CA"));
     VTPM_ASSIGN(manifest.envelope_key_, derive_key(group_key, "xen-vtpm manifest envelope"));
     Change all(manifest);
+    VTPM_TRY(all.put(group.ca));
     for (const VtpmRecord &vtpm : vtpms) VTPM_TRY(all.put(vtpm));
     manifest.adopt(std::move(all));
     return manifest;
@@ -79,6 +85,7 @@ Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum 
 
 void Manifest::adopt(Change change) {
     sum_ = change.sum_;
+    ca_ = change.ca_;
     for (auto &[uuid, row] : change.rows_) {
         if (row)
             rows_.insert_or_assign(uuid, std::move(*row));
@@ -93,13 +100,28 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
     message.push_back(static_cast<std::uint8_t>(vtpm.version));
     for (const std::uint64_t value : {static_cast<std::uint64_t>(vtpm.created), vtpm.sequence, vtpm.volatile_sequence})
         append_number(message, value);
-    for (const Bytes *bytes : {&vtpm.wrapped_key, &vtpm.tag, &vtpm.volatile_tag}) {
-        append_number(message, bytes->size());
-        append(message, *bytes);
-    }
+    for (const Bytes *bytes : {&vtpm.wrapped_key, &vtpm.tag, &vtpm.volatile_tag}) append_sized(message, *bytes);
     Sum digest{};
     VTPM_TRY(hmac(rows_key_, message, digest));
     return digest;
+}
+
+Result<Manifest::Sum> Manifest::digest(const CaRecord &ca) const {
+    Sum digest{};
+    if (ca.certificate.empty()) return digest;
+    Bytes message;
+    for (const Bytes *bytes : {&ca.key.public_area, &ca.key.private_area, &ca.certificate})
+        append_sized(message, *bytes);
+    VTPM_TRY(hmac(ca_key_, message, digest));
+    return digest;
+}
+
+Result<> Manifest::Change::put(const CaRecord &ca) {
+    VTPM_ASSIGN(const Sum digest, manifest_->digest(ca));
+    add(sum_, ca_);
+    add(sum_, digest);
+    ca_ = digest;
+    return {};
 }
 
 Result<> Manifest::Change::put(const VtpmRecord &vtpm) {

@@ -28,10 +28,9 @@ class Manifest {
 public:
     using Sum = std::array<std::uint8_t, 32>;
 
-    // The keys are derived from the group's. `nv_index`: where the epoch is kept; a manifest is good for that index
-    // only. `vtpms`: the store's rows, of this group.
-    static Result<Manifest> over(const Key &group_key, const std::string &group, std::uint32_t nv_index,
-                                 const std::vector<VtpmRecord> &vtpms);
+    // The keys are derived from the group's. A manifest is good for the NV index of `group` only, where the epoch is
+    // kept, and for its CA. `vtpms`: the store's rows, of this group.
+    static Result<Manifest> over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms);
 
     // While the TPM moves from the one to the other, it may be at either. None: all zero.
     struct Epochs {
@@ -51,12 +50,13 @@ public:
     // What a commit will change. Nothing has happened until adopt().
     class Change {
     public:
-        explicit Change(const Manifest &manifest) : manifest_(&manifest), sum_(manifest.sum_) {}
+        explicit Change(const Manifest &manifest) : manifest_(&manifest), sum_(manifest.sum_), ca_(manifest.ca_) {}
         Result<> put(const VtpmRecord &vtpm);
         // kNotFound: the group has no such vTPM.
         Result<> put(const StateWrite &state);
         Result<> end_volatile_state(const Uuid &uuid);
         Result<> remove(const Uuid &uuid);
+        Result<> put(const CaRecord &ca);
         [[nodiscard]] Result<Bytes> seal() const;
 
     private:
@@ -65,6 +65,7 @@ public:
         [[nodiscard]] Result<VtpmRecord> row(const Uuid &uuid) const;
         const Manifest *manifest_;
         Sum sum_;
+        Sum ca_;
         std::map<Uuid, std::optional<VtpmRecord>> rows_;
     };
     void adopt(Change change);
@@ -72,14 +73,17 @@ public:
 private:
     Manifest() = default;
     Result<Sum> digest(const VtpmRecord &vtpm) const;
+    Result<Sum> digest(const CaRecord &ca) const;
     [[nodiscard]] Result<Bytes> seal(const Epoch &present, const Epoch &next, const Sum &sum) const;
 
     std::string associated_;
     Key rows_key_;
+    Key ca_key_;
     Key envelope_key_;
     Epoch epoch_;
     Bytes audit_head_;
     Sum sum_{};
+    Sum ca_{};  // what of it is the CA's
     std::map<Uuid, VtpmRecord> rows_;
 };
 

@@ -21,7 +21,7 @@ Epoch epoch_of(ByteView bytes) {
 
 Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
     VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
-    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
+    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record, rows));
     VTPM_ASSIGN(Key authorization, epoch_authorization(key));
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
@@ -82,7 +82,7 @@ Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, K
 
 Result<> verify_rows(Store &store, const GroupRecord &record, const Key &key) {
     VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
-    VTPM_ASSIGN(const Manifest manifest, Manifest::over(key, record.name, record.nv_index, rows));
+    VTPM_ASSIGN(const Manifest manifest, Manifest::over(key, record, rows));
     const auto verified = manifest.verify(record.manifest);
     if (!verified) return rolled_back(record, verified.error().text);
     return check_audit_log(store, record.name, verified->audit_head);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "manager/hardware_tpm/sealed_object.hpp"
+#include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/keys/cipher.hpp"
 #include "manager/keys/key_policy.hpp"
 
@@ -32,6 +33,14 @@ public:
                                const std::vector<BootPolicy> &approvals) = 0;
     // What `pcrs` are now. kRefused: there are no such PCRs.
     virtual Result<PcrValues> read(const PcrSelection &pcrs) = 0;
+
+    // At most 32 bytes.
+    virtual Result<SecretBytes> random(std::size_t size) = 0;
+    // Whether it keeps keys that sign: a certificate that leads to a file would be worth nothing.
+    [[nodiscard]] virtual bool has_signing_keys() const = 0;
+    // HardwareTpm::create_signing_key() and sign().
+    virtual Result<TpmKey> create_signing_key(const Key &authorization) = 0;
+    virtual Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) = 0;
 
     // Where a group's epoch (manifest.hpp) can be kept: an index that is free and not `taken` (0: nowhere), and those
     // that are in use.

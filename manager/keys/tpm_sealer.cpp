@@ -35,6 +35,15 @@ public:
 
     Result<PcrValues> read(const PcrSelection &pcrs) override { return tpm_.read(pcrs); }
 
+    Result<SecretBytes> random(std::size_t size) override { return tpm_.random(size); }
+    [[nodiscard]] bool has_signing_keys() const override { return true; }
+    Result<TpmKey> create_signing_key(const Key &authorization) override {
+        return tpm_.create_signing_key(authorization.view());
+    }
+    Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
+        return tpm_.sign(key, authorization.view(), digest);
+    }
+
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
         VTPM_ASSIGN(const auto used, used_indices());
         const auto is_in = [](const std::vector<std::uint32_t> &list, std::uint32_t index) {

@@ -1,22 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/policy/pem.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "manager/policy/encoding.hpp"
 
 namespace vtpm {
 
 std::string_view pem_label(std::string_view text) {
-    constexpr std::string_view kBegin = "-----BEGIN ";
     constexpr std::size_t kMaxLabel = 40;
-    const auto begin = text.find(kBegin);
+    const auto begin = text.find(kPemBegin);
     if (begin == std::string_view::npos) return {};
-    text.remove_prefix(begin + kBegin.size());
+    text.remove_prefix(begin + kPemBegin.size());
     const std::string_view label = text.substr(0, text.find("-----"));
     // It goes into error texts: nothing but the letters that labels are made of.
     const bool good = label.size() <= kMaxLabel && std::ranges::all_of(label, [](char c) {
                           return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == ' ';
                       });
     return good ? label : std::string_view();
+}
+
+std::string to_pem(std::string_view label, ByteView der) {
+    constexpr std::size_t kLine = 64;
+    const std::string text = to_base64(der);
+    std::string lines;
+    for (std::string_view rest = text; !rest.empty(); rest.remove_prefix(std::min(kLine, rest.size())))
+        lines.append(rest.substr(0, kLine)).push_back('\n');
+    return fmt::format("{}{}-----\n{}-----END {}-----\n", kPemBegin, label, lines, label);
 }
 
 int no_passphrase(char *, int, int, void *asked) noexcept {

@@ -13,8 +13,9 @@ namespace {
 constexpr std::size_t kCoordinate = 32;  // bytes of a P-256 coordinate
 constexpr std::uint16_t kModuli[] = {2048, 3072};
 constexpr BN_ULONG kExponent = 65537;
-constexpr const char *kCurve = "prime256v1";  // OpenSSL's name of P-256
-constexpr std::uint8_t kUncompressed = 4;     // SEC 1, 2.3.3
+constexpr const char *kP256 = "prime256v1";  // OpenSSL's names
+constexpr const char *kP384 = "secp384r1";
+constexpr std::uint8_t kUncompressed = 4;  // SEC 1, 2.3.3
 
 // The algorithms and attributes are the same for every approver: only the key itself is ever taken from outside.
 TPMT_PUBLIC area_template(TPM2_ALG_ID type) {
@@ -81,7 +82,7 @@ Result<TPMT_PUBLIC> ecc_area(const EVP_PKEY *key) {
     const bool named =
         EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, curve.data(), curve.size(), nullptr) == 1;
     if (!named) return not_accepted("a key on a curve without a name");
-    if (std::string_view(curve.data()) != kCurve)
+    if (std::string_view(curve.data()) != kP256)
         return not_accepted(fmt::format("a key on the curve {}", curve.data()));
     TPMT_PUBLIC area = ecc_template();
     TPMS_ECC_POINT &point = area.unique.ecc;
@@ -97,11 +98,13 @@ bool push_rsa(OSSL_PARAM_BLD *builder, const TPM2B_PUBLIC_KEY_RSA &modulus, BigN
            OSSL_PARAM_BLD_push_ulong(builder, OSSL_PKEY_PARAM_RSA_E, kExponent) == 1;
 }
 
-bool push_ecc(OSSL_PARAM_BLD *builder, const TPMS_ECC_POINT &point, Bytes &encoded) {
+bool push_ecc(OSSL_PARAM_BLD *builder, const TPMT_PUBLIC &area, Bytes &encoded) {
+    const TPMS_ECC_POINT &point = area.unique.ecc;
+    const char *curve = area.parameters.eccDetail.curveID == TPM2_ECC_NIST_P384 ? kP384 : kP256;
     encoded = {kUncompressed};
     encoded.insert(encoded.end(), point.x.buffer, point.x.buffer + point.x.size);
     encoded.insert(encoded.end(), point.y.buffer, point.y.buffer + point.y.size);
-    return OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, kCurve, 0) == 1 &&
+    return OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, curve, 0) == 1 &&
            OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, encoded.data(), encoded.size()) == 1;
 }
 
@@ -141,8 +144,7 @@ EvpKey openssl_key(const TPMT_PUBLIC &area) {
     BigNumber modulus;  // the builder keeps pointers until it is done
     Bytes point;
     const ParametersBuilder builder(OSSL_PARAM_BLD_new());
-    if (!builder ||
-        !(rsa ? push_rsa(builder.get(), area.unique.rsa, modulus) : push_ecc(builder.get(), area.unique.ecc, point)))
+    if (!builder || !(rsa ? push_rsa(builder.get(), area.unique.rsa, modulus) : push_ecc(builder.get(), area, point)))
         return nullptr;
     const Parameters parameters(OSSL_PARAM_BLD_to_param(builder.get()));
     const KeyContext maker(EVP_PKEY_CTX_new_from_name(nullptr, rsa ? "RSA" : "EC", nullptr));

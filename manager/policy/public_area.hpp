@@ -21,7 +21,7 @@ Result<TPMT_PUBLIC> public_area_of(const EVP_PKEY *key);
 // Our area for the key that `given` holds, whatever else that says. Nothing if it holds none of an accepted kind.
 std::optional<TPMT_PUBLIC> public_area_like(const TPMT_PUBLIC &given);
 
-// Null if the numbers in `area`, which is one of the above, are not a key's.
+// RSA with the exponent 65537, P-256 or P-384. Null if the numbers in `area.unique` are not such a key's.
 EvpKey openssl_key(const TPMT_PUBLIC &area);
 
 Bytes marshalled(const TPMT_PUBLIC &area);

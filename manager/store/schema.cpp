@@ -24,6 +24,9 @@ CREATE TABLE groups (
     nv_index INTEGER NOT NULL,
     manifest BLOB NOT NULL,
     recovery BLOB NOT NULL,
+    ca_public BLOB NOT NULL,
+    ca_private BLOB NOT NULL,
+    ca_certificate BLOB NOT NULL,
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE vtpms (

@@ -139,10 +139,13 @@ Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
 Result<> Store::insert_group(const GroupRecord &group) {
     return database_.execute(
         "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, public_area, private_area, nv_index, "
-        "manifest, recovery, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "manifest, recovery, ca_public, ca_private, ca_certificate, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         group.name, group.pcrs, ByteView(group.approver), std::int64_t{group.generation},
         ByteView(group.key.pcr_values), ByteView(group.key.public_area), ByteView(group.key.private_area),
-        std::int64_t{group.nv_index}, ByteView(group.manifest), ByteView(group.recovery), group.created);
+        std::int64_t{group.nv_index}, ByteView(group.manifest), ByteView(group.recovery),
+        ByteView(group.ca.key.public_area), ByteView(group.ca.key.private_area), ByteView(group.ca.certificate),
+        group.created);
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
@@ -170,9 +173,10 @@ Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
     VTPM_TRY(database_.execute("UPDATE meta SET value = ? WHERE name = 'identity'", ByteView(pin.identity)));
     VTPM_TRY(changed_one(database_));
     VTPM_TRY(update_group(group));
-    VTPM_TRY(database_.execute("UPDATE groups SET nv_index = ?, manifest = ? WHERE name = ?",
-                               std::int64_t{group.nv_index}, ByteView(group.manifest), group.name));
+    VTPM_TRY(
+        database_.execute("UPDATE groups SET nv_index = ? WHERE name = ?", std::int64_t{group.nv_index}, group.name));
     VTPM_TRY(changed_one(database_));
+    VTPM_TRY(set_ca(group.ca, {group.name, group.manifest}));
     return transaction.commit();
 }
 
@@ -201,9 +205,11 @@ Result<> Store::delete_vtpms_of(const std::string &group) {
 }
 
 Result<std::vector<GroupRecord>> Store::groups() {
-    VTPM_ASSIGN(Statement row,
-                database_.prepare("SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
-                                  "nv_index, manifest, created, recovery FROM groups ORDER BY name"));
+    VTPM_ASSIGN(
+        Statement row,
+        database_.prepare(
+            "SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
+            "nv_index, manifest, created, recovery, ca_public, ca_private, ca_certificate FROM groups ORDER BY name"));
     std::vector<GroupRecord> groups;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
@@ -216,7 +222,8 @@ Result<std::vector<GroupRecord>> Store::groups() {
                           static_cast<std::uint32_t>(row.integer(7)),
                           row.blob(8),
                           row.integer(9),
-                          row.blob(10)});
+                          row.blob(10),
+                          {{row.blob(11), row.blob(12)}, row.blob(13)}});
     }
 }
 
@@ -326,6 +333,16 @@ Result<> Store::require_stateless(const Uuid &uuid) {
     return fail(ErrorCode::kRefused,
                 "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store",
                 uuid.to_string());
+}
+
+Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(database_.execute("UPDATE groups SET ca_public = ?, ca_private = ?, ca_certificate = ? WHERE name = ?",
+                               ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificate),
+                               manifest.group));
+    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(write_manifest(manifest));
+    return transaction.commit();
 }
 
 Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {

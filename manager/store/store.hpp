@@ -10,11 +10,18 @@
 #include <vector>
 
 #include "manager/hardware_tpm/sealed_object.hpp"
+#include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/store/database.hpp"
 #include "manager/store/directory.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
+
+// What certifies a group's vTPMs. All empty: there is none yet.
+struct CaRecord {
+    TpmKey key;
+    Bytes certificate;  // DER
+};
 
 struct GroupRecord {
     std::string name;
@@ -26,6 +33,7 @@ struct GroupRecord {
     Bytes manifest;              // Manifest::seal()
     std::int64_t created = 0;    // seconds since 1970
     Bytes recovery;              // its key under its recovery key (recovery_key.hpp); empty: it has none
+    CaRecord ca;
 };
 
 // A group's manifest as it is after the change that it is written with.
@@ -141,6 +149,7 @@ public:
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
     // kRefused: it is not new, it has a state.
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
+    Result<> set_ca(const CaRecord &ca, const ManifestWrite &manifest);
     // With its key and states; none of it stays in the files.
     Result<> delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest);
 

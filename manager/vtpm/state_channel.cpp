@@ -34,8 +34,32 @@ Result<> StateChannel::handle(ByteView message) {
         VTPM_ASSIGN(const LoadState request, decode<LoadState>(message));
         return load(request.kind);
     }
+    if (message_type(message) == ManufactureStep::kType) {
+        VTPM_ASSIGN(const ManufactureStep request, decode<ManufactureStep>(message));
+        return manufacture(request.response);
+    }
     VTPM_ASSIGN(const StoreState request, decode<StoreState>(message));
     return store(request);
+}
+
+// Nobody but the manager and the engine has touched a TPM without a state: what it says of its keys is true.
+Result<> StateChannel::manufacture(ByteView response) {
+    if (vtpm_.version != TpmVersion::k20 || vtpm_.sequence != 0)
+        return fail(ErrorCode::kInvalid, "this TPM was made long ago");
+    const auto command = next_step(response);
+    if (command) return send(ManufactureCommand{ErrorCode::kNone, {}, *command});
+    manufacture_.reset();
+    log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), command.error().text);
+    return send(ManufactureCommand{command.error().code, command.error().text, {}});
+}
+
+Result<Bytes> StateChannel::next_step(ByteView response) {
+    if (response.empty()) {
+        manufacture_.reset();
+        VTPM_ASSIGN(manufacture_, services_.authorities.manufacture(vtpm_.group, vtpm_.uuid));
+    }
+    if (!manufacture_) return fail(ErrorCode::kInvalid, "a response to no command");
+    return manufacture_->next(response);
 }
 
 Result<> StateChannel::load(StateKind kind) {

@@ -8,6 +8,7 @@
 
 #include "base/event_loop.hpp"
 #include "base/seqpacket.hpp"
+#include "manager/ca/certificate_authorities.hpp"
 #include "manager/keys/envelope.hpp"
 #include "manager/store/store.hpp"
 #include "manager/vtpm/group_commit.hpp"
@@ -20,6 +21,7 @@ struct StateServices {
     Store &store;
     Inventory &inventory;
     GroupCommit &commit;
+    CertificateAuthorities &authorities;
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
     SecretBytes buffer{kMaxMessage};
 };
@@ -39,6 +41,8 @@ private:
     Result<> handle(ByteView message);
     Result<> load(StateKind kind);
     Result<SecretBytes> stored_state(StateKind kind);
+    Result<> manufacture(ByteView response);
+    Result<Bytes> next_step(ByteView response);
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
     Result<> answer_stored(const Result<> &written, std::uint64_t sequence);
@@ -53,7 +57,8 @@ private:
     std::function<void()> on_closed_;
     UniqueFd socket_;
     EventSource readable_;
-    std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet
+    std::unique_ptr<Manufacture> manufacture_;  // of a TPM that has no state yet
+    std::shared_ptr<PendingStore> pending_;     // a store that is not answered yet
 };
 
 }  // namespace vtpm

@@ -102,6 +102,7 @@ private:
                 vtpm.sequence == 0 && answer_load == ErrorCode::kNone ? ErrorCode::kNotFound : answer_load;
             return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state});
         }
+        if (decode<ManufactureStep>(message)) return reply(peer, ManufactureCommand{});  // none is made
         const auto request = decode<StoreState>(message);
         require(request.has_value(), "the engine speaks the protocol");
         ++stores;

@@ -40,6 +40,8 @@ private:
             if (const auto store = decode<StoreState>(message)) {
                 state_.assign(store->state.begin(), store->state.end());
                 (void)send_message(socket, encode(StoredState{ErrorCode::kNone, ++sequence_, ""}, out));
+            } else if (decode<ManufactureStep>(message)) {
+                (void)send_message(socket, encode(ManufactureCommand{}, out));
             } else {
                 const auto code = state_.empty() ? ErrorCode::kNotFound : ErrorCode::kNone;
                 (void)send_message(socket, encode(LoadedState{code, sequence_, "", state_}, out));

@@ -27,6 +27,7 @@ sealing = "file"
 tcti = "swtpm:path=/x"
 seal_pcrs = ""
 auto_create = false
+ek_certificates = false
 default_tpm = "1.2"
 state_directory = "/a"
 socket = "/b"
@@ -36,6 +37,7 @@ socket = "/b"
     REQUIRE(config.tcti == "swtpm:path=/x");
     REQUIRE(config.seal_pcrs.empty());
     REQUIRE_FALSE(config.auto_create);
+    REQUIRE_FALSE(config.ek_certificates);
     REQUIRE(config.default_tpm == TpmVersion::k12);
     REQUIRE(config.state_directory == "/a");
     REQUIRE(config.socket == "/b");

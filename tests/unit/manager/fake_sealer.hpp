@@ -5,6 +5,7 @@
 #include <ctime>
 #include <map>
 
+#include "fake_signing_keys.hpp"
 #include "manager/keys/sealer.hpp"
 #include "manager/policy/present_boot.hpp"
 
@@ -18,6 +19,8 @@ struct FakeTpm {
     std::string refused{};  // what is sealed to these PCRs does not open
     std::uint8_t boot = 1;  // every byte of every PCR
     FakeEpochs epochs{};
+    bool signs = false;  // whether new vTPMs get certificates
+    FakeSigningKeys keys{};
     // Where the manager ends when it moves an epoch: before the TPM has it, or before it hears so.
     enum class Crash { kNone, kBeforeEpoch, kAfterEpoch };
     Crash crash = Crash::kNone;
@@ -46,6 +49,16 @@ public:
         vtpm::PcrValues values;
         for (const unsigned pcr : pcrs.numbers()) values[pcr] = vtpm::Bytes(32, tpm_->boot);
         return values;
+    }
+
+    vtpm::Result<vtpm::SecretBytes> random(std::size_t size) override { return vtpm::SecretBytes(size); }
+    [[nodiscard]] bool has_signing_keys() const override { return tpm_->signs; }
+    vtpm::Result<vtpm::TpmKey> create_signing_key(const vtpm::Key &authorization) override {
+        return tpm_->keys.create(authorization.view());
+    }
+    vtpm::Result<vtpm::Bytes> sign(const vtpm::TpmKey &key, const vtpm::Key &authorization,
+                                   vtpm::ByteView digest) override {
+        return tpm_->keys.sign(key, authorization.view(), digest);
     }
 
     vtpm::Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {

@@ -16,7 +16,8 @@ struct ManagerInProcess {
     vtpm::GroupKeys keys;
     vtpm::Inventory inventory{store, keys};
     vtpm::GroupCommit commit{loop, inventory};
-    vtpm::StateServices services{loop, store, inventory, commit};
+    vtpm::CertificateAuthorities authorities{store, keys, inventory, true};
+    vtpm::StateServices services{loop, store, inventory, commit, authorities};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 

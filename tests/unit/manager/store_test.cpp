@@ -36,7 +36,7 @@ struct Fixture {
 
     Store first_start(const char *vfs = nullptr) const {
         Store store = expect(Store::open(directory.path(), vfs));
-        expect(store.initialise({"tpm", {1, 2}}, {"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 6, {7}, 5, {}}));
+        expect(store.initialise({"tpm", {1, 2}}, {"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 6, {7}, 5, {}, {}}));
         return store;
     }
     void run_sql(const char *sql) const {

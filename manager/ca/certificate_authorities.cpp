@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/ca/certificate_authorities.hpp"
+
+#include <openssl/sha.h>
+#include <openssl/x509.h>
+
+#include <ctime>
+
+#include "base/log.hpp"
+#include "manager/ca/ca_certificate.hpp"
+#include "manager/ca/der.hpp"
+#include "manager/ca/signed_ca.hpp"
+#include "manager/ca/x509.hpp"
+#include "manager/hardware_tpm/marshal.hpp"
+#include "manager/policy/encoding.hpp"
+#include "manager/policy/pem.hpp"
+#include "manager/policy/public_area.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::size_t kEntropy = 32;  // of a seed's security strength, in bytes
+
+Bytes sha256(ByteView bytes) {
+    Bytes digest(SHA256_DIGEST_LENGTH);
+    SHA256(bytes.data(), bytes.size(), digest.data());
+    return digest;
+}
+
+// Of its key, so that two CAs never have one name (RFC 5280, 4.1.2.4).
+std::string common_name_of(const EVP_PKEY *key) {
+    constexpr std::size_t kPart = 16;
+    const Bytes digest = sha256(der_of(i2d_PUBKEY, key));
+    return "xen-vtpm CA " + to_hex(ByteView(digest).first(kPart));
+}
+
+Result<EvpKey> public_key_of(const TpmKey &key) {
+    VTPM_ASSIGN(const auto area, unmarshalled<TPM2B_PUBLIC>(key.public_area, Tss2_MU_TPM2B_PUBLIC_Unmarshal));
+    EvpKey opened = openssl_key(area.publicArea);
+    if (!opened) return fail(ErrorCode::kRefused, "the CA's key in the store is damaged");
+    return opened;
+}
+
+std::string one_line(const X509_NAME *name) {
+    const Bio bio(BIO_new(BIO_s_mem()));
+    if (!bio || X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253) < 0) return "unknown";
+    char *text = nullptr;
+    const long size = BIO_get_mem_data(bio.get(), &text);
+    return {text, static_cast<std::size_t>(size)};
+}
+
+}  // namespace
+
+// For one operation: the TPM is reached, and let go after it.
+struct CertificateAuthorities::Ca {
+    std::unique_ptr<Sealer> sealer;
+    Key authorization;
+    CaRecord record;
+    std::string common_name;
+
+    [[nodiscard]] Result<CaKey> key() const {
+        VTPM_ASSIGN(EvpKey public_key, public_key_of(record.key));
+        return CaKey{std::move(public_key),
+                     [this](ByteView digest) { return sealer->sign(record.key, authorization, digest); }};
+    }
+};
+
+Result<CertificateAuthorities::Ca> CertificateAuthorities::open(const std::string &group) {
+    VTPM_ASSIGN(const Key *group_key, keys_.key(group));
+    VTPM_ASSIGN(Key authorization, derive_key(*group_key, "xen-vtpm CA authorization"));
+    VTPM_ASSIGN(auto sealer, keys_.sealer());
+    VTPM_ASSIGN(GroupRecord record, keys_.record(group));
+    if (record.ca.certificate.empty()) {
+        VTPM_ASSIGN(record.ca, create(group, *sealer, authorization));
+    }
+    VTPM_ASSIGN(const EvpKey public_key, public_key_of(record.ca.key));
+    return Ca{std::move(sealer), std::move(authorization), std::move(record.ca), common_name_of(public_key.get())};
+}
+
+Result<CaRecord> CertificateAuthorities::create(const std::string &group, Sealer &sealer, const Key &authorization) {
+    CaRecord ca;
+    VTPM_ASSIGN(ca.key, sealer.create_signing_key(authorization));
+    VTPM_ASSIGN(EvpKey public_key, public_key_of(ca.key));
+    const std::string name = common_name_of(public_key.get());
+    const CaKey key{std::move(public_key), [&](ByteView digest) { return sealer.sign(ca.key, authorization, digest); }};
+    VTPM_ASSIGN(ca.certificate, self_signed_ca(name, key, std::time(nullptr)));
+    VTPM_TRY(inventory_.set_ca(group, ca, "ca-created"));
+    log::info("group '{}' has a CA: {}", group, name);
+    return ca;
+}
+
+Result<std::unique_ptr<Manufacture>> CertificateAuthorities::manufacture(const std::string &group, const Uuid &vtpm) {
+    VTPM_ASSIGN(const auto sealer, keys_.sealer());
+    VTPM_ASSIGN(const SecretBytes entropy, sealer->random(kEntropy));
+    Manufacture::Certify certify;
+    if (enabled_ && sealer->has_signing_keys())
+        certify = [this, group, vtpm](const std::vector<EndorsementKey> &keys, const TpmDescription &tpm) {
+            return this->certify(group, vtpm, keys, tpm);
+        };
+    return std::make_unique<Manufacture>(entropy.view(), std::move(certify));
+}
+
+Result<Certificates> CertificateAuthorities::certify(const std::string &group, const Uuid &vtpm,
+                                                     const std::vector<EndorsementKey> &keys,
+                                                     const TpmDescription &tpm) {
+    VTPM_ASSIGN(const Ca ca, open(group));
+    VTPM_ASSIGN(const CaKey key, ca.key());
+    Certificates certificates;
+    for (const EndorsementKey &ek : keys) {
+        VTPM_ASSIGN(Bytes certificate, ek_certificate(ek, vtpm, tpm, ca.record.certificate, key, std::time(nullptr)));
+        certificates.endorsement.push_back(std::move(certificate));
+    }
+    // The root is not among them: who trusts it has it.
+    VTPM_ASSIGN(const Certificate own, certificate_from(ca.record.certificate));
+    if (X509_self_signed(own.get(), 0) != 1) certificates.chain = ca.record.certificate;
+    return certificates;
+}
+
+Result<CaInfo> CertificateAuthorities::show(const std::string &group) {
+    VTPM_ASSIGN(const Ca ca, open(group));
+    VTPM_ASSIGN(const Certificate certificate, certificate_from(ca.record.certificate));
+    return CaInfo{group,
+                  one_line(X509_get_subject_name(certificate.get())),
+                  one_line(X509_get_issuer_name(certificate.get())),
+                  X509_self_signed(certificate.get(), 0) == 1,
+                  to_hex(sha256(ca.record.certificate)),
+                  to_pem("CERTIFICATE", ca.record.certificate)};
+}
+
+Result<std::string> CertificateAuthorities::request(const std::string &group) {
+    VTPM_ASSIGN(const Ca ca, open(group));
+    VTPM_ASSIGN(const CaKey key, ca.key());
+    VTPM_ASSIGN(const Bytes request, ca_request(ca.common_name, key));
+    return to_pem("CERTIFICATE REQUEST", request);
+}
+
+Result<> CertificateAuthorities::import_signed(const std::string &group, std::string_view pem) {
+    VTPM_ASSIGN(Ca ca, open(group));
+    VTPM_ASSIGN(const EvpKey key, public_key_of(ca.record.key));
+    VTPM_ASSIGN(ca.record.certificate,
+                signed_ca_from_pem(bytes_of(pem), ca.common_name, key.get(), std::time(nullptr)));
+    return inventory_.set_ca(group, ca.record, "ca-certificate-imported");
+}
+
+}  // namespace vtpm

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CAs of the groups: one each, whose key the hardware TPM makes and keeps, and uses for who knows the group's key.
+// So a certificate says: this vTPM was made by this machine, in a boot in which the group could be opened.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "manager/ca/manufacture.hpp"
+#include "manager/keys/inventory.hpp"
+
+namespace vtpm {
+
+struct CaInfo {
+    std::string group;
+    std::string subject;
+    std::string issuer;
+    bool self_signed = true;
+    std::string fingerprint;  // SHA-256 of the certificate
+    std::string certificate;  // PEM
+};
+
+class CertificateAuthorities {
+public:
+    // `enabled`: the configuration's word.
+    CertificateAuthorities(Store &store, GroupKeys &keys, Inventory &inventory, bool enabled)
+        : store_(store), keys_(keys), inventory_(inventory), enabled_(enabled) {}
+
+    // Of a new vTPM of `group`: with entropy of the hardware TPM, and, where that can sign and it is wanted, with
+    // certificates.
+    Result<std::unique_ptr<Manufacture>> manufacture(const std::string &group, const Uuid &vtpm);
+
+    // All of an open group; its CA is made when it is first needed. kRefused: it is not open, or nothing signs here.
+    Result<CaInfo> show(const std::string &group);
+    // A request for a certificate by another CA: PKCS#10, PEM.
+    Result<std::string> request(const std::string &group);
+    // That certificate (PEM), in the place of the present one. kInvalid: it does not fit (signed_ca.hpp).
+    Result<> import_signed(const std::string &group, std::string_view pem);
+
+private:
+    struct Ca;
+    Result<Certificates> certify(const std::string &group, const Uuid &vtpm, const std::vector<EndorsementKey> &keys,
+                                 const TpmDescription &tpm);
+    Result<Ca> open(const std::string &group);
+    Result<CaRecord> create(const std::string &group, Sealer &sealer, const Key &authorization);
+
+    Store &store_;
+    GroupKeys &keys_;
+    Inventory &inventory_;
+    bool enabled_;
+};
+
+}  // namespace vtpm

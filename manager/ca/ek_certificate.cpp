@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/ca/ek_certificate.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+#include "manager/ca/der.hpp"
+#include "manager/ca/x509.hpp"
+
+namespace vtpm {
+namespace {
+
+// TCG EK Credential Profile, 4.
+constexpr const char *kTpmManufacturer = "2.23.133.2.1";
+constexpr const char *kTpmModel = "2.23.133.2.2";
+constexpr const char *kTpmVersion = "2.23.133.2.3";
+constexpr const char *kTpmSpecification = "2.23.133.2.16";
+constexpr const char *kEkCertificate = "2.23.133.8.1";
+
+constexpr std::string_view kFamily = "2.0";
+constexpr std::uint32_t kLevel = 0;
+constexpr std::size_t kMaxModel = 64;
+
+using GeneralName = std::unique_ptr<GENERAL_NAME, FreeWith<GENERAL_NAME_free>>;
+using GeneralNames = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
+
+ByteView bytes_of(std::string_view text) { return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()}; }
+
+bool four_bytes(std::string_view text) {
+    constexpr std::string_view kPrefix = "id:";
+    return text.starts_with(kPrefix) && text.size() == kPrefix.size() + 8 &&
+           text.substr(kPrefix.size()).find_first_not_of("0123456789ABCDEF") == std::string_view::npos;
+}
+
+Result<> check(const TpmDescription &tpm) {
+    const bool printable = std::ranges::all_of(tpm.model, [](char c) { return c >= ' ' && c <= '~'; });
+    if (!four_bytes(tpm.manufacturer) || !four_bytes(tpm.version) || tpm.model.empty() || !printable ||
+        tpm.model.size() > kMaxModel)
+        return fail(ErrorCode::kInvalid, "a TPM cannot be of manufacturer, model and version '{}', '{}', '{}'",
+                    tpm.manufacturer, tpm.model, tpm.version);
+    return {};
+}
+
+Result<Certificate> ca_of(ByteView der, const CaKey &key) {
+    auto certificate = certificate_from(der);
+    if (!certificate) return fail(ErrorCode::kInvalid, "the CA's certificate: {}", certificate.error().text);
+    const EVP_PKEY *certified = X509_get0_pubkey(certificate->get());
+    if (certified == nullptr || EVP_PKEY_eq(certified, key.public_key.get()) != 1)
+        return fail(ErrorCode::kInvalid, "the CA's certificate is not for the CA's key");
+    return certificate;
+}
+
+bool add(X509_NAME *name, const char *type, const std::string &value) {
+    const Asn1Object object(OBJ_txt2obj(type, 1));
+    return object && X509_NAME_add_entry_by_OBJ(name, object.get(), V_ASN1_UTF8STRING, bytes_of(value).data(),
+                                                static_cast<int>(value.size()), -1, 0) == 1;
+}
+
+// 3.2.9. Not critical, as there is a subject: many verifiers know no names like these.
+bool add_alternative_name(X509 *certificate, const TpmDescription &tpm) {
+    DistinguishedName directory(X509_NAME_new());
+    if (!directory || !add(directory.get(), kTpmManufacturer, tpm.manufacturer) ||
+        !add(directory.get(), kTpmModel, tpm.model) || !add(directory.get(), kTpmVersion, tpm.version))
+        return false;
+    GeneralName name(GENERAL_NAME_new());
+    const GeneralNames names(GENERAL_NAMES_new());
+    if (!name || !names) return false;
+    GENERAL_NAME_set0_value(name.get(), GEN_DIRNAME, directory.release());
+    if (sk_GENERAL_NAME_push(names.get(), name.get()) <= 0) return false;
+    (void)name.release();
+    return X509_add1_ext_i2d(certificate, NID_subject_alt_name, names.get(), 0, X509V3_ADD_DEFAULT) == 1;
+}
+
+// 3.2: SubjectDirectoryAttributes of one attribute, TPMSpecification.
+bool add_specification(X509 *certificate, std::uint32_t revision) {
+    const Bytes specification = der_element(V_ASN1_SEQUENCE, {der_element(V_ASN1_UTF8STRING, {bytes_of(kFamily)}),
+                                                              der_integer(kLevel), der_integer(revision)});
+    const Bytes attribute =
+        der_element(V_ASN1_SEQUENCE, {der_object(kTpmSpecification), der_element(V_ASN1_SET, {specification})});
+    const Bytes attributes = der_element(V_ASN1_SEQUENCE, {attribute});
+    const Asn1OctetString content(ASN1_OCTET_STRING_new());
+    if (!content || ASN1_OCTET_STRING_set(content.get(), attributes.data(), static_cast<int>(attributes.size())) != 1)
+        return false;
+    const Extension extension(
+        X509_EXTENSION_create_by_NID(nullptr, NID_subject_directory_attributes, 0, content.get()));
+    return extension && X509_add_ext(certificate, extension.get(), -1) == 1;
+}
+
+}  // namespace
+
+// The subject is the UUID, by which the host's tools and the guest's configuration call this TPM; a verifier that only
+// shows subjects shows which it is.
+Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const TpmDescription &tpm,
+                             ByteView ca_certificate, const CaKey &key, std::int64_t now) {
+    VTPM_TRY(check(tpm));
+    VTPM_ASSIGN(const Certificate ca, ca_of(ca_certificate, key));
+    VTPM_ASSIGN(const DistinguishedName subject, name_of(vtpm.to_string()));
+    VTPM_ASSIGN(const Certificate made, new_certificate(now));
+    const bool rsa = ek.kind == EkTemplate::kRsa2048;
+    const ExtensionText extensions[] = {
+        {NID_authority_key_identifier, "keyid:always"},
+        {NID_basic_constraints, "critical,CA:FALSE"},
+        {NID_key_usage, rsa ? "critical,keyEncipherment" : "critical,keyAgreement"},
+        {NID_ext_key_usage, kEkCertificate},
+    };
+    X509 *const certificate = made.get();
+    if (X509_set_subject_name(certificate, subject.get()) != 1 ||
+        X509_set_issuer_name(certificate, X509_get_subject_name(ca.get())) != 1 ||
+        X509_set_pubkey(certificate, ek.key.get()) != 1 || !add_extensions(certificate, ca.get(), extensions) ||
+        !add_alternative_name(certificate, tpm) || !add_specification(certificate, tpm.revision))
+        return openssl_failed("making an endorsement key's certificate");
+    return sign_certificate(certificate, key);
+}
+
+}  // namespace vtpm

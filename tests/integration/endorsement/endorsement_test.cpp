@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// A new vTPM's endorsement keys and their certificates: manager, its hardware TPM (swtpm), engine and openssl(1) are
+// real processes; xenstore and the ring are not.
+#include <openssl/pem.h>
+
+#include <catch2/catch.hpp>
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "backend/engine/tpm_messages.hpp"
+#include "manager/ca/endorsement_key.hpp"
+#include "tests/fakes/tpm_commands.hpp"
+#include "tests/integration/backend/host.hpp"
+#include "tests/integration/manager/manager_process.hpp"
+#include "tests/integration/manager/swtpm.hpp"
+
+namespace vtpm {
+namespace {
+
+using Catch::Matchers::Contains;
+using commands::Command;
+
+constexpr std::uint32_t kEndorsement = 0x4000000B;
+constexpr EkTemplate kKinds[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
+
+std::size_t u16_at(const Bytes &bytes, std::size_t at) { return std::size_t{bytes.at(at)} << 8 | bytes.at(at + 1); }
+
+struct Machine {
+    TemporaryDirectory directory;
+    std::optional<Swtpm> tpm{std::in_place, directory / "hardware-tpm"};
+    PrivateBus bus{directory / "bus"};
+    ManagerPlace place{directory, tpm->tcti(), bus.address(), {}};
+    std::optional<ManagerProcess> manager;
+    std::optional<Host> host;
+    LoopbackGuest ring{};
+    DeviceId device{7, 0};
+    Uuid uuid = Uuid::random();
+
+    explicit Machine(const std::string &config = {}) {
+        place.more_config = config;
+        manager.emplace(place);
+        host.emplace(place.socket());
+        expect(host->start());
+    }
+    void power_on() {
+        const bool up = host->comes_up(device, uuid, ring);
+        INFO(host->reason(device));
+        REQUIRE(up);
+    }
+    void power_off() {
+        host->detach(device);
+        REQUIRE(host->reaches(device, "6"));
+        host->remove(device);
+        host->run_for(std::chrono::milliseconds(20));
+    }
+    Bytes execute(const Bytes &command) {
+        ring.submit(command);
+        return ring.response(std::chrono::seconds(20));
+    }
+    Output xen_vtpm(std::vector<std::string> arguments) { return cli(bus.address(), std::move(arguments)); }
+    [[nodiscard]] std::string file(const std::string &name) const { return directory / name.c_str(); }
+    [[nodiscard]] std::string write(const std::string &name, const std::string &content) const {
+        std::ofstream(file(name), std::ios::binary) << content;
+        return file(name);
+    }
+
+    // TPM2_NV_ReadPublic and TPM2_NV_Read, by the index' own empty password; nothing if there is no such index.
+    Bytes nv_content(std::uint32_t index) {
+        const Bytes area = execute(Command(commands::kNoSessions, 0x169).u32(index).build());
+        if (return_code(area) != 0) return {};
+        const std::size_t size = u16_at(area, 10 + 2 + 4 + 2 + 4 + 2);  // after index, nameAlg, attributes and policy
+        Bytes content;
+        while (content.size() < size) {
+            const auto part = static_cast<std::uint16_t>(std::min<std::size_t>(512, size - content.size()));
+            const Bytes read = execute(Command(commands::kSessions, 0x14E)
+                                           .u32(index)
+                                           .u32(index)
+                                           .password()
+                                           .u16(part)
+                                           .u16(static_cast<std::uint16_t>(content.size()))
+                                           .build());
+            REQUIRE(return_code(read) == 0);
+            content.insert(content.end(), read.begin() + 16, read.begin() + 16 + part);
+        }
+        return content;
+    }
+    // TPM2_CreatePrimary in the endorsement hierarchy: the TPM2B_PUBLIC.
+    Bytes endorsement_public(EkTemplate kind) {
+        const Bytes created = execute(Command(commands::kSessions, 0x131)
+                                          .u32(kEndorsement)
+                                          .password()
+                                          .u16(4)
+                                          .u32(0)
+                                          .data(ek_template(kind))
+                                          .u16(0)
+                                          .u32(0)
+                                          .build());
+        REQUIRE(return_code(created) == 0);
+        const Bytes handle(created.begin() + 10, created.begin() + 14);
+        REQUIRE(return_code(execute(Command(commands::kNoSessions, 0x165).data(handle).build())) == 0);
+        const auto begin = created.begin() + 18;
+        return {begin, begin + 2 + static_cast<std::ptrdiff_t>(u16_at(created, 18))};
+    }
+};
+
+Output openssl(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "openssl");
+    return run({std::move(arguments), {}, {}});
+}
+
+std::string text(const Bytes &bytes) { return {bytes.begin(), bytes.end()}; }
+
+}  // namespace
+
+TEST_CASE("a new vTPM has endorsement keys with certificates that lead to its group's CA") {
+    Machine machine;
+    machine.power_on();
+    const Output exported = machine.xen_vtpm({"ca", "export"});
+    REQUIRE(exported.status == 0);
+    const std::string ca = machine.write("ca.pem", exported.out);
+    REQUIRE(openssl({"verify", "-CAfile", ca, ca}).status == 0);
+    for (const EkTemplate kind : kKinds) {
+        const Bytes certificate = machine.nv_content(ek_certificate_index(kind));
+        REQUIRE_FALSE(certificate.empty());
+        const std::string der = machine.write("ek.der", text(certificate));
+        const std::string pem = machine.file("ek.pem");
+        REQUIRE(openssl({"x509", "-inform", "DER", "-in", der, "-out", pem}).status == 0);
+        const Output verified = openssl({"verify", "-CAfile", ca, pem});
+        CAPTURE(verified.err);
+        REQUIRE(verified.status == 0);
+        const Output shown = openssl({"x509", "-in", pem, "-noout", "-text"});
+        REQUIRE_THAT(shown.out, Contains("2.23.133.8.1") && Contains(machine.uuid.to_string()));
+
+        // It is for the key that this TPM makes from the template, now and after a power cycle.
+        const EndorsementKey key = expect(endorsement_key(machine.endorsement_public(kind)));
+        const Output spki = openssl({"x509", "-in", pem, "-noout", "-pubkey"});
+        const Bio bio(BIO_new_mem_buf(spki.out.data(), static_cast<int>(spki.out.size())));
+        const EvpKey certified(PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr));
+        REQUIRE(EVP_PKEY_eq(certified.get(), key.key.get()) == 1);
+    }
+    REQUIRE(machine.nv_content(kEkCertificateChainIndex).empty());  // its CA is a root
+    const Bytes before = machine.endorsement_public(EkTemplate::kRsa2048);
+    machine.power_off();
+    machine.power_on();
+    REQUIRE(machine.endorsement_public(EkTemplate::kRsa2048) == before);
+}
+
+TEST_CASE("a guest can neither change nor remove its certificates") {
+    Machine machine;
+    machine.power_on();
+    const std::uint32_t index = ek_certificate_index(EkTemplate::kRsa2048);
+    const Bytes certificate = machine.nv_content(index);
+    for (const std::uint32_t who : {commands::kOwner, commands::kPlatform, index}) {
+        const Bytes write =
+            Command(commands::kSessions, 0x137).u32(who).u32(index).password().sized(Bytes(4, 0)).u16(0).build();
+        REQUIRE(return_code(machine.execute(write)) != 0);
+        const Bytes undefine = Command(commands::kSessions, 0x122).u32(who).u32(index).password().build();
+        REQUIRE(return_code(machine.execute(undefine)) != 0);
+    }
+    // TPM2_Clear by the owner's lockout authorization: NV of the owner goes, the platform's stays.
+    REQUIRE(return_code(machine.execute(Command(commands::kSessions, 0x126).u32(0x4000000A).password().build())) == 0);
+    REQUIRE(machine.nv_content(index) == certificate);
+}
+
+TEST_CASE("with a certificate by another CA, new vTPMs have the chain that leads to it") {
+    Machine machine;
+    const std::string request = machine.write("ca.csr", machine.xen_vtpm({"ca", "export", "--request"}).out);
+    const std::string root = machine.file("root.pem");
+    const std::string key = machine.file("root.key");
+    REQUIRE(openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                     "-out", root, "-subj", "/CN=Our own CA"})
+                .status == 0);
+    const std::string extensions =
+        machine.write("ca.ext",
+                      "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n"
+                      "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n");
+    const std::string signed_ca = machine.file("signed.pem");
+    const Output made = openssl({"x509", "-req", "-in", request, "-CA", root, "-CAkey", key, "-CAcreateserial",
+                                 "-extfile", extensions, "-days", "3650", "-out", signed_ca});
+    CAPTURE(made.err);
+    REQUIRE(made.status == 0);
+    REQUIRE(machine.xen_vtpm({"ca", "import-signed", root}).status == 2);
+    const Output imported = machine.xen_vtpm({"ca", "import-signed", signed_ca});
+    CAPTURE(imported.err);
+    REQUIRE(imported.status == 0);
+    REQUIRE_THAT(imported.out, Contains("CN=Our own CA"));
+
+    machine.power_on();
+    const std::string chain = machine.write("chain.der", text(machine.nv_content(kEkCertificateChainIndex)));
+    const std::string chain_pem = machine.file("chain.pem");
+    REQUIRE(openssl({"x509", "-inform", "DER", "-in", chain, "-out", chain_pem}).status == 0);
+    const std::string der =
+        machine.write("ek.der", text(machine.nv_content(ek_certificate_index(EkTemplate::kEccP256))));
+    REQUIRE(openssl({"x509", "-inform", "DER", "-in", der, "-out", machine.file("ek.pem")}).status == 0);
+    REQUIRE(openssl({"verify", "-CAfile", root, "-untrusted", chain_pem, machine.file("ek.pem")}).status == 0);
+    REQUIRE(openssl({"verify", "-CAfile", root, machine.file("ek.pem")}).status != 0);
+}
+
+TEST_CASE("where certificates are not wanted, or nothing could sign them, there are none") {
+    const std::string config = GENERATE("ek_certificates = false\n", "sealing = \"file\"\n");
+    Machine machine(config);
+    machine.power_on();
+    for (const EkTemplate kind : kKinds) REQUIRE(machine.nv_content(ek_certificate_index(kind)).empty());
+    REQUIRE(endorsement_key(machine.endorsement_public(EkTemplate::kEccP256)));
+}
+
+TEST_CASE("a new vTPM whose certificates cannot be signed stays new, and is refused until they can") {
+    Machine machine;
+    machine.tpm.reset();
+    REQUIRE_FALSE(machine.host->comes_up(machine.device, machine.uuid, machine.ring));
+    machine.power_off();
+    machine.tpm.emplace(machine.directory / "hardware-tpm");
+    machine.power_on();
+    REQUIRE_FALSE(machine.nv_content(ek_certificate_index(EkTemplate::kRsa2048)).empty());
+}
+
+}  // namespace vtpm

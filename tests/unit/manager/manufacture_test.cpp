@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// A new TPM that does not do what it must. One that does: tests/integration/endorsement.
+#include "manager/ca/manufacture.hpp"
+
+#include <tss2/tss2_mu.h>
+
+#include "certificates.hpp"
+#include "manager/policy/public_area.hpp"
+
+using namespace vtpm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+Bytes operator+(Bytes left, const Bytes &right) {
+    left.insert(left.end(), right.begin(), right.end());
+    return left;
+}
+Bytes be32(std::uint32_t value) {
+    return {static_cast<std::uint8_t>(value >> 24), static_cast<std::uint8_t>(value >> 16),
+            static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)};
+}
+std::uint32_t code_of(const Bytes &command) {
+    return static_cast<std::uint32_t>(command.at(6)) << 24 | static_cast<std::uint32_t>(command.at(7)) << 16 |
+           static_cast<std::uint32_t>(command.at(8)) << 8 | command.at(9);
+}
+Bytes response(std::uint32_t code, const Bytes &rest = {}) {
+    return Bytes{0x80, 0x01} + be32(static_cast<std::uint32_t>(10 + rest.size())) + be32(code) + rest;
+}
+
+Bytes properties() {
+    Bytes list{0};  // no more data
+    list = list + be32(TPM2_CAP_TPM_PROPERTIES) + be32(4);
+    list = list + be32(TPM2_PT_MANUFACTURER) + be32(0x49424D00) + be32(TPM2_PT_VENDOR_STRING_1) + be32(0x53572020);
+    return list + be32(TPM2_PT_FIRMWARE_VERSION_1) + be32(0x20191023) + be32(TPM2_PT_REVISION) + be32(164);
+}
+
+EndorsementKey a_key(EkTemplate kind) {
+    const bool rsa = kind == EkTemplate::kRsa2048;
+    TPM2B_PUBLIC area{};
+    std::size_t offset = 0;
+    const Bytes empty = ek_template(kind);
+    REQUIRE(Tss2_MU_TPM2B_PUBLIC_Unmarshal(empty.data(), empty.size(), &offset, &area) == TSS2_RC_SUCCESS);
+    const EvpKey p384 = rsa || kind == EkTemplate::kEccP256 ? EvpKey() : ec_key("P-384");
+    const auto number = [](EVP_PKEY *key, const char *name, std::uint16_t size, std::uint8_t *out) {
+        BIGNUM *raw = nullptr;
+        REQUIRE(EVP_PKEY_get_bn_param(key, name, &raw) == 1);
+        const BigNumber owned(raw);
+        REQUIRE(BN_bn2binpad(raw, out, size) == size);
+    };
+    if (rsa) {
+        area.publicArea.unique.rsa.size = 256;
+        number(rsa_2048(), OSSL_PKEY_PARAM_RSA_N, 256, area.publicArea.unique.rsa.buffer);
+    } else {
+        EVP_PKEY *const key = p384 ? p384.get() : p256();
+        const std::uint16_t size = p384 ? 48 : 32;
+        auto &point = area.publicArea.unique.ecc;
+        point.x.size = size;
+        point.y.size = size;
+        number(key, OSSL_PKEY_PARAM_EC_PUB_X, size, point.x.buffer);
+        number(key, OSSL_PKEY_PARAM_EC_PUB_Y, size, point.y.buffer);
+    }
+    return expect(endorsement_key(marshalled(area)));
+}
+
+// A TPM that answers as one does, but for what a test spoils.
+struct NewTpm {
+    std::vector<std::uint32_t> commands;
+    std::size_t keys = 0;
+    std::size_t spoiled = SIZE_MAX;  // which command
+    Bytes (*spoil)(Bytes) = nullptr;
+
+    Bytes answer(const Bytes &command) {
+        const std::uint32_t code = code_of(command);
+        Bytes answered = response(0);
+        if (code == TPM2_CC_GetCapability) answered = response(0, properties());
+        if (code == TPM2_CC_CreatePrimary) {
+            constexpr EkTemplate kKinds[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
+            const TPM2B_PUBLIC area{0, a_key(kKinds[keys++]).area};
+            answered = response(0, be32(0x80000000) + be32(0) + marshalled(area));
+        }
+        if (commands.size() == spoiled) answered = spoil(std::move(answered));
+        commands.push_back(code);
+        return answered;
+    }
+    // To its end, or to the error.
+    Result<> go_through(Manufacture &manufacture) {
+        Bytes last;
+        for (;;) {
+            VTPM_ASSIGN(const Bytes command, manufacture.next(last));
+            if (command.empty()) return {};
+            last = answer(command);
+        }
+    }
+};
+
+const Bytes kEntropy(32, 0xE7);
+
+Result<Certificates> certified(const std::vector<EndorsementKey> &keys, const TpmDescription &tpm) {
+    REQUIRE(keys.size() == 3);
+    REQUIRE(tpm.manufacturer == "id:49424D00");
+    REQUIRE(tpm.model == "SW  ");
+    REQUIRE(tpm.version == "id:20191023");
+    REQUIRE(tpm.revision == 164);
+    return Certificates{{Bytes(700, 1), Bytes(500, 2), Bytes(10, 3)}, Bytes(20, 4)};
+}
+
+}  // namespace
+
+TEST_CASE("a new TPM gets seeds, keys and certificates, and is shut down") {
+    NewTpm tpm;
+    Manufacture manufacture(kEntropy, certified);
+    expect(tpm.go_through(manufacture));
+    constexpr std::uint32_t kKey[] = {TPM2_CC_CreatePrimary, TPM2_CC_FlushContext};
+    std::vector<std::uint32_t> expected{TPM2_CC_Startup,   TPM2_CC_StirRandom, TPM2_CC_ChangePPS,
+                                        TPM2_CC_ChangeEPS, TPM2_CC_Clear,      TPM2_CC_GetCapability};
+    for (int key = 0; key < 3; ++key) expected.insert(expected.end(), std::begin(kKey), std::end(kKey));
+    for (const int writes : {2, 1, 1, 1}) {
+        expected.push_back(TPM2_CC_NV_DefineSpace);
+        for (int write = 0; write < writes; ++write) expected.push_back(TPM2_CC_NV_Write);
+        expected.push_back(TPM2_CC_NV_WriteLock);
+    }
+    expected.push_back(TPM2_CC_Shutdown);
+    REQUIRE(tpm.commands == expected);
+    REQUIRE(expect(manufacture.next(response(0))).empty());  // and nothing more
+}
+
+TEST_CASE("without a CA a new TPM gets its seeds only") {
+    NewTpm tpm;
+    Manufacture manufacture(kEntropy, nullptr);
+    expect(tpm.go_through(manufacture));
+    REQUIRE(tpm.commands.size() == 6);
+    REQUIRE(tpm.commands.back() == TPM2_CC_Shutdown);
+}
+
+TEST_CASE("a new TPM that fails a command, or answers it with too little, is not made") {
+    const std::size_t all = [] {
+        NewTpm tpm;
+        Manufacture manufacture(kEntropy, certified);
+        expect(tpm.go_through(manufacture));
+        return tpm.commands.size();
+    }();
+    for (std::size_t command = 0; command < all; ++command) {
+        NewTpm tpm;
+        tpm.spoiled = command;
+        tpm.spoil = [](Bytes) { return response(0x101); };
+        Manufacture failing(kEntropy, certified);
+        REQUIRE_THAT(expect_error(tpm.go_through(failing)).text, Contains("0x101"));
+        tpm = NewTpm();
+        tpm.spoiled = command;
+        tpm.spoil = [](Bytes whole) { return Bytes(whole.begin(), whole.begin() + 9); };
+        Manufacture cut(kEntropy, certified);
+        REQUIRE_THAT(expect_error(tpm.go_through(cut)).text, Contains("malformed"));
+    }
+}
+
+TEST_CASE("what a new TPM says of itself and of its keys is taken in full or not at all") {
+    static std::size_t cut;
+    static std::size_t whole;
+    for (const std::size_t command : {5U, 6U, 8U, 10U}) {
+        whole = SIZE_MAX;
+        for (cut = 10; cut < whole; ++cut) {
+            NewTpm tpm;
+            tpm.spoiled = command;
+            tpm.spoil = [](Bytes answer) {
+                whole = answer.size();
+                answer.resize(cut);
+                return answer;
+            };
+            Manufacture manufacture(kEntropy, certified);
+            REQUIRE(expect_error(tpm.go_through(manufacture)).code != ErrorCode::kSystem);
+        }
+    }
+    NewTpm tpm;
+    tpm.spoiled = 6;  // the RSA key
+    tpm.spoil = [](Bytes whole) {
+        whole.at(18 + 2 + 4 + 3) ^= 0x10;  // objectAttributes
+        return whole;
+    };
+    Manufacture manufacture(kEntropy, certified);
+    REQUIRE_THAT(expect_error(tpm.go_through(manufacture)).text, Contains("default template"));
+}
+
+TEST_CASE("without signatures there is no TPM") {
+    NewTpm tpm;
+    Manufacture manufacture(kEntropy, [](const auto &, const auto &) -> Result<Certificates> {
+        return fail(ErrorCode::kUnavailable, "the CA is away");
+    });
+    REQUIRE(expect_error(tpm.go_through(manufacture)).code == ErrorCode::kUnavailable);
+}
