@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user of a guest does with its TPM 2.0, through our driver, in a PV and in a PVH guest."""
 
+import base64
 import re
+import subprocess
 
 # tpm2-tools keep objects in files; each test works in a directory of its own.
 IN_TEMP = "set -e; cd $(mktemp -d); "
@@ -44,6 +46,26 @@ def test_nv_is_defined_written_and_read(lab, guest):
         "tpm2_nvread 0x1500016 -C o -s 11; tpm2_nvundefine -Q 0x1500016 -C o",
     ).stdout
     assert out == "hello world"
+
+
+def test_the_endorsement_certificates_lead_to_the_hosts_ca(lab, guest, tmp_path):
+    lines = lab.guest(
+        guest,
+        IN_TEMP + "tpm2_getekcertificate -o rsa.der -o ecc.der; tpm2_nvread -o p384.der 0x1c00016; "
+        "tpm2_createek -Q -c ek -G rsa -f pem -u ek.pem; tpm2_flushcontext -t; "
+        "for file in rsa.der ecc.der p384.der ek.pem; do base64 -w0 $file; echo; done",
+        timeout=400,
+    ).stdout.split()
+    rsa, ecc, p384, ek = (base64.b64decode(line) for line in lines)
+    (tmp_path / "ca.pem").write_text(lab.dom0("xen-vtpm ca export").stdout)
+
+    def openssl(*arguments, **options):
+        return subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path, **options).stdout
+
+    for der in (rsa, ecc, p384):
+        (tmp_path / "ek.pem").write_bytes(openssl("x509", "-inform", "DER", input=der))
+        assert openssl("verify", "-x509_strict", "-CAfile", "ca.pem", "ek.pem") == b"ek.pem: OK\n"
+    assert openssl("x509", "-inform", "DER", "-noout", "-pubkey", input=rsa) == openssl("pkey", "-pubin", input=ek)
 
 
 def test_a_quote_checks(lab, guest):

@@ -164,13 +164,35 @@ def test_a_group_opens_in_the_boots_that_its_approver_signed(lab, tmp_path):
     lab.dom0(f"xen-vtpm destroy {uuid} && xen-vtpm group delete tenant")
 
 
+def test_yesterdays_store_is_refused_until_the_administrator_takes_it(lab):
+    lab.dom0("systemctl stop xen-vtpmd xen-vtpm-managerd && cp -a /var/lib/xen-vtpm /var/lib/yesterday && "
+             "systemctl start xen-vtpm-managerd && systemctl stop xen-vtpm-managerd && "
+             "rm -r /var/lib/xen-vtpm && mv /var/lib/yesterday /var/lib/xen-vtpm && systemctl start xen-vtpm-managerd")
+    refused = lab.dom0("xen-vtpm status", check=False)
+    assert refused.returncode == 5 and "not the store that this host last used" in refused.stdout
+    for group in json.loads(lab.dom0("xen-vtpm --json group list").stdout):
+        if "last used" in group["reason"]:
+            lab.dom0(f"xen-vtpm recover --accept-rollback {group['group']}")
+    assert "rollback-accepted" in lab.dom0("xen-vtpm audit --verify").stdout
+    lab.dom0("systemctl start xen-vtpmd && xen-vtpm status")
+
+
 @pytest.mark.last
-def test_another_hardware_tpm_is_refused(lab):
+def test_another_hardware_tpm_is_refused_until_the_recovery_key_comes(lab):
+    key = json.loads(lab.dom0("xen-vtpm --json group export-recovery default").stdout)["recovery_key"]
     lab.run("reset", "--new-tpm", timeout=400, check=False)
     out = lab.dom0("xen-vtpm status", check=False).stdout
     assert "refus" in out and "not the hardware TPM" in out
-    uuid = lab.dom0("xen-vtpm list 2>/dev/null | awk 'NR == 2 {print $1}'").stdout.strip()
-    result = lab.run("guest", "create", "refused", "--vtpm", uuid or "11111111-2222-4333-8444-555555555555",
-                     check=False, timeout=300)
+    uuid = lab.dom0("xen-vtpm list 2>/dev/null | awk '$3 == \"default\" {print $1; exit}'").stdout.strip()
+    result = lab.run("guest", "create", "refused", "--vtpm", uuid, check=False, timeout=300)
     assert result.returncode != 0
     assert "not the hardware TPM" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
+    lab.destroy("refused")
+    assert lab.dom0("printf 0000 | xen-vtpm group recover default", check=False).returncode == 2
+    lab.dom0(f"printf %s {key} | xen-vtpm group recover default")
+    stored = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"]
+    assert stored > 0
+    lab.create("recovered", "--vtpm", uuid)
+    lab.guest("recovered", "tpm2_getrandom --hex 8")
+    assert json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"] > stored
+    lab.destroy("recovered")
