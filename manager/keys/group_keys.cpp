@@ -57,6 +57,13 @@ Result<const OpenGroup *> GroupKeys::open_group_named(const std::string &name) c
     return &*found->second;
 }
 
+Result<> GroupKeys::all_open() const {
+    VTPM_TRY(state_);
+    for (const auto &[name, group] : groups_)
+        if (!group) return fail(ErrorCode::kRefused, "group '{}' is refused", name);
+    return {};
+}
+
 Result<const Key *> GroupKeys::key(const std::string &group) const {
     VTPM_ASSIGN(const OpenGroup *open, open_group_named(group));
     return &open->key;

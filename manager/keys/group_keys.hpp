@@ -47,6 +47,8 @@ public:
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
     [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
+    // kRefused names one that is not.
+    [[nodiscard]] Result<> all_open() const;
     // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
     Result<Manifest *> manifest(const std::string &group);

@@ -27,9 +27,19 @@ Result<SecretBytes> opened_backup(const Key &group_key, const Backup &backup, st
 Result<TpmVersion> Vtpms::prepare(const Uuid &uuid) {
     VTPM_TRY(keys_.state());
     VTPM_ASSIGN(const auto known, services_.store.find_vtpm(uuid));
-    if (!known && creation_.auto_create) VTPM_TRY(create(uuid, std::nullopt));
+    if (!known && creation_.auto_create) VTPM_TRY(create_unknown(uuid));
     VTPM_ASSIGN(const Verified verified, verify(uuid));
     return verified.record.version;
+}
+
+// What a refused group has can be told by nobody: its rows may have been removed from the store.
+Result<> Vtpms::create_unknown(const Uuid &uuid) {
+    if (const auto open = keys_.all_open(); !open)
+        return fail(ErrorCode::kRefused,
+                    "vTPM {} is unknown, and {}, so it may be one of its: if it is new: xen-vtpm create {}",
+                    uuid.to_string(), open.error().text, uuid.to_string());
+    VTPM_TRY(create(uuid, std::nullopt));
+    return {};
 }
 
 Result<OpenedVtpm> Vtpms::open(const Uuid &uuid) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "manager/ca/der.hpp"
 #include "manager/hardware_tpm/tpm_key.hpp"
@@ -41,7 +42,7 @@ public:
 
 private:
     struct Kept {
-        vtpm::EvpKey key;
+        std::shared_ptr<EVP_PKEY> key;  // a fake TPM is copied
         vtpm::Bytes authorization;
     };
     std::map<std::uint8_t, Kept> keys_;

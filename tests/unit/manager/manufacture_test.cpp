@@ -173,9 +173,9 @@ TEST_CASE("what a new TPM says of itself and of its keys is taken in full or not
     }
     NewTpm tpm;
     tpm.spoiled = 6;  // the RSA key
-    tpm.spoil = [](Bytes whole) {
-        whole.at(18 + 2 + 4 + 3) ^= 0x10;  // objectAttributes
-        return whole;
+    tpm.spoil = [](Bytes answer) {
+        answer.at(18 + 2 + 4 + 3) ^= 0x10;  // objectAttributes
+        return answer;
     };
     Manufacture manufacture(kEntropy, certified);
     REQUIRE_THAT(expect_error(tpm.go_through(manufacture)).text, Contains("default template"));

@@ -154,6 +154,17 @@ TEST_CASE_METHOD(Fixture, "a vTPM's rows that are put back refuse its group, and
     REQUIRE(expect_error(manager->vtpms.prepare(one)).code == ErrorCode::kRefused);
 }
 
+TEST_CASE_METHOD(Fixture, "a vTPM that was removed from a refused group's rows does not come up as a new one") {
+    run_sql(
+        fmt::format("DELETE FROM states WHERE uuid = '{0}'; DELETE FROM vtpms WHERE uuid = '{0}'", two.to_string()));
+    const auto manager = start();
+    REQUIRE_THAT(expect_error(manager->vtpms.prepare(two)).text,
+                 Contains("unknown") && Contains("group 'tenant' is refused") && Contains("xen-vtpm create"));
+    REQUIRE(expect_error(manager->vtpms.open(two)).code == ErrorCode::kNotFound);
+    expect(manager->vtpms.prepare(one));
+    expect(manager->vtpms.create(Uuid::random(), std::nullopt));  // the administrator may know that it is new
+}
+
 TEST_CASE_METHOD(Fixture, "a state that is put back refuses its vTPM only") {
     const Uuid other = Uuid::random();
     back_up();

@@ -262,7 +262,8 @@ TEST_CASE("a vTPM that the inventory has no more, and whose state is there, is n
     expect(expect(Database::open(directory / "store.db")).script("DELETE FROM vtpms"));
     Restarted manager(directory, tpm);
     expect(manager.keys.key("default"));
-    REQUIRE_THAT(expect_error(manager.vtpms.prepare(uuid)).text, Contains("has a state"));
+    REQUIRE(expect_error(manager.vtpms.prepare(uuid)).code == ErrorCode::kRefused);
+    REQUIRE_THAT(expect_error(manager.vtpms.create(uuid, std::nullopt)).text, Contains("has a state"));
 }
 
 TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused") {
