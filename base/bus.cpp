@@ -43,6 +43,28 @@ tl::unexpected<Error> call_failure(const sd_bus_error &error, int returned, cons
     return fail(error_code(error.name), "{}", error.message != nullptr ? error.message : error.name);
 }
 
+int send_reply(sd_bus_message *call, const Reply &reply);
+
+// The message stays in the loop's thread: sd-bus counts its references for one thread.
+void answer_later(const Method &method, Arguments arguments, Message call) {
+    struct Pending {
+        Message call;
+        Result<Reply> reply = std::monostate{};
+    };
+    const auto pending = std::make_shared<Pending>();
+    pending->call = std::move(call);
+    method.elsewhere(
+        [pending, handler = method.handler, arguments = std::move(arguments)] { pending->reply = handler(arguments); },
+        [pending] {
+            const Result<Reply> &reply = pending->reply;
+            if (reply)
+                (void)send_reply(pending->call.get(), *reply);
+            else
+                (void)sd_bus_reply_method_errorf(pending->call.get(), error_name(reply.error().code), "%s",
+                                                 reply.error().text.c_str());
+        });
+}
+
 int send_reply(sd_bus_message *call, const Reply &reply) {
     sd_bus_message *raw = nullptr;
     const int made = sd_bus_message_new_method_return(call, &raw);
@@ -115,6 +137,10 @@ int Server::on_call(sd_bus_message *message, void *userdata, sd_bus_error *error
     require(method != self->methods_.end(), "sd-bus calls methods of the vtable only");
     Arguments arguments;
     if (const int failed = read(message, arguments); failed < 0) return failed;
+    if (method->elsewhere) {
+        answer_later(*method, std::move(arguments), Message(sd_bus_message_ref(message)));
+        return 1;
+    }
     const Result<Reply> reply = method->handler(arguments);
     if (!reply) return sd_bus_error_set(error, error_name(reply.error().code), reply.error().text.c_str());
     return send_reply(message, *reply);

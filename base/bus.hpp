@@ -31,11 +31,15 @@ struct Address {
     const char *interface;
 };
 
+// Runs the first elsewhere, and the second in the loop when that is done.
+using Elsewhere = std::function<void(std::function<void()> job, std::function<void()> done)>;
+
 struct Method {
     const char *name;
     const char *takes;    // signature: as many "s" as arguments
     const char *returns;  // signature of the Reply's alternative
     std::function<Result<Reply>(const Arguments &)> handler;
+    Elsewhere elsewhere{};  // where the handler runs; null: in the loop
 };
 
 struct CloseBus {

@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 #include <csignal>
+#include <limits>
 
 namespace vtpm {
 namespace {
@@ -102,6 +103,20 @@ Result<> EventLoop::stop_on_signals() {
 void EventLoop::feed_watchdog() { (void)sd_event_set_watchdog(event_, 1); }
 
 Result<> EventLoop::run() { return check(sd_event_loop(event_), "sd_event_loop"); }
+
+// sd_event_loop() with the turn given away where it waits.
+Result<> EventLoop::run(Turn &turn) {
+    while (sd_event_get_state(event_) != SD_EVENT_FINISHED) {
+        int ready = sd_event_prepare(event_);
+        {
+            const TurnGiven given(turn);
+            if (ready == 0) ready = sd_event_wait(event_, std::numeric_limits<std::uint64_t>::max());
+        }
+        if (ready > 0) ready = sd_event_dispatch(event_);
+        VTPM_TRY(check(ready, "sd_event"));
+    }
+    return {};
+}
 
 void EventLoop::stop() { (void)sd_event_exit(event_, 0); }
 

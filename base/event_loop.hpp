@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Thin RAII over sd-event: one thread, one loop per process (docs/threat-model.md says why).
+// Thin RAII over sd-event: one loop per process (docs/threat-model.md says why).
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "base/result.hpp"
+#include "base/turn.hpp"
 
 namespace vtpm {
 
@@ -57,6 +58,9 @@ public:
     void feed_watchdog();
 
     Result<> run();
+    // The same for one of several threads: it has `turn`, but while it waits, and lets others have it between
+    // callbacks.
+    Result<> run(Turn &turn);
     void stop();
     [[nodiscard]] sd_event *raw() { return event_; }
 

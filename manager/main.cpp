@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
@@ -28,31 +29,46 @@ OpenSealer sealer_of(const Config &config) {
     return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
 }
 
+constexpr std::chrono::seconds kLastWords{5};
+
+// As after a crash: the next start finds everything that was acknowledged.
+[[noreturn]] void end_without_the_tpm() {
+    log::error("the hardware TPM does not answer: we end without it");
+    ::_exit(EXIT_FAILURE);
+}
+
 Result<> run(const Config &config) {
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
     VTPM_TRY(loop.stop_on_signals());
+    Turn turn;
+    VTPM_ASSIGN(const auto worker, Worker::start(loop, turn));
     VTPM_ASSIGN(Store store, Store::open(config.state_directory));
-    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", sealer_of(config),
+    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", worker->giving_the_turn(sealer_of(config)),
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
     Inventory inventory(store, keys);
     GroupCommit commit(loop, inventory);
     CertificateAuthorities authorities(store, keys, inventory, config.ek_certificates);
-    StateServices services{loop, store, inventory, commit, authorities};
+    StateServices services{loop, store, inventory, commit, authorities, *worker};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
-    bus::Server control(loop, kManagerBus, manager_methods({vtpms, keys, policies, authorities, store}),
+    bus::Server control(loop, kManagerBus, manager_methods({vtpms, keys, policies, authorities, store, *worker}),
                         [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
-    Unlocker unlocker(loop, keys);
+    Unlocker unlocker(loop, *worker, keys);
 
-    unlocker.start();  // before the socket is there: the backend's first question gets the final answer
-    VTPM_TRY(backend.listen(config.socket));
-    control.start();
+    Result<> ran;
+    // The backend's first question gets the final answer, if the TPM gives one soon.
+    unlocker.start([&] {
+        ran = backend.listen(config.socket);
+        if (!ran) return loop.stop();
+        control.start();
+        (void)sd_notify(0, "READY=1");
+    });
     loop.feed_watchdog();
-    (void)sd_notify(0, "READY=1");
-    auto ran = loop.run();
+    const Result<> turned = loop.run(turn);
+    if (!worker->stop(kLastWords)) end_without_the_tpm();
     keys.close();
-    return ran;
+    return ran ? turned : ran;
 }
 
 // systemd does not restart on these: only an administrator can help.

@@ -10,6 +10,8 @@ namespace {
 
 // Shorter than our frontend waits for any command (10 s): its guest then gets a TPM's answer instead of a dead TPM.
 constexpr std::chrono::seconds kAnswerLimit{8};
+// No guest waits for a command yet, and the hardware TPM may have other new vTPMs to sign for.
+constexpr std::chrono::seconds kManufactureLimit{120};
 
 Error error_of(ErrorCode code, std::string_view text) { return Error{code, std::string(text)}; }
 
@@ -22,7 +24,7 @@ StateChannel::~StateChannel() = default;
 
 // An answer that is late, malformed or absent ends the channel: a later answer must not be taken for another request's.
 template <typename Answer, typename Request>
-Result<Answer> StateChannel::ask(const Request &request) {
+Result<Answer> StateChannel::ask(const Request &request, std::chrono::milliseconds limit) {
     if (!socket_) return fail(ErrorCode::kUnavailable, "the manager is away");
     const MutableBytes buffer(buffer_.get(), kMaxMessage);
     const ByteView message = encode(request, buffer);
@@ -30,7 +32,7 @@ Result<Answer> StateChannel::ask(const Request &request) {
 
     Result<> io = send_message(socket_.get(), message);
     wipe(buffer.first(message.size()));
-    if (io) io = wait_readable(socket_.get(), kAnswerLimit);
+    if (io) io = wait_readable(socket_.get(), limit);
     Result<Answer> answer = fail(ErrorCode::kUnavailable, "the manager closed the state channel");
     if (!io) {
         answer = fail(ErrorCode::kUnavailable, "the manager does not answer: {}", io.error().text);
@@ -45,7 +47,7 @@ Result<Answer> StateChannel::ask(const Request &request) {
 }
 
 Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
-    auto answer = ask<LoadedState>(LoadState{kind});
+    auto answer = ask<LoadedState>(LoadState{kind}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(std::move(answer).error());
     if (answer->code == ErrorCode::kNotFound) return Loaded{.is_new = true, .state = {}};
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
@@ -55,14 +57,14 @@ Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
 }
 
 Result<Bytes> StateChannel::manufacture(ByteView response) {
-    const auto answer = ask<ManufactureCommand>(ManufactureStep{response});
+    const auto answer = ask<ManufactureCommand>(ManufactureStep{response}, kManufactureLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->command.begin(), answer->command.end());
 }
 
 Result<std::uint64_t> StateChannel::store(StateKind kind, ByteView state) {
-    const auto answer = ask<StoredState>(StoreState{kind, state});
+    const auto answer = ask<StoredState>(StoreState{kind, state}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return answer->sequence;

@@ -2,6 +2,7 @@
 // The engine's end of its connection with the manager: loads and stores the state of this one vTPM.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -39,7 +40,7 @@ public:
 
 private:
     template <typename Answer, typename Request>
-    Result<Answer> ask(const Request &request);
+    Result<Answer> ask(const Request &request, std::chrono::milliseconds limit);
 
     UniqueFd socket_;
     // Not touched beyond the largest message so far: an idle engine costs no memory for it.

@@ -66,6 +66,7 @@ std::string status_text(const Json &status) {
     std::string out;
     line(out, "manager", fmt::format("{}, version {}", text(manager, "state"), text(manager, "version")));
     line(out, "refusing", text(manager, "reason"));
+    line(out, "hardware TPM", text(manager, "sealer_trouble"));
     line(out, "sealed to", text(manager, "sealed_to"));
     line(out, "store", text(manager, "store"));
     line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));

@@ -9,6 +9,8 @@
 namespace vtpm {
 namespace {
 
+constexpr std::chrono::seconds kLongCommand{5};
+
 std::string utc(std::int64_t seconds) {
     if (seconds < 0 || seconds > kLastUtc) return "unknown";  // a damaged row
     return to_utc(seconds);
@@ -32,7 +34,16 @@ Result<Uuid> uuid_of(const std::string &text) {
     return *uuid;
 }
 
-Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store) {
+// Empty, unless it keeps us waiting for longer than any command takes.
+std::string tpm_trouble(const Worker &worker) {
+    const auto since = worker.waiting_since();
+    if (!since) return {};
+    const auto waited = std::chrono::duration_cast<std::chrono::seconds>(Worker::Clock::now() - *since);
+    if (waited < kLongCommand) return {};
+    return fmt::format("it has not answered for {} s", waited.count());
+}
+
+Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store, const Worker &worker) {
     VTPM_ASSIGN(const auto list, vtpms.list());
     VTPM_ASSIGN(const auto groups, keys.list());
     const Result<> &state = keys.state();
@@ -42,6 +53,7 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &stor
         {"reason", state ? std::string() : state.error().text},
         {"sealing", keys.sealing()},
         {"sealed_to", keys.sealer_description()},
+        {"sealer_trouble", tpm_trouble(worker)},
         {"groups_refused", static_cast<std::uint32_t>(std::ranges::count_if(
                                groups, [](const GroupInfo &group) { return !group.refusal.empty(); }))},
         {"store", store.path()},
@@ -258,29 +270,31 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
     BootPolicies &policies = parts.policies;
     CertificateAuthorities &authorities = parts.authorities;
     Store &store = parts.store;
+    Worker &worker = parts.worker;
+    const bus::Elsewhere elsewhere = [&worker](auto job, auto done) { worker.run(std::move(job), std::move(done)); };
     return {
-        {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store); }},
+        {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store, worker); }},
         {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
         {"Create", "sss", "s", [&](const Arguments &a) { return create(vtpms, a[0], a[1], a[2]); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
-        {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }},
-        {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }},
-        {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }},
-        {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }},
+        {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
+        {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},
+        {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }, elsewhere},
+        {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }, elsewhere},
         {"ExportRecoveryKey", "ss", "s", [&](const Arguments &a) { return export_recovery_key(keys, a); }},
-        {"RecoverGroup", "sss", "", [&](const Arguments &a) { return recover_group(keys, a); }},
+        {"RecoverGroup", "sss", "", [&](const Arguments &a) { return recover_group(keys, a); }, elsewhere},
         {"ExportVtpm", "s", "s", [&](const Arguments &a) { return export_vtpm(vtpms, a[0]); }},
         {"ImportVtpm", "sssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
-        {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }},
-        {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }},
-        {"ShowCa", "s", "a{sv}", [&](const Arguments &a) { return show_ca(authorities, a[0]); }},
-        {"RequestCa", "s", "s", [&](const Arguments &a) { return request_ca(authorities, a[0]); }},
-        {"ImportCa", "ss", "", [&](const Arguments &a) { return import_ca(authorities, a); }},
+        {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }, elsewhere},
+        {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }, elsewhere},
+        {"ShowCa", "s", "a{sv}", [&](const Arguments &a) { return show_ca(authorities, a[0]); }, elsewhere},
+        {"RequestCa", "s", "s", [&](const Arguments &a) { return request_ca(authorities, a[0]); }, elsewhere},
+        {"ImportCa", "ss", "", [&](const Arguments &a) { return import_ca(authorities, a); }, elsewhere},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},
         {"VerifyAuditLog", "", "", [&](const Arguments &) { return verify_audit_log(store); }},
-        {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }},
+        {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }, elsewhere},
         {"ListPolicies", "", "aa{sv}", [&](const Arguments &) { return list_policies(policies); }},
         {"RevokePolicy", "s", "", [&](const Arguments &a) { return revoke_policy(policies, a[0]); }},
     };

@@ -8,6 +8,7 @@
 #include "base/bus.hpp"
 #include "manager/keys/boot_policies.hpp"
 #include "manager/vtpm/vtpms.hpp"
+#include "manager/worker.hpp"
 
 namespace vtpm {
 
@@ -18,6 +19,7 @@ struct ManagerParts {
     BootPolicies &policies;
     CertificateAuthorities &authorities;
     Store &store;
+    Worker &worker;  // of what needs the hardware TPM
 };
 
 std::vector<bus::Method> manager_methods(const ManagerParts &parts);

@@ -25,7 +25,7 @@ void StateChannel::on_readable() {
 
 Result<> StateChannel::handle(std::size_t size) {
     if (size == 0) return fail(ErrorCode::kUnavailable, "the engine closed it");
-    if (pending_) return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
+    if (pending_ || step_) return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
     return handle(services_.buffer.view().first(size));
 }
 
@@ -42,24 +42,49 @@ Result<> StateChannel::handle(ByteView message) {
     return store(request);
 }
 
+struct StateChannel::Step {
+    SecretBytes response;
+    std::shared_ptr<Manufacture> manufacture;
+    Result<Bytes> command = Bytes();
+};
+
 // Nobody but the manager and the engine has touched a TPM without a state: what it says of its keys is true.
 Result<> StateChannel::manufacture(ByteView response) {
     if (vtpm_.version != TpmVersion::k20 || vtpm_.sequence != 0)
         return fail(ErrorCode::kInvalid, "this TPM was made long ago");
-    const auto command = next_step(response);
-    if (command) return send(ManufactureCommand{ErrorCode::kNone, {}, *command});
-    manufacture_.reset();
-    log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), command.error().text);
-    return send(ManufactureCommand{command.error().code, command.error().text, {}});
+    if (!response.empty() && !manufacture_) return fail(ErrorCode::kInvalid, "a response to no command");
+    step_ = std::make_shared<Step>();
+    step_->response = SecretBytes(response);
+    if (!response.empty()) step_->manufacture = manufacture_;
+    const auto job = [step = step_, &authorities = services_.authorities, group = vtpm_.group, uuid = vtpm_.uuid] {
+        step->command = next_command(*step, authorities, group, uuid);
+    };
+    services_.worker.run(job, [this, weak = std::weak_ptr(step_)] {
+        if (weak.lock()) manufactured();  // otherwise we are gone
+    });
+    return {};
 }
 
-Result<Bytes> StateChannel::next_step(ByteView response) {
-    if (response.empty()) {
-        manufacture_.reset();
-        VTPM_ASSIGN(manufacture_, services_.authorities.manufacture(vtpm_.group, vtpm_.uuid));
+Result<Bytes> StateChannel::next_command(Step &step, CertificateAuthorities &authorities, const std::string &group,
+                                         const Uuid &uuid) {
+    if (!step.manufacture) {
+        VTPM_ASSIGN(step.manufacture, authorities.manufacture(group, uuid));
     }
-    if (!manufacture_) return fail(ErrorCode::kInvalid, "a response to no command");
-    return manufacture_->next(response);
+    return step.manufacture->next(step.response.view());
+}
+
+void StateChannel::manufactured() {
+    const auto step = std::exchange(step_, nullptr);
+    manufacture_ = step->command ? step->manufacture : nullptr;
+    ManufactureCommand answer;
+    if (step->command) {
+        answer.command = *step->command;
+    } else {
+        answer.code = step->command.error().code;
+        answer.text = step->command.error().text;
+        log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), answer.text);
+    }
+    if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this
 }
 
 Result<> StateChannel::load(StateKind kind) {

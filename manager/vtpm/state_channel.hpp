@@ -12,6 +12,7 @@
 #include "manager/keys/envelope.hpp"
 #include "manager/store/store.hpp"
 #include "manager/vtpm/group_commit.hpp"
+#include "manager/worker.hpp"
 
 namespace vtpm {
 
@@ -22,6 +23,7 @@ struct StateServices {
     Inventory &inventory;
     GroupCommit &commit;
     CertificateAuthorities &authorities;
+    Worker &worker;
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
     SecretBytes buffer{kMaxMessage};
 };
@@ -36,13 +38,17 @@ public:
     Result<UniqueFd> start();
 
 private:
+    struct Step;
+    // In the worker.
+    static Result<Bytes> next_command(Step &step, CertificateAuthorities &authorities, const std::string &group,
+                                      const Uuid &uuid);
     void on_readable();
     Result<> handle(std::size_t size);  // of what is in the buffer
     Result<> handle(ByteView message);
     Result<> load(StateKind kind);
     Result<SecretBytes> stored_state(StateKind kind);
     Result<> manufacture(ByteView response);
-    Result<Bytes> next_step(ByteView response);
+    void manufactured();
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
     Result<> answer_stored(const Result<> &written, std::uint64_t sequence);
@@ -57,8 +63,11 @@ private:
     std::function<void()> on_closed_;
     UniqueFd socket_;
     EventSource readable_;
-    std::unique_ptr<Manufacture> manufacture_;  // of a TPM that has no state yet
-    std::shared_ptr<PendingStore> pending_;     // a store that is not answered yet
+    // Of a TPM that has no state yet, and the step that is not answered yet. The worker's jobs share them: the channel
+    // may be closed meanwhile.
+    std::shared_ptr<Manufacture> manufacture_;
+    std::shared_ptr<Step> step_;
+    std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet
 };
 
 }  // namespace vtpm

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "manager_process.hpp"
 #include "swtpm.hpp"
@@ -106,6 +107,82 @@ TEST_CASE_METHOD(Fixture, "a TPM that is away at the start is found later, witho
     swtpm.emplace(directory / "tpm");
     manager.wait_for_status("ready");
     backend.open(uuid);
+}
+
+TEST_CASE_METHOD(Fixture, "a hardware TPM that does not answer holds up those who need it, and nobody else") {
+    const PrivateBus bus(directory / "bus");
+    place.bus_address = bus.address();
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    store(engine, state);
+    ::kill(swtpm->pid(), SIGSTOP);
+    Process creating(
+        {{VTPM_CLI, "group", "create", "tenant", "--tpm-only"}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus.address()}}, {}});
+    EngineEnd new_engine = backend.open(Uuid::random());
+    new_engine.send(ManufactureStep{});  // wants the TPM's entropy
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(6);
+    std::uint64_t stores = 1;
+    while (std::chrono::steady_clock::now() < end) stores = store(engine, state);
+    REQUIRE(stores > 100);
+    REQUIRE(backend.ask<PrepareVtpm>(uuid).code == ErrorCode::kNone);
+    const Output status = cli(bus.address(), {"status"});
+    REQUIRE(status.status == 0);
+    REQUIRE_THAT(status.out, Contains("has not answered for"));
+    REQUIRE(cli(bus.address(), {"list"}).status == 0);
+
+    ::kill(swtpm->pid(), SIGCONT);
+    const auto command = new_engine.receive<ManufactureCommand>();
+    REQUIRE(command.code == ErrorCode::kNone);
+    REQUIRE_FALSE(command.command.empty());
+    REQUIRE(creating.wait() == 0);
+    REQUIRE_THAT(cli(bus.address(), {"group", "list"}).out, Contains("tenant"));
+    REQUIRE_THAT(cli(bus.address(), {"status"}).out, !Contains("has not answered"));
+}
+
+TEST_CASE_METHOD(Fixture, "a manager whose TPM does not answer ends all the same, and nothing is lost") {
+    const PrivateBus bus(directory / "bus");
+    place.bus_address = bus.address();
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        store(engine, state);
+        ::kill(swtpm->pid(), SIGSTOP);
+        Process creating(
+            {{VTPM_CLI, "group", "create", "tenant", "--tpm-only"}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus.address()}}, {}});
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        store(engine, state);
+        const int ended = manager.end(SIGTERM);
+        REQUIRE(WIFEXITED(ended));
+        REQUIRE(WEXITSTATUS(ended) == EXIT_FAILURE);
+    }
+    ::kill(swtpm->pid(), SIGCONT);
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    REQUIRE(engine.receive<LoadedState>().sequence == 2);
+}
+
+TEST_CASE_METHOD(Fixture, "an engine that goes while its TPM is made harms nobody") {
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    ::kill(swtpm->pid(), SIGSTOP);
+    {
+        EngineEnd engine = backend.open(uuid);
+        engine.send(ManufactureStep{});
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ::kill(swtpm->pid(), SIGCONT);
+    EngineEnd engine = backend.open(uuid);
+    engine.send(ManufactureStep{});
+    REQUIRE(engine.receive<ManufactureCommand>().code == ErrorCode::kNone);
+    engine.send(ManufactureStep{Bytes(3)});
+    REQUIRE(engine.receive<ManufactureCommand>().code == ErrorCode::kRefused);
+    engine.send(ManufactureStep{Bytes(30)});  // a response to no command
+    REQUIRE(engine.closed());
 }
 
 TEST_CASE_METHOD(Fixture, "acknowledged stores survive kill -9, and none is half there") {

@@ -13,6 +13,7 @@ public:
     explicit Swtpm(const std::string &directory);
 
     // For tss2-tctildr.
+    [[nodiscard]] pid_t pid() const { return process_.pid(); }
     [[nodiscard]] std::string tcti() const { return "swtpm:path=" + path_; }
 
 private:

@@ -12,12 +12,14 @@
 // keys.close(), it has crashed.
 struct ManagerInProcess {
     vtpm::EventLoop loop = expect(vtpm::EventLoop::create());
+    vtpm::Turn threads;
+    std::unique_ptr<vtpm::Worker> worker = expect(vtpm::Worker::start(loop, threads));
     vtpm::Store store;
     vtpm::GroupKeys keys;
     vtpm::Inventory inventory{store, keys};
     vtpm::GroupCommit commit{loop, inventory};
     vtpm::CertificateAuthorities authorities{store, keys, inventory, true};
-    vtpm::StateServices services{loop, store, inventory, commit, authorities};
+    vtpm::StateServices services{loop, store, inventory, commit, authorities, *worker};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 

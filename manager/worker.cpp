@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/worker.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace vtpm {
+
+// While the TPM has the word.
+class TpmTalk {
+public:
+    explicit TpmTalk(Worker &worker) : worker_(worker) {
+        set(Worker::Clock::now());
+        worker_.turn_.give();
+    }
+    TpmTalk(const TpmTalk &) = delete;
+    TpmTalk &operator=(const TpmTalk &) = delete;
+    ~TpmTalk() {
+        set(std::nullopt);
+        worker_.turn_.take();
+    }
+
+private:
+    void set(std::optional<Worker::Clock::time_point> since) {
+        const std::lock_guard lock(worker_.mutex_);
+        worker_.waiting_since_ = since;
+    }
+    Worker &worker_;
+};
+
+namespace {
+
+class PatientSealer final : public Sealer {
+public:
+    PatientSealer(Worker &worker, std::unique_ptr<Sealer> sealer) : worker_(worker), sealer_(std::move(sealer)) {}
+    ~PatientSealer() override {
+        const TpmTalk talk(worker_);  // it flushes what it loaded
+        sealer_.reset();
+    }
+    PatientSealer(const PatientSealer &) = delete;
+    PatientSealer &operator=(const PatientSealer &) = delete;
+
+    [[nodiscard]] ByteView identity() const override { return sealer_->identity(); }
+    [[nodiscard]] std::string description() const override { return sealer_->description(); }
+    [[nodiscard]] bool has_signing_keys() const override { return sealer_->has_signing_keys(); }
+
+    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
+        const TpmTalk talk(worker_);
+        return sealer_->seal(key, policy);
+    }
+    Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
+                       const std::vector<BootPolicy> &approvals) override {
+        const TpmTalk talk(worker_);
+        return sealer_->unseal(object, policy, approvals);
+    }
+    Result<PcrValues> read(const PcrSelection &pcrs) override {
+        const TpmTalk talk(worker_);
+        return sealer_->read(pcrs);
+    }
+    Result<SecretBytes> random(std::size_t size) override {
+        const TpmTalk talk(worker_);
+        return sealer_->random(size);
+    }
+    Result<TpmKey> create_signing_key(const Key &authorization) override {
+        const TpmTalk talk(worker_);
+        return sealer_->create_signing_key(authorization);
+    }
+    Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
+        const TpmTalk talk(worker_);
+        return sealer_->sign(key, authorization, digest);
+    }
+    Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
+        const TpmTalk talk(worker_);
+        return sealer_->free_index(taken);
+    }
+    Result<std::vector<std::uint32_t>> used_indices() override {
+        const TpmTalk talk(worker_);
+        return sealer_->used_indices();
+    }
+    Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) override {
+        const TpmTalk talk(worker_);
+        return sealer_->read_epoch(index, authorization);
+    }
+    Result<> write_epoch(std::uint32_t index, const Key &authorization, ByteView epoch) override {
+        const TpmTalk talk(worker_);
+        return sealer_->write_epoch(index, authorization, epoch);
+    }
+    Result<> remove_epoch(std::uint32_t index) override {
+        const TpmTalk talk(worker_);
+        return sealer_->remove_epoch(index);
+    }
+
+private:
+    Worker &worker_;
+    std::unique_ptr<Sealer> sealer_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Worker>> Worker::start(EventLoop &loop, Turn &turn) {
+    UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!wake) return fail_errno("eventfd");
+    std::unique_ptr<Worker> worker(new Worker(turn, std::move(wake)));
+    Worker *const self = worker.get();
+    VTPM_ASSIGN(worker->done_source_, loop.on_readable(worker->wake_.get(), [self] { self->finish(); }));
+    worker->thread_ = std::thread([self] { self->work(); });
+    return worker;
+}
+
+Worker::~Worker() {
+    (void)stop(std::chrono::milliseconds(0));
+    turn_.give();
+    thread_.join();
+    turn_.take();
+}
+
+bool Worker::stop(std::chrono::milliseconds limit) {
+    const TurnGiven given(turn_);
+    std::unique_lock lock(mutex_);
+    ending_ = true;
+    waiting_.clear();
+    changed_.notify_all();
+    return changed_.wait_for(lock, limit, [&] { return !busy_; });
+}
+
+void Worker::run(std::function<void()> job, std::function<void()> done) {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return;
+    waiting_.push_back({std::move(job), std::move(done)});
+    changed_.notify_all();
+}
+
+std::optional<Worker::Clock::time_point> Worker::waiting_since() const {
+    const std::lock_guard lock(mutex_);
+    return waiting_since_;
+}
+
+OpenSealer Worker::giving_the_turn(OpenSealer opener) {
+    return [this, opener = std::move(opener)](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
+        Result<std::unique_ptr<Sealer>> opened = [&] {
+            const TpmTalk talk(*this);
+            return opener(pinned);
+        }();
+        if (!opened) return opened;
+        return std::make_unique<PatientSealer>(*this, std::move(*opened));
+    };
+}
+
+// The thread.
+void Worker::work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [&] { return ending_ || !waiting_.empty(); });
+        if (ending_) return;
+        Job job = std::move(waiting_.front());
+        waiting_.pop_front();
+        busy_ = true;
+        lock.unlock();
+        turn_.take();
+        job.work();
+        job.work = nullptr;  // what it held goes in its turn, too
+        turn_.give();
+        lock.lock();
+        busy_ = false;
+        done_.push_back(std::move(job.done));
+        changed_.notify_all();
+        const std::uint64_t one = 1;
+        (void)!::write(wake_.get(), &one, sizeof one);
+    }
+}
+
+// In the loop.
+void Worker::finish() {
+    std::uint64_t count = 0;
+    (void)!::read(wake_.get(), &count, sizeof count);
+    std::deque<std::function<void()>> done;
+    {
+        const std::lock_guard lock(mutex_);
+        done.swap(done_);
+    }
+    for (const auto &callback : done) callback();
+}
+
+}  // namespace vtpm

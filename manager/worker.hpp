@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What may wait for the hardware TPM is done here, one job after the other, in a thread beside the loop's. The
+// manager's parts know nothing of threads: a job has its turn with all of them, as a callback of the loop has, and
+// gives it away only while the TPM has the word (giving_the_turn()). So a TPM that does not answer holds up those who
+// ask for it, and no guest that runs.
+//
+// What a job knows before such a wait may be otherwise after it. What belongs to groups is changed by jobs only.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "base/event_loop.hpp"
+#include "base/turn.hpp"
+#include "base/unique_fd.hpp"
+#include "manager/keys/sealer.hpp"
+
+namespace vtpm {
+
+class Worker {
+public:
+    using Clock = std::chrono::steady_clock;
+
+    // Who makes it has `turn`.
+    static Result<std::unique_ptr<Worker>> start(EventLoop &loop, Turn &turn);
+    Worker(const Worker &) = delete;
+    Worker &operator=(const Worker &) = delete;
+    // Jobs that have not begun are dropped; one that has is waited for.
+    ~Worker();
+
+    // In order. `done` runs in the loop, after the job.
+    void run(std::function<void()> job, std::function<void()> done);
+
+    // Since when the TPM has the word, if it has.
+    [[nodiscard]] std::optional<Clock::time_point> waiting_since() const;
+
+    // False: the present job does not end within `limit`. For the manager's end, in its turn.
+    [[nodiscard]] bool stop(std::chrono::milliseconds limit);
+
+    // `opener`, and what it opens, with the turn given away while the TPM has the word.
+    OpenSealer giving_the_turn(OpenSealer opener);
+
+private:
+    struct Job {
+        std::function<void()> work;
+        std::function<void()> done;
+    };
+    Worker(Turn &turn, UniqueFd wake) : turn_(turn), wake_(std::move(wake)) {}
+    void work();
+    void finish();
+
+    Turn &turn_;
+    UniqueFd wake_;  // eventfd: there are jobs that are done
+    EventSource done_source_;
+    mutable std::mutex mutex_;  // of what follows
+    std::condition_variable changed_;
+    std::deque<Job> waiting_;
+    std::deque<std::function<void()>> done_;
+    std::optional<Clock::time_point> waiting_since_;
+    bool busy_ = false;
+    bool ending_ = false;
+    std::thread thread_;
+
+    friend class TpmTalk;
+};
+
+}  // namespace vtpm
