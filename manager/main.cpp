@@ -47,7 +47,7 @@ Result<> run(const Config &config) {
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
     Inventory inventory(store, keys);
     GroupCommit commit(loop, inventory);
-    CertificateAuthorities authorities(store, keys, inventory, config.ek_certificates);
+    CertificateAuthorities authorities(keys, inventory, config.ek_certificates);
     StateServices services{loop, store, inventory, commit, authorities, *worker};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);

@@ -24,8 +24,8 @@ struct CaInfo {
 class CertificateAuthorities {
 public:
     // `enabled`: the configuration's word.
-    CertificateAuthorities(Store &store, GroupKeys &keys, Inventory &inventory, bool enabled)
-        : store_(store), keys_(keys), inventory_(inventory), enabled_(enabled) {}
+    CertificateAuthorities(GroupKeys &keys, Inventory &inventory, bool enabled)
+        : keys_(keys), inventory_(inventory), enabled_(enabled) {}
 
     // Of a new vTPM of `group`: with entropy of the hardware TPM, and, where that can sign and it is wanted, with
     // certificates.
@@ -45,7 +45,6 @@ private:
     Result<Ca> open(const std::string &group);
     Result<CaRecord> create(const std::string &group, Sealer &sealer, const Key &authorization);
 
-    Store &store_;
     GroupKeys &keys_;
     Inventory &inventory_;
     bool enabled_;

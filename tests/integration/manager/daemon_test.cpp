@@ -34,6 +34,12 @@ std::uint64_t store(EngineEnd &engine, ByteView state) {
     return stored.sequence;
 }
 
+// xen-vtpm, which waits until the TPM has sealed its key.
+Process group_in_the_making(const PrivateBus &bus) {
+    return Process(
+        {{VTPM_CLI, "group", "create", "tenant", "--tpm-only"}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus.address()}}, {}});
+}
+
 struct Fixture {
     TemporaryDirectory directory;
     std::optional<Swtpm> swtpm{std::in_place, directory / "tpm"};
@@ -117,8 +123,7 @@ TEST_CASE_METHOD(Fixture, "a hardware TPM that does not answer holds up those wh
     EngineEnd engine = backend.open(uuid);
     store(engine, state);
     ::kill(swtpm->pid(), SIGSTOP);
-    Process creating(
-        {{VTPM_CLI, "group", "create", "tenant", "--tpm-only"}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus.address()}}, {}});
+    Process creating = group_in_the_making(bus);
     EngineEnd new_engine = backend.open(Uuid::random());
     new_engine.send(ManufactureStep{});  // wants the TPM's entropy
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(6);
@@ -149,8 +154,7 @@ TEST_CASE_METHOD(Fixture, "a manager whose TPM does not answer ends all the same
         EngineEnd engine = backend.open(uuid);
         store(engine, state);
         ::kill(swtpm->pid(), SIGSTOP);
-        Process creating(
-            {{VTPM_CLI, "group", "create", "tenant", "--tpm-only"}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus.address()}}, {}});
+        const Process creating = group_in_the_making(bus);
         std::this_thread::sleep_for(std::chrono::milliseconds(500));
         store(engine, state);
         const int ended = manager.end(SIGTERM);

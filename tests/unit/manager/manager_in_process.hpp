@@ -18,7 +18,7 @@ struct ManagerInProcess {
     vtpm::GroupKeys keys;
     vtpm::Inventory inventory{store, keys};
     vtpm::GroupCommit commit{loop, inventory};
-    vtpm::CertificateAuthorities authorities{store, keys, inventory, true};
+    vtpm::CertificateAuthorities authorities{keys, inventory, true};
     vtpm::StateServices services{loop, store, inventory, commit, authorities, *worker};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
