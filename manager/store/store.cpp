@@ -330,9 +330,18 @@ Result<> Store::require_stateless(const Uuid &uuid) {
     VTPM_ASSIGN(Statement row, database_.prepare("SELECT 1 FROM states WHERE uuid = ? LIMIT 1", uuid.to_string()));
     VTPM_ASSIGN(const bool found, row.step());
     if (!found) return {};
-    return fail(ErrorCode::kRefused,
-                "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store",
-                uuid.to_string());
+    return fail(
+        ErrorCode::kRefused,
+        "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store, or give the "
+        "state up: xen-vtpm destroy {}",
+        uuid.to_string(), uuid.to_string());
+}
+
+Result<> Store::delete_orphaned_states(const Uuid &uuid) {
+    VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ? AND uuid NOT IN (SELECT uuid FROM vtpms)",
+                               uuid.to_string()));
+    if (database_.changes() == 0) return fail(ErrorCode::kNotFound, "vTPM {} is unknown", uuid.to_string());
+    return {};
 }
 
 Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {

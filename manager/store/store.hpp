@@ -156,6 +156,8 @@ public:
     Result<std::optional<StateRecord>> find_state(const Uuid &uuid, StateKind kind);
     // The volatile state is used once.
     Result<> delete_volatile_state(const Uuid &uuid, const ManifestWrite &manifest);
+    // Of a vTPM that the inventory has not. kNotFound: there are none.
+    Result<> delete_orphaned_states(const Uuid &uuid);
     // All of them in one transaction, durable when this returns.
     Result<> write_states(std::span<const StateWrite *const> writes, std::span<const ManifestWrite> manifests);
 

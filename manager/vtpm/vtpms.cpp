@@ -71,11 +71,23 @@ Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion>
     return record.uuid;
 }
 
+// What a damaged row left: no group's manifest knows of it.
+Result<> Vtpms::destroy_remains(const Uuid &uuid) {
+    VTPM_ASSIGN(Transaction transaction, services_.store.transaction());
+    VTPM_TRY(services_.store.delete_orphaned_states(uuid));
+    VTPM_TRY(Audit(services_.store).record("vtpm-remains-destroyed", uuid.to_string()));
+    VTPM_TRY(transaction.commit());
+    services_.store.wipe_log();
+    log::warning("vTPM {}: the state that was left of it is destroyed", uuid.to_string());
+    return {};
+}
+
 Result<> Vtpms::destroy(const Uuid &uuid) {
-    VTPM_ASSIGN(const VtpmRecord record, find(uuid));
+    VTPM_ASSIGN(const auto record, services_.store.find_vtpm(uuid));
+    if (!record) return destroy_remains(uuid);
     if (channels_.contains(uuid))
         return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid.to_string());
-    VTPM_TRY(services_.inventory.remove(record));
+    VTPM_TRY(services_.inventory.remove(*record));
     refusals_.erase(uuid);
     log::info("vTPM {} destroyed", uuid.to_string());
     return {};

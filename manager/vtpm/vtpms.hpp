@@ -66,6 +66,7 @@ private:
         Key key;
     };
     Result<> create_unknown(const Uuid &uuid);
+    Result<> destroy_remains(const Uuid &uuid);
     Result<std::optional<VtpmRecord>> replaced_by(const Backup &backup, const std::string &group,
                                                   const ImportOrder &order);
     // Its key and its stored state open.

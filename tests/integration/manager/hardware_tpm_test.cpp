@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 
+#include <tss2/tss2_mu.h>
+
 #include <algorithm>
 #include <fstream>
 
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager/policy/public_area.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/expect.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
@@ -184,6 +187,47 @@ TEST_CASE_METHOD(Fixture, "an NV index keeps what was written, for who knows its
     expect(tpm.nv_remove(kIndex));
     expect(tpm.nv_remove(kIndex));
     REQUIRE(expect(tpm.nv_indices(kIndex - 1, kIndex + 1)).empty());
+}
+
+TEST_CASE_METHOD(Fixture, "a signing key signs on its TPM, for who knows its authorization, and nowhere else") {
+    const Bytes authorization(32, 'a');
+    const Bytes digest(32, 'd');
+    TpmKey key;
+    {
+        HardwareTpm tpm = open();
+        key = expect(tpm.create_signing_key(authorization));
+    }
+    HardwareTpm tpm = open();
+    TPM2B_PUBLIC area{};
+    std::size_t offset = 0;
+    REQUIRE(Tss2_MU_TPM2B_PUBLIC_Unmarshal(key.public_area.data(), key.public_area.size(), &offset, &area) ==
+            TSS2_RC_SUCCESS);
+    constexpr TPMA_OBJECT kBound = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN;
+    REQUIRE((area.publicArea.objectAttributes & kBound) == kBound);
+    const EvpKey openssl = openssl_key(area.publicArea);
+    const KeyContext context(EVP_PKEY_CTX_new(openssl.get(), nullptr));
+    REQUIRE(EVP_PKEY_verify_init(context.get()) == 1);
+    for (int i = 0; i < 20; ++i) {  // numbers of r and s that begin with zeros, or with a sign, are encoded as well
+        const Bytes signature = expect(tpm.sign(key, authorization, digest));
+        REQUIRE(EVP_PKEY_verify(context.get(), signature.data(), signature.size(), digest.data(), digest.size()) == 1);
+    }
+    for (const Bytes &wrong : {Bytes(32, 'b'), Bytes()})
+        for (int i = 0; i < 20; ++i)  // and no lockout
+            REQUIRE(expect_error(tpm.sign(key, wrong, digest)).code == ErrorCode::kRefused);
+    expect(tpm.sign(key, authorization, digest));
+    const Swtpm other(directory / "other");
+    REQUIRE(expect_error(expect(HardwareTpm::open(other.tcti(), {})).sign(key, authorization, digest)).code ==
+            ErrorCode::kRefused);
+    TpmKey changed = key;
+    changed.private_area.back() ^= 1;
+    REQUIRE(expect_error(tpm.sign(changed, authorization, digest)).code == ErrorCode::kRefused);
+}
+
+TEST_CASE_METHOD(Fixture, "the TPM gives random bytes, each time others") {
+    HardwareTpm tpm = open();
+    const SecretBytes first = expect(tpm.random(32));
+    REQUIRE(first.view().size() == 32);
+    REQUIRE_FALSE(std::ranges::equal(first.view(), expect(tpm.random(32)).view()));
 }
 
 TEST_CASE("a busy TPM is asked again, a refusal is not") {

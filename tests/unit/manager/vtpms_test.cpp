@@ -264,6 +264,9 @@ TEST_CASE("a vTPM that the inventory has no more, and whose state is there, is n
     expect(manager.keys.key("default"));
     REQUIRE(expect_error(manager.vtpms.prepare(uuid)).code == ErrorCode::kRefused);
     REQUIRE_THAT(expect_error(manager.vtpms.create(uuid, std::nullopt)).text, Contains("has a state"));
+    REQUIRE(expect_error(manager.vtpms.destroy(Uuid::random())).code == ErrorCode::kNotFound);
+    expect(manager.vtpms.destroy(uuid));  // the administrator gives it up
+    expect(manager.vtpms.create(uuid, std::nullopt));
 }
 
 TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused") {
