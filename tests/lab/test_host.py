@@ -183,7 +183,8 @@ def test_another_hardware_tpm_is_refused_until_the_recovery_key_comes(lab):
     lab.run("reset", "--new-tpm", timeout=400, check=False)
     out = lab.dom0("xen-vtpm status", check=False).stdout
     assert "refus" in out and "not the hardware TPM" in out
-    uuid = lab.dom0("xen-vtpm list 2>/dev/null | awk '$3 == \"default\" {print $1; exit}'").stdout.strip()
+    vtpms = json.loads(lab.dom0("xen-vtpm --json list", check=False).stdout)
+    uuid = next(vtpm["uuid"] for vtpm in vtpms if vtpm["group"] == "default" and vtpm["tpm"] == "2.0" and vtpm["sequence"])
     result = lab.run("guest", "create", "refused", "--vtpm", uuid, check=False, timeout=300)
     assert result.returncode != 0
     assert "not the hardware TPM" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
