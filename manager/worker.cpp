@@ -11,16 +11,10 @@ namespace vtpm {
 // While the TPM has the word.
 class TpmTalk {
 public:
-    explicit TpmTalk(Worker &worker) : worker_(worker) {
-        set(Worker::Clock::now());
-        worker_.turn_.give();
-    }
+    explicit TpmTalk(Worker &worker) : worker_(worker), given_(worker.turn_) { set(Worker::Clock::now()); }
     TpmTalk(const TpmTalk &) = delete;
     TpmTalk &operator=(const TpmTalk &) = delete;
-    ~TpmTalk() {
-        set(std::nullopt);
-        worker_.turn_.take();
-    }
+    ~TpmTalk() { set(std::nullopt); }
 
 private:
     void set(std::optional<Worker::Clock::time_point> since) {
@@ -28,6 +22,7 @@ private:
         worker_.waiting_since_ = since;
     }
     Worker &worker_;
+    TurnGiven given_;
 };
 
 namespace {
@@ -111,9 +106,8 @@ Result<std::unique_ptr<Worker>> Worker::start(EventLoop &loop, Turn &turn) {
 
 Worker::~Worker() {
     (void)stop(std::chrono::milliseconds(0));
-    turn_.give();
+    const TurnGiven given(turn_);
     thread_.join();
-    turn_.take();
 }
 
 bool Worker::stop(std::chrono::milliseconds limit) {

@@ -24,8 +24,6 @@ constexpr std::size_t kMaxModel = 64;
 using GeneralName = std::unique_ptr<GENERAL_NAME, FreeWith<GENERAL_NAME_free>>;
 using GeneralNames = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
 
-ByteView bytes_of(std::string_view text) { return {reinterpret_cast<const std::uint8_t *>(text.data()), text.size()}; }
-
 bool four_bytes(std::string_view text) {
     constexpr std::string_view kPrefix = "id:";
     return text.starts_with(kPrefix) && text.size() == kPrefix.size() + 8 &&

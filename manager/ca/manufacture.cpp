@@ -4,7 +4,6 @@
 #include <tss2/tss2_mu.h>
 
 #include <algorithm>
-#include <array>
 #include <span>
 
 namespace vtpm {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/ca/signed_ca.hpp"
 
-#include <openssl/pem.h>
 #include <openssl/sha.h>
 
 #include <algorithm>
@@ -28,18 +27,10 @@ Result<Certificate> read_pem(std::string_view text) {
     if (label.empty()) return refused("no PEM file");
     if (label != "CERTIFICATE") return refused(fmt::format("a PEM file of '{}'", label));
     if (text.find(kPemBegin) != text.rfind(kPemBegin)) return refused("a file of several PEM blocks");
-    const Bio bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-    char *name = nullptr;
-    char *header = nullptr;
-    std::uint8_t *data = nullptr;
-    long size = 0;
-    if (!bio || PEM_read_bio(bio.get(), &name, &header, &data, &size) != 1) return refused("a damaged PEM file");
-    auto certificate = certificate_from({data, static_cast<std::size_t>(size)});
-    const bool bare = *header == '\0';  // one with a header would be encrypted
-    OPENSSL_free(name);
-    OPENSSL_free(header);
-    OPENSSL_free(data);
-    if (!certificate || !bare) return refused("a damaged PEM file");
+    const auto block = first_pem_block(text);
+    if (!block || block->has_headers) return refused("a damaged PEM file");
+    auto certificate = certificate_from(block->der);
+    if (!certificate) return refused("a damaged PEM file");
     return certificate;
 }
 

@@ -259,10 +259,6 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
     return recovery_text(recovery_key);
 }
 
-Result<Bytes> GroupKeys::key_for_recovery(const std::string &group) const {
-    return record(group).map([](const GroupRecord &found) { return found.recovery; });
-}
-
 Result<> GroupKeys::recover(const std::string &name, std::string_view text, AcceptRollback accept) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
     if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open", name);

@@ -61,8 +61,6 @@ public:
     // not to be replaced, which makes it worthless.
     enum class Replace { kNo, kYes };
     Result<std::string> export_recovery_key(const std::string &group, Replace replace);
-    // The group's key under its recovery key; empty: it has none.
-    Result<Bytes> key_for_recovery(const std::string &group) const;
     // A group that does not open, by its recovery key: sealed to the present TPM and boot under its policy. The store
     // then belongs to this TPM. kRefused: another key; or the store is an older one, which kYes takes as it is.
     enum class AcceptRollback { kNo, kYes };

@@ -27,13 +27,13 @@ void add(Manifest::Sum &sum, const Manifest::Sum &digest) {
     std::ranges::transform(sum, digest, sum.begin(), [](std::uint8_t a, std::uint8_t b) { return a ^ b; });
 }
 
+}  // namespace
+
 Epoch epoch_of(ByteView bytes) {
     Epoch epoch;
     std::ranges::copy(bytes, epoch.writable().begin());
     return epoch;
 }
-
-}  // namespace
 
 Result<Epoch> random_epoch() {
     Epoch epoch;

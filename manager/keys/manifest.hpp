@@ -20,6 +20,8 @@ namespace vtpm {
 // Random, and known to nobody but the hardware TPM and who has the group's key.
 using Epoch = Secret<32>;
 Result<Epoch> random_epoch();
+// `bytes` are of an epoch's size.
+Epoch epoch_of(ByteView bytes);
 bool operator==(const Epoch &left, const Epoch &right);
 // What the TPM asks of who reads or writes it.
 Result<Key> epoch_authorization(const Key &group_key);

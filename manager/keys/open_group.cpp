@@ -12,13 +12,6 @@ namespace {
 // Before the TPM keeps one.
 bool is_none(const Epoch &epoch) { return epoch == Epoch(); }
 
-// `bytes` are of an epoch's size.
-Epoch epoch_of(ByteView bytes) {
-    Epoch epoch;
-    std::ranges::copy(bytes, epoch.writable().begin());
-    return epoch;
-}
-
 Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
     VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
     VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record, rows));

@@ -2,10 +2,12 @@
 #include "manager/policy/pem.hpp"
 
 #include <fmt/format.h>
+#include <openssl/pem.h>
 
 #include <algorithm>
 
 #include "manager/policy/encoding.hpp"
+#include "manager/policy/openssl.hpp"
 
 namespace vtpm {
 
@@ -20,6 +22,20 @@ std::string_view pem_label(std::string_view text) {
                           return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == ' ';
                       });
     return good ? label : std::string_view();
+}
+
+std::optional<PemBlock> first_pem_block(std::string_view text) {
+    const Bio bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+    char *name = nullptr;
+    char *headers = nullptr;
+    std::uint8_t *data = nullptr;
+    long size = 0;
+    if (!bio || PEM_read_bio(bio.get(), &name, &headers, &data, &size) != 1) return std::nullopt;
+    PemBlock block{*headers != '\0', Bytes(data, data + size)};
+    OPENSSL_free(name);
+    OPENSSL_free(headers);
+    OPENSSL_free(data);
+    return block;
 }
 
 std::string to_pem(std::string_view label, ByteView der) {

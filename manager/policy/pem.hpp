@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,13 @@ constexpr std::string_view kPemBegin = "-----BEGIN ";
 
 // What the first PEM block of `text` says it is, such as "PUBLIC KEY"; empty: there is none.
 std::string_view pem_label(std::string_view text);
+
+// The first PEM block of `text`; nothing if it is damaged, or there is none.
+struct PemBlock {
+    bool has_headers = false;  // RFC 1421's: it is encrypted
+    Bytes der;
+};
+std::optional<PemBlock> first_pem_block(std::string_view text);
 
 // One PEM block, in lines of 64 characters.
 std::string to_pem(std::string_view label, ByteView der);

@@ -45,6 +45,12 @@ Result<> changed_one(const Database &database) {
     return fail(ErrorCode::kRefused, "store: the database is damaged: a row is there, and is not found");
 }
 
+template <typename... Values>
+Result<> change_one(Database &database, std::string_view sql, const Values &...values) {
+    VTPM_TRY(database.execute(sql, values...));
+    return changed_one(database);
+}
+
 std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
 
 // The statements that store one state, prepared once for all of a transaction.
@@ -149,33 +155,29 @@ Result<> Store::insert_group(const GroupRecord &group) {
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
-    VTPM_TRY(database_.execute(
+    VTPM_TRY(change_one(
+        database_,
         "UPDATE groups SET pcrs = ?, approver = ?, generation = ?, pcr_values = ?, public_area = ?, private_area = ? "
         "WHERE name = ?",
         group.pcrs, ByteView(group.approver), std::int64_t{group.generation}, ByteView(group.key.pcr_values),
         ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
-    VTPM_TRY(changed_one(database_));
     wipe_log();
     return {};
 }
 
 Result<> Store::set_recovery(const std::string &group, ByteView recovery) {
-    VTPM_TRY(database_.execute("UPDATE groups SET recovery = ? WHERE name = ?", recovery, group));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "UPDATE groups SET recovery = ? WHERE name = ?", recovery, group));
     wipe_log();
     return {};
 }
 
 Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
-    VTPM_TRY(database_.execute("UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'sealing'", pin.sealing));
-    VTPM_TRY(changed_one(database_));
-    VTPM_TRY(database_.execute("UPDATE meta SET value = ? WHERE name = 'identity'", ByteView(pin.identity)));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'sealing'", pin.sealing));
+    VTPM_TRY(change_one(database_, "UPDATE meta SET value = ? WHERE name = 'identity'", ByteView(pin.identity)));
     VTPM_TRY(update_group(group));
-    VTPM_TRY(
-        database_.execute("UPDATE groups SET nv_index = ? WHERE name = ?", std::int64_t{group.nv_index}, group.name));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "UPDATE groups SET nv_index = ? WHERE name = ?", std::int64_t{group.nv_index},
+                        group.name));
     VTPM_TRY(set_ca(group.ca, {group.name, group.manifest}));
     return transaction.commit();
 }
@@ -187,8 +189,7 @@ Result<> Store::delete_group(const std::string &name) {
     if (const auto count = users.integer(0); count != 0)
         return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
-    VTPM_TRY(database_.execute("DELETE FROM groups WHERE name = ?", name));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "DELETE FROM groups WHERE name = ?", name));
     VTPM_TRY(transaction.commit());
     wipe_log();
     return {};
@@ -228,9 +229,8 @@ Result<std::vector<GroupRecord>> Store::groups() {
 }
 
 Result<> Store::write_manifest(const ManifestWrite &manifest) {
-    VTPM_TRY(database_.execute("UPDATE groups SET manifest = ? WHERE name = ?", ByteView(manifest.manifest),
-                               manifest.group));
-    return changed_one(database_);
+    return change_one(database_, "UPDATE groups SET manifest = ? WHERE name = ?", ByteView(manifest.manifest),
+                      manifest.group);
 }
 
 Result<std::vector<PolicyRecord>> Store::policies() {
@@ -346,10 +346,9 @@ Result<> Store::delete_orphaned_states(const Uuid &uuid) {
 
 Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
-    VTPM_TRY(database_.execute("UPDATE groups SET ca_public = ?, ca_private = ?, ca_certificate = ? WHERE name = ?",
-                               ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificate),
-                               manifest.group));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "UPDATE groups SET ca_public = ?, ca_private = ?, ca_certificate = ? WHERE name = ?",
+                        ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificate),
+                        manifest.group));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }
@@ -357,8 +356,7 @@ Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
 Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));
-    VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
     VTPM_TRY(transaction.commit());
     wipe_log();
@@ -376,8 +374,7 @@ Result<std::optional<StateRecord>> Store::find_state(const Uuid &uuid, StateKind
 Result<> Store::delete_volatile_state(const Uuid &uuid, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ? AND kind = 2", uuid.to_string()));
-    VTPM_TRY(database_.execute("UPDATE vtpms SET volatile_tag = x'' WHERE uuid = ?", uuid.to_string()));
-    VTPM_TRY(changed_one(database_));
+    VTPM_TRY(change_one(database_, "UPDATE vtpms SET volatile_tag = x'' WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

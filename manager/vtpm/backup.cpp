@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/backup.hpp"
 
-#include <openssl/pem.h>
-
-#include "manager/policy/openssl.hpp"
 #include "manager/policy/pem.hpp"
 #include "shared-protocol/codec.hpp"
 
@@ -53,50 +50,27 @@ Result<BackupHeader> decode_header(ByteView bytes) {
 
 Result<Key> backup_key(const Key &group_key) { return derive_key(group_key, "xen-vtpm vTPM backup"); }
 
-// The header with its length, and the box.
-Result<Bytes> payload_of(std::string_view pem) {
-    const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-    char *name = nullptr;
-    char *header = nullptr;
-    unsigned char *data = nullptr;
-    long size = 0;
-    if (bio == nullptr || PEM_read_bio(bio.get(), &name, &header, &data, &size) != 1)
-        return fail(ErrorCode::kInvalid, "the backup is damaged: its PEM block does not end as it began");
-    Bytes payload(data, data + size);
-    OPENSSL_free(name);
-    OPENSSL_free(header);
-    OPENSSL_free(data);
-    return payload;
-}
-
-Result<std::string> pem_of(ByteView payload) {
-    const Bio bio(BIO_new(BIO_s_mem()));
-    if (bio == nullptr || PEM_write_bio(bio.get(), std::string(kLabel).c_str(), "", payload.data(),
-                                        static_cast<long>(payload.size())) <= 0)
-        return openssl_failed("PEM_write_bio");
-    char *text = nullptr;
-    const long size = BIO_get_mem_data(bio.get(), &text);
-    return std::string(text, static_cast<std::size_t>(size));
-}
-
 }  // namespace
 
 Result<std::string> make_backup(const Key &group_key, const BackupHeader &header, ByteView state) {
     VTPM_ASSIGN(const Bytes encoded, encode_header(header));
     VTPM_ASSIGN(const Key key, backup_key(group_key));
     VTPM_ASSIGN(const Bytes box, encrypt(key, encoded, state));
+    // The header with its length, and the box.
     Bytes payload(kMaxHeader + sizeof(std::uint32_t));
     Encoder encoder(payload);
     encoder.bytes(encoded);
     payload.resize(encoder.message().size());
     payload.insert(payload.end(), box.begin(), box.end());
-    return pem_of(payload);
+    return to_pem(kLabel, payload);
 }
 
 Result<Backup> parse_backup(std::string_view pem) {
     if (pem.size() > 2 * kMaxFile) return fail(ErrorCode::kInvalid, "the backup is larger than any could be");
     if (pem_label(pem) != kLabel) return fail(ErrorCode::kInvalid, "this is not a file that xen-vtpm export made");
-    VTPM_ASSIGN(const Bytes payload, payload_of(pem));
+    const auto block = first_pem_block(pem);
+    if (!block) return fail(ErrorCode::kInvalid, "the backup is damaged: its PEM block does not end as it began");
+    const Bytes &payload = block->der;
     Decoder decoder(payload);
     const ByteView encoded = decoder.bytes(kMaxHeader);
     const std::size_t used = encoded.size() + sizeof(std::uint32_t);

@@ -101,10 +101,10 @@ Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
     if (!state && state.error().code == ErrorCode::kNotFound)
         return fail(ErrorCode::kInvalid, "vTPM {} has no state yet: it never ran", uuid.to_string());
     if (!state) return tl::make_unexpected(state.error());
-    VTPM_ASSIGN(Bytes wrapped, keys_.key_for_recovery(record.group));
+    VTPM_ASSIGN(GroupRecord group, keys_.record(record.group));
     VTPM_ASSIGN(std::string backup, make_backup(*group_key,
                                                 {uuid, record.version, record.group, services_.store.id(),
-                                                 std::time(nullptr), std::move(wrapped)},
+                                                 std::time(nullptr), std::move(group.recovery)},
                                                 state->view()));
     VTPM_TRY(Audit(services_.store).record("vtpm-exported", uuid.to_string(), "group " + record.group));
     return backup;

@@ -16,17 +16,6 @@
 constexpr std::int64_t kNow = 1'800'000'000;  // 2027-01-15T08:00:00Z
 constexpr const char *kCaName = "vTPMs of host-7";
 
-inline vtpm::Result<vtpm::Bytes> ecdsa(EVP_PKEY *key, vtpm::ByteView digest) {
-    const vtpm::KeyContext context(EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr));
-    vtpm::Bytes signature(static_cast<std::size_t>(EVP_PKEY_get_size(key)));
-    std::size_t size = signature.size();
-    if (EVP_PKEY_sign_init(context.get()) != 1 ||
-        EVP_PKEY_sign(context.get(), signature.data(), &size, digest.data(), digest.size()) != 1)
-        throw std::runtime_error("OpenSSL does not sign");
-    signature.resize(size);
-    return signature;
-}
-
 inline vtpm::EvpKey shared(EVP_PKEY *key) {
     EVP_PKEY_up_ref(key);
     return vtpm::EvpKey(key);

@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <openssl/core_names.h>
-#include <openssl/ec.h>
-
 #include <algorithm>
 #include <map>
 #include <memory>
 
-#include "manager/ca/der.hpp"
 #include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/policy/public_area.hpp"
+#include "openssl_keys.hpp"
 
 // ECDSA keys as a TPM keeps them, in memory: the private area is a number.
 class FakeSigningKeys {
 public:
     vtpm::Result<vtpm::TpmKey> create(vtpm::ByteView authorization) {
-        vtpm::EvpKey key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"));
-        if (!key) return vtpm::openssl_failed("EVP_PKEY_Q_keygen");
+        vtpm::EvpKey key = ec_key();
         TPM2B_PUBLIC area{};
         VTPM_ASSIGN(area.publicArea, vtpm::public_area_of(key.get()));
         const auto number = static_cast<std::uint8_t>(keys_.size());
@@ -30,14 +26,7 @@ public:
         if (found == keys_.end()) return vtpm::fail(vtpm::ErrorCode::kRefused, "a key of another TPM");
         if (!std::ranges::equal(found->second.authorization, authorization))
             return vtpm::fail(vtpm::ErrorCode::kRefused, "another authorization");
-        const vtpm::KeyContext context(EVP_PKEY_CTX_new(found->second.key.get(), nullptr));
-        vtpm::Bytes signature(80);
-        std::size_t size = signature.size();
-        if (EVP_PKEY_sign_init(context.get()) != 1 ||
-            EVP_PKEY_sign(context.get(), signature.data(), &size, digest.data(), digest.size()) != 1)
-            return vtpm::openssl_failed("EVP_PKEY_sign");
-        signature.resize(size);
-        return signature;
+        return ecdsa(found->second.key.get(), digest);
     }
 
 private:

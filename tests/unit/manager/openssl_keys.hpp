@@ -37,6 +37,18 @@ inline EVP_PKEY *p256() {
     return key.get();
 }
 
+// Of a digest of SHA-256's size, in DER.
+inline vtpm::Result<vtpm::Bytes> ecdsa(EVP_PKEY *key, vtpm::ByteView digest) {
+    const vtpm::KeyContext context(EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr));
+    vtpm::Bytes signature(static_cast<std::size_t>(EVP_PKEY_get_size(key)));
+    std::size_t size = signature.size();
+    if (EVP_PKEY_sign_init(context.get()) != 1 ||
+        EVP_PKEY_sign(context.get(), signature.data(), &size, digest.data(), digest.size()) != 1)
+        throw std::runtime_error("OpenSSL does not sign");
+    signature.resize(size);
+    return signature;
+}
+
 // What `write` writes.
 template <typename Write>
 std::string written(Write write) {
