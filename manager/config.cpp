@@ -51,6 +51,7 @@ std::string apply(Config &config, std::string_view key, const toml::node &value)
     if (key == "seal_pcrs")
         return expect(take(value, config.seal_pcrs), "a PCR selection such as \"sha256:7\", or \"\"");
     if (key == "ek_certificates") return expect(take(value, config.ek_certificates), "true or false");
+    if (key == "guest_attestation") return expect(take(value, config.guest_attestation), "true or false");
     if (key == "auto_create") return expect(take(value, config.auto_create), "true or false");
     if (key == "default_tpm") return expect(take(value, config.default_tpm), "\"2.0\" or \"1.2\"");
     if (key == "state_directory") return expect(take(value, config.state_directory), "a path");

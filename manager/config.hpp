@@ -19,6 +19,7 @@ struct Config {
     PcrSelection seal_pcrs;  // sha256:7
     bool auto_create = true;
     bool ek_certificates = true;
+    bool guest_attestation = true;
     TpmVersion default_tpm = TpmVersion::k20;
     std::string state_directory = "/var/lib/xen-vtpm";
     std::string socket = "/run/xen-vtpm/manager.sock";

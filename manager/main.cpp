@@ -48,11 +48,14 @@ Result<> run(const Config &config) {
     Inventory inventory(store, keys);
     GroupCommit commit(loop, inventory);
     CertificateAuthorities authorities(keys, inventory, config.ek_certificates);
-    StateServices services{loop, store, inventory, commit, authorities, *worker};
+    Attestor attestor(store, keys, authorities);
+    GuestAttestations attestations(*worker, attestor, config.guest_attestation);
+    StateServices services{loop, store, inventory, commit, authorities, *worker, attestations};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
-    bus::Server control(loop, kManagerBus, manager_methods({vtpms, keys, policies, authorities, store, *worker}),
+    bus::Server control(loop, kManagerBus,
+                        manager_methods({vtpms, keys, policies, authorities, attestor, store, *worker}),
                         [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
     Unlocker unlocker(loop, *worker, keys);
 

@@ -66,6 +66,19 @@ public:
         const TpmTalk talk(worker_);
         return sealer_->sign(key, authorization, digest);
     }
+    Result<HostIdentity> host() override {
+        const TpmTalk talk(worker_);
+        return sealer_->host();
+    }
+    Result<SecretBytes> activate(const Credential &credential) override {
+        const TpmTalk talk(worker_);
+        return sealer_->activate(credential);
+    }
+    Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, const Key &ca_authorization,
+                                ByteView data) override {
+        const TpmTalk talk(worker_);
+        return sealer_->attest(pcrs, ca, ca_authorization, data);
+    }
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
         const TpmTalk talk(worker_);
         return sealer_->free_index(taken);

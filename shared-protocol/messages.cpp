@@ -87,6 +87,14 @@ struct Layout<ManufactureCommand> {
     static void visit(auto &io, auto &m) { all(io, m.code, m.text, m.command); }
 };
 template <>
+struct Layout<AskAttestation> {
+    static void visit(auto &io, auto &m) { all(io, m.nonce); }
+};
+template <>
+struct Layout<GiveAttestation> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.text, m.attestation); }
+};
+template <>
 struct Layout<StartEngine> {
     static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid); }
 };
@@ -174,6 +182,8 @@ VTPM_INSTANTIATE(StoreState);
 VTPM_INSTANTIATE(StoredState);
 VTPM_INSTANTIATE(ManufactureStep);
 VTPM_INSTANTIATE(ManufactureCommand);
+VTPM_INSTANTIATE(AskAttestation);
+VTPM_INSTANTIATE(GiveAttestation);
 VTPM_INSTANTIATE(StartEngine);
 VTPM_INSTANTIATE(EngineStarted);
 VTPM_INSTANTIATE(EngineExited);

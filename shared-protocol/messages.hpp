@@ -109,6 +109,19 @@ struct ManufactureCommand {
     ByteView command;
 };
 
+// The guest wants an attestation of its vTPM. The manager never lets it wait: kUnavailable says to ask again.
+struct AskAttestation {
+    static constexpr std::uint16_t kType = 22;
+    ByteView nonce;
+};
+
+struct GiveAttestation {
+    static constexpr std::uint16_t kType = 23;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text;
+    ByteView attestation;
+};
+
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------
 
 // With two descriptors: the engine's end of its control socket, its state channel.

@@ -63,6 +63,13 @@ Result<Bytes> StateChannel::manufacture(ByteView response) {
     return Bytes(answer->command.begin(), answer->command.end());
 }
 
+Result<Bytes> StateChannel::attest(ByteView nonce) {
+    const auto answer = ask<GiveAttestation>(AskAttestation{nonce}, kAnswerLimit);
+    if (!answer) return tl::make_unexpected(answer.error());
+    if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
+    return Bytes(answer->attestation.begin(), answer->attestation.end());
+}
+
 Result<std::uint64_t> StateChannel::store(StateKind kind, ByteView state) {
     const auto answer = ask<StoredState>(StoreState{kind, state}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(answer.error());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine's end of its connection with the manager: loads and stores the state of this one vTPM.
+// The engine's end of its connection with the manager: loads and stores the state of this one vTPM, and what else it
+// needs the manager for.
 #pragma once
 
 #include <chrono>
@@ -32,6 +33,8 @@ public:
     Result<Loaded> load(StateKind kind);
     // The next command of a new TPM's manufacture, after `response` to the former; empty: it is done.
     Result<Bytes> manufacture(ByteView response);
+    // An attestation with this nonce. kUnavailable: there is none yet; anything else: there is none to be had.
+    Result<Bytes> attest(ByteView nonce);
     // Returns when the state is durable, with its sequence number. After kUnavailable nobody knows whether it was
     // stored: the channel is then closed, and stays so.
     Result<std::uint64_t> store(StateKind kind, ByteView state);

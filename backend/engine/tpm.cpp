@@ -165,6 +165,7 @@ ByteView Tpm::answer_fault(GuestFault fault) { return fault_ = error_response(ve
 
 Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
     if (locality != 0) return answer_fault(GuestFault::kLocality);
+    if (version_ == TpmVersion::k20 && is_attest_command(command)) return attestation_.answer(command, channel_);
     const ByteView response = process(command);
     if (!storage.changed) return response;
     if (commit()) return response;

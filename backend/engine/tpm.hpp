@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "backend/engine/attestation_command.hpp"
 #include "backend/engine/state_channel.hpp"
 #include "backend/engine/tpm_messages.hpp"
 #include "base/bytes.hpp"
@@ -52,6 +53,7 @@ private:
     StateChannel channel_;
     std::uint64_t sequence_ = 0;  // of the state that is known to be durable
     ErrorResponse fault_{};
+    AttestationCommand attestation_;
     std::uint8_t *response_ = nullptr;  // libtpms' malloc'ed buffer, reused for each command
     std::uint32_t response_capacity_ = 0;
 };

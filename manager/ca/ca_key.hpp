@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <tss2/tss2_tpm2_types.h>
+
 #include <functional>
 
 #include "base/bytes.hpp"
@@ -15,5 +17,8 @@ struct CaKey {
     // Of a SHA-256 digest, as a DER ECDSA-Sig-Value (RFC 3279, 2.2.3).
     std::function<Result<Bytes>(ByteView digest)> sign;
 };
+
+// As a TPM makes it, its two numbers zero: it never leaves that TPM.
+TPMT_PUBLIC ca_key_form();
 
 }  // namespace vtpm

@@ -51,21 +51,13 @@ std::string one_line(const X509_NAME *name) {
 
 }  // namespace
 
-// For one operation: the TPM is reached, and let go after it.
-struct CertificateAuthorities::Ca {
-    std::unique_ptr<Sealer> sealer;
-    Key authorization;
-    CaRecord record;
-    std::string common_name;
+Result<CaKey> OpenCa::key() const {
+    VTPM_ASSIGN(EvpKey public_key, public_key_of(record.key));
+    return CaKey{std::move(public_key),
+                 [this](ByteView digest) { return sealer->sign(record.key, authorization, digest); }};
+}
 
-    [[nodiscard]] Result<CaKey> key() const {
-        VTPM_ASSIGN(EvpKey public_key, public_key_of(record.key));
-        return CaKey{std::move(public_key),
-                     [this](ByteView digest) { return sealer->sign(record.key, authorization, digest); }};
-    }
-};
-
-Result<CertificateAuthorities::Ca> CertificateAuthorities::open(const std::string &group) {
+Result<OpenCa> CertificateAuthorities::open(const std::string &group) {
     VTPM_ASSIGN(const Key *group_key, keys_.key(group));
     VTPM_ASSIGN(Key authorization, derive_key(*group_key, "xen-vtpm CA authorization"));
     VTPM_ASSIGN(auto sealer, keys_.sealer());
@@ -74,7 +66,7 @@ Result<CertificateAuthorities::Ca> CertificateAuthorities::open(const std::strin
         VTPM_ASSIGN(record.ca, create(group, *sealer, authorization));
     }
     VTPM_ASSIGN(const EvpKey public_key, public_key_of(record.ca.key));
-    return Ca{std::move(sealer), std::move(authorization), std::move(record.ca), common_name_of(public_key.get())};
+    return OpenCa{std::move(sealer), std::move(authorization), std::move(record.ca), common_name_of(public_key.get())};
 }
 
 Result<CaRecord> CertificateAuthorities::create(const std::string &group, Sealer &sealer, const Key &authorization) {
@@ -103,7 +95,7 @@ Result<std::unique_ptr<Manufacture>> CertificateAuthorities::manufacture(const s
 Result<Certificates> CertificateAuthorities::certify(const std::string &group, const Uuid &vtpm,
                                                      const std::vector<EndorsementKey> &keys,
                                                      const TpmDescription &tpm) {
-    VTPM_ASSIGN(const Ca ca, open(group));
+    VTPM_ASSIGN(const OpenCa ca, open(group));
     VTPM_ASSIGN(const CaKey key, ca.key());
     Certificates certificates;
     for (const EndorsementKey &ek : keys) {
@@ -117,7 +109,7 @@ Result<Certificates> CertificateAuthorities::certify(const std::string &group, c
 }
 
 Result<CaInfo> CertificateAuthorities::show(const std::string &group) {
-    VTPM_ASSIGN(const Ca ca, open(group));
+    VTPM_ASSIGN(const OpenCa ca, open(group));
     VTPM_ASSIGN(const Certificate certificate, certificate_from(ca.record.certificate));
     return CaInfo{group,
                   one_line(X509_get_subject_name(certificate.get())),
@@ -128,14 +120,14 @@ Result<CaInfo> CertificateAuthorities::show(const std::string &group) {
 }
 
 Result<std::string> CertificateAuthorities::request(const std::string &group) {
-    VTPM_ASSIGN(const Ca ca, open(group));
+    VTPM_ASSIGN(const OpenCa ca, open(group));
     VTPM_ASSIGN(const CaKey key, ca.key());
     VTPM_ASSIGN(const Bytes request, ca_request(ca.common_name, key));
     return to_pem("CERTIFICATE REQUEST", request);
 }
 
 Result<> CertificateAuthorities::import_signed(const std::string &group, std::string_view pem) {
-    VTPM_ASSIGN(Ca ca, open(group));
+    VTPM_ASSIGN(OpenCa ca, open(group));
     VTPM_ASSIGN(const EvpKey key, public_key_of(ca.record.key));
     VTPM_ASSIGN(ca.record.certificate,
                 signed_ca_from_pem(bytes_of(pem), ca.common_name, key.get(), std::time(nullptr)));

@@ -21,6 +21,17 @@ struct CaInfo {
     std::string certificate;  // PEM
 };
 
+// For one operation: the TPM is reached, and let go after it.
+struct OpenCa {
+    std::unique_ptr<Sealer> sealer;
+    Key authorization;
+    CaRecord record;
+    std::string common_name;
+
+    // Good as long as the OpenCa stays where it is.
+    [[nodiscard]] Result<CaKey> key() const;
+};
+
 class CertificateAuthorities {
 public:
     // `enabled`: the configuration's word.
@@ -32,6 +43,7 @@ public:
     Result<std::unique_ptr<Manufacture>> manufacture(const std::string &group, const Uuid &vtpm);
 
     // All of an open group; its CA is made when it is first needed. kRefused: it is not open, or nothing signs here.
+    Result<OpenCa> open(const std::string &group);
     Result<CaInfo> show(const std::string &group);
     // A request for a certificate by another CA: PKCS#10, PEM.
     Result<std::string> request(const std::string &group);
@@ -39,10 +51,8 @@ public:
     Result<> import_signed(const std::string &group, std::string_view pem);
 
 private:
-    struct Ca;
     Result<Certificates> certify(const std::string &group, const Uuid &vtpm, const std::vector<EndorsementKey> &keys,
                                  const TpmDescription &tpm);
-    Result<Ca> open(const std::string &group);
     Result<CaRecord> create(const std::string &group, Sealer &sealer, const Key &authorization);
 
     GroupKeys &keys_;

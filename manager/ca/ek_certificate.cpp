@@ -22,6 +22,7 @@ constexpr std::uint32_t kLevel = 0;
 constexpr std::size_t kMaxModel = 64;
 
 using GeneralName = std::unique_ptr<GENERAL_NAME, FreeWith<GENERAL_NAME_free>>;
+using KeyUsages = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAGE_free>>;
 using GeneralNames = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
 
 bool four_bytes(std::string_view text) {
@@ -84,6 +85,15 @@ bool add_specification(X509 *certificate, std::uint32_t revision) {
     return extension && X509_add_ext(certificate, extension.get(), -1) == 1;
 }
 
+// Its one extended key usage.
+bool has_purpose(const X509 *certificate) {
+    const Asn1Object purpose(OBJ_txt2obj(kEkCertificate, 1));
+    const KeyUsages usages(
+        static_cast<EXTENDED_KEY_USAGE *>(X509_get_ext_d2i(certificate, NID_ext_key_usage, nullptr, nullptr)));
+    return purpose && usages && sk_ASN1_OBJECT_num(usages.get()) == 1 &&
+           OBJ_cmp(sk_ASN1_OBJECT_value(usages.get(), 0), purpose.get()) == 0;
+}
+
 }  // namespace
 
 // The subject is the UUID, by which the host's tools and the guest's configuration call this TPM; a verifier that only
@@ -108,6 +118,17 @@ Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const T
         !add_alternative_name(certificate, tpm) || !add_specification(certificate, tpm.revision))
         return openssl_failed("making an endorsement key's certificate");
     return sign_certificate(certificate, key);
+}
+
+Result<> check_ek_certificate(X509 *certificate, const EndorsementKey &ek, const Uuid &vtpm) {
+    const auto refused = [](const char *why) { return fail(ErrorCode::kRefused, "a certificate {}", why); };
+    VTPM_ASSIGN(const DistinguishedName subject, name_of(vtpm.to_string()));
+    if (der_of(i2d_X509_NAME, X509_get_subject_name(certificate)) != der_of(i2d_X509_NAME, subject.get()))
+        return refused("is of another vTPM");
+    const EVP_PKEY *certified = X509_get0_pubkey(certificate);
+    if (certified == nullptr || EVP_PKEY_eq(certified, ek.key.get()) != 1) return refused("is for another key");
+    if (!has_purpose(certificate)) return refused("is not for an endorsement key");
+    return {};
 }
 
 }  // namespace vtpm

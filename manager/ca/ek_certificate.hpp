@@ -10,6 +10,7 @@
 #include "base/uuid.hpp"
 #include "manager/ca/ca_key.hpp"
 #include "manager/ca/endorsement_key.hpp"
+#include "manager/ca/x509.hpp"
 
 namespace vtpm {
 
@@ -27,5 +28,9 @@ struct TpmDescription {
 // other errors as of sign_certificate().
 Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const TpmDescription &tpm,
                              ByteView ca_certificate, const CaKey &key, std::int64_t now);
+
+// kRefused unless the certificate says what ek_certificate() makes it say of this key and this vTPM. Its signature is
+// another question.
+Result<> check_ek_certificate(X509 *certificate, const EndorsementKey &ek, const Uuid &vtpm);
 
 }  // namespace vtpm

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 
 #include "manager/policy/public_area.hpp"
 
@@ -102,44 +101,24 @@ TPMT_PUBLIC area_of(EkTemplate kind) {
     return {};
 }
 
-std::optional<EkTemplate> kind_of(const TPMT_PUBLIC &area) {
-    const auto coordinates = [&](std::uint16_t size) {
-        return area.unique.ecc.x.size == size && area.unique.ecc.y.size == size;
-    };
-    if (area.type == TPM2_ALG_RSA && area.unique.rsa.size == kModulus) return EkTemplate::kRsa2048;
-    if (area.type == TPM2_ALG_ECC && coordinates(kP256)) return EkTemplate::kEccP256;
-    if (area.type == TPM2_ALG_ECC && coordinates(kP384)) return EkTemplate::kEccP384;
-    return std::nullopt;
-}
-
-Bytes name_of(const TPMT_PUBLIC &area) {
-    const Bytes bytes = marshalled(area);
-    const EVP_MD *algorithm = area.nameAlg == TPM2_ALG_SHA384 ? EVP_sha384() : EVP_sha256();
-    Bytes name{static_cast<std::uint8_t>(area.nameAlg >> 8), static_cast<std::uint8_t>(area.nameAlg)};
-    name.resize(name.size() + static_cast<std::size_t>(EVP_MD_get_size(algorithm)));
-    require(EVP_Digest(bytes.data(), bytes.size(), name.data() + 2, nullptr, algorithm, nullptr) == 1,
-            "a public area has a digest");
-    return name;
+// What the key is, but for its numbers; they have these sizes in every template's key.
+TPMT_PUBLIC key_form(EkTemplate kind) {
+    TPMT_PUBLIC area = area_of(kind);
+    if (kind == EkTemplate::kEccP384) area.unique.ecc.x.size = area.unique.ecc.y.size = kP384;
+    return area;
 }
 
 }  // namespace
 
-// Only the key's own numbers are taken from outside; with them, the area must be the one that the template makes.
 Result<EndorsementKey> endorsement_key(ByteView public_area) {
-    const auto refused = fail(ErrorCode::kInvalid, "no endorsement key of a default template (RSA-2048, P-256, P-384)");
-    TPM2B_PUBLIC given{};
-    std::size_t consumed = 0;
-    if (public_area.empty() ||
-        Tss2_MU_TPM2B_PUBLIC_Unmarshal(public_area.data(), public_area.size(), &consumed, &given) != TSS2_RC_SUCCESS)
-        return refused;
-    const auto kind = kind_of(given.publicArea);
-    if (!kind) return refused;
-    TPM2B_PUBLIC expected{0, area_of(*kind)};
-    expected.publicArea.unique = given.publicArea.unique;
-    if (!std::ranges::equal(marshalled(expected), public_area)) return refused;
-    EndorsementKey key{*kind, expected.publicArea, openssl_key(expected.publicArea), name_of(expected.publicArea)};
-    if (!key.key) return fail(ErrorCode::kInvalid, "an endorsement key whose numbers are not a key's");
-    return key;
+    for (const EkTemplate kind : {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384}) {
+        const auto area = area_of_form(public_area, key_form(kind));
+        if (!area) continue;
+        EndorsementKey key{kind, *area, openssl_key(*area), tpm_name(*area)};
+        if (!key.key) return fail(ErrorCode::kInvalid, "an endorsement key whose numbers are not a key's");
+        return key;
+    }
+    return fail(ErrorCode::kInvalid, "no endorsement key of a default template (RSA-2048, P-256, P-384)");
 }
 
 Bytes ek_template(EkTemplate kind) { return marshalled(TPM2B_PUBLIC{0, area_of(kind)}); }

@@ -24,7 +24,13 @@ struct EndorsementKey {
     EkTemplate kind;
     TPMT_PUBLIC area;
     EvpKey key;
-    Bytes name;  // of nameAlg in two bytes and the digest (TCG Part 1, 16): what a TPM2B_NAME has inside
+    Bytes name;  // tpm_name()
+};
+
+// As it is kept and shown: a marshalled TPM2B_PUBLIC, and its certificate in DER.
+struct CertifiedKey {
+    Bytes public_area;
+    Bytes certificate;
 };
 
 // From the marshalled TPM2B_PUBLIC that TPM2_CreatePrimary and TPM2_ReadPublic answer. kInvalid unless that is, byte

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <span>
 
+#include "manager/policy/public_area.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -161,8 +163,10 @@ Result<> Manufacture::take_key(ByteView response) {
 
 Result<> Manufacture::certify() {
     VTPM_ASSIGN(const auto certificates, certify_(keys_, tpm_));
-    for (std::size_t i = 0; i < certificates.endorsement.size(); ++i)
+    for (std::size_t i = 0; i < certificates.endorsement.size(); ++i) {
         write(ek_certificate_index(keys_.at(i).kind), certificates.endorsement[i]);
+        endorsement_.push_back({marshalled(TPM2B_PUBLIC{0, keys_[i].area}), certificates.endorsement[i]});
+    }
     if (!certificates.chain.empty()) write(kEkCertificateChainIndex, certificates.chain);
     shut_down();
     return {};

@@ -31,6 +31,9 @@ public:
     // TPM has been shut down. kRefused: the TPM does not do what it must.
     Result<Bytes> next(ByteView response);
 
+    // What was certified so far.
+    [[nodiscard]] const std::vector<CertifiedKey> &endorsement() const { return endorsement_; }
+
 private:
     struct Step {
         const char *what;
@@ -49,6 +52,7 @@ private:
     Certify certify_;
     TpmDescription tpm_{};
     std::vector<EndorsementKey> keys_;
+    std::vector<CertifiedKey> endorsement_;
     std::deque<Step> steps_;
     bool asked_ = false;  // the front step's command is with the TPM
 };

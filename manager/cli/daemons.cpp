@@ -84,6 +84,13 @@ Result<> Daemons::import_ca(const std::string &group, const std::string &certifi
     VTPM_TRY(ask_manager<std::monostate>("ImportCa", {group, certificate}));
     return {};
 }
+Result<std::string> Daemons::attest(const std::string &uuid, const std::string &nonce, const std::string &pcrs) {
+    return ask_manager<std::string>("Attest", {uuid, nonce, pcrs});
+}
+Result<std::string> Daemons::host_identity() { return ask_manager<std::string>("HostIdentity"); }
+Result<std::string> Daemons::answer_challenge(const std::string &challenge) {
+    return ask_manager<std::string>("AnswerChallenge", {challenge});
+}
 Result<> Daemons::accept_rollback(const std::string &group) {
     VTPM_TRY(ask_manager<std::monostate>("AcceptRollback", {group}));
     return {};

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 
+#include "manager/cli/attestation_commands.hpp"
 #include "manager/cli/ca_commands.hpp"
 #include "manager/cli/commands.hpp"
 #include "manager/cli/exit_status.hpp"
@@ -36,6 +37,9 @@ struct Choice {
     bool request = false;
     RecoverOrder recover_order;
     ImportOrder import_order;
+    AttestOrder attest_order;
+    VerifyOrder verify_order;
+    ChallengeOrder challenge_order;
     std::function<Result<Json>()> ask;
     std::string (*text)(const Json &) = nullptr;
 };
@@ -160,7 +164,7 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     SignOrder &order = choice.sign_order;
     CLI::App *sign = add_offline_command(
         policy, choice, "sign", "Approve a boot: print a boot policy, signed; needs no daemon and no TPM",
-        [&] { return sign_policy(order); }, sign_policy_text);
+        [&] { return sign_policy(order); }, document_text);
     sign->add_option("--key", order.key, "The approver's private key (PEM); - is standard input")->required();
     sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
     sign->add_option("--generation", order.generation, "That `group show` tells")->capture_default_str();
@@ -232,6 +236,60 @@ void add_audit_command(CLI::App &app, Choice &choice) {
         ->add_flag("--verify", choice.verify, "Fail unless every record is there as it was written");
 }
 
+void add_attestation_commands(CLI::App &app, Choice &choice) {
+    AttestOrder &order = choice.attest_order;
+    CLI::App *attestation = add_offline_command(
+        app, choice, "attest", "Print an attestation of a vTPM, or, in a guest, of its own",
+        [&] { return attest(order); }, document_text);
+    attestation->add_option("UUID", order.uuid, "The vTPM; none: this guest's own");
+    attestation->add_option("--nonce", order.nonce, "The verifier's, 8 to 64 bytes in hexadecimal")->required();
+    attestation->add_option("--pcrs", order.pcrs, "The host's PCRs to quote; default: those that its group opens by");
+    attestation->add_option("--device", order.device, "The guest's TPM")->capture_default_str();
+
+    VerifyOrder &trust = choice.verify_order;
+    CLI::App *verification = add_offline_command(
+        app, choice, "verify-attestation", "Check an attestation, on any machine: needs no daemon and no TPM",
+        [&] { return verify_attestation(trust); }, verify_attestation_text);
+    verification->add_option("FILE", trust.file, "What `attest` printed; - is standard input")->required();
+    verification->add_option("--nonce", trust.nonce, "That you asked with")->required();
+    verification->add_option("--host", trust.host, "The host's identity, whose TPM answered your challenge")
+        ->required();
+    verification->add_option("--vtpm", trust.uuid, "The vTPM that it must be of");
+    auto *boots = verification->add_option_group("boots of the host that are good");
+    boots->add_option("--approver", trust.approver, "That the owner of this key approved (PEM file of a public key)");
+    boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict --json`");
+    boots->add_flag("--any-boot", trust.any_boot, "All: then the host may lie about the vTPM");
+    boots->require_option(1, 2);
+    verification->add_option("--former-ca", trust.former_cas,
+                             "Certificates (PEM) of CAs that certified the vTPM where it was before");
+    verification->add_option("--endorsement-key", trust.endorsement_key,
+                             "A new file for the vTPM's RSA endorsement key, for tpm2_makecredential");
+}
+
+void add_host_commands(CLI::App &app, Choice &choice) {
+    CLI::App &host = *app.add_subcommand("host", "Whose TPM a host's attestations come from");
+    host.require_subcommand(1);
+    host.fallthrough();
+    add_command(host, choice, "identity", "Print this host's identity, for who is to verify its attestations",
+                host_identity, document_text);
+    ChallengeOrder &order = choice.challenge_order;
+    CLI::App *challenge = add_offline_command(
+        host, choice, "challenge",
+        "Print a question that only the TPM of an identity can answer; needs no daemon, no TPM",
+        [&] { return challenge_host(order); }, document_text);
+    challenge->add_option("FILE", order.file, "What `host identity` printed; - is standard input")->required();
+    auto *makers = challenge->add_option_group("TPMs that are good");
+    makers->add_option("--makers", order.makers, "Those that lead to one of these certificates (PEM)");
+    makers->add_flag("--any-tpm", order.any_tpm, "All: you know its endorsement key otherwise");
+    makers->require_option(1);
+    challenge->add_option("--answer", order.answer, "A new file for the answer that must come")->required();
+    add_command(
+        host, choice, "answer", "Answer a challenge by this host's TPM",
+        [&](Daemons &d) { return answer_challenge(d, choice.file); }, answer_text)
+        ->add_option("FILE", choice.file, "What `host challenge` printed; - is standard input")
+        ->required();
+}
+
 int report(const Error &error, bool json) {
     if (json) {
         const Json document{{"error", {{"code", error_word(error.code)}, {"text", error.text}}}};
@@ -242,8 +300,9 @@ int report(const Error &error, bool json) {
     return exit_status(error.code);
 }
 
-// A manager that refuses was reached and asked well; scripts still want to know.
+// A manager that refuses was reached and asked well, and what is verified may be false; scripts want to know.
 int success_status(const Json &answer) {
+    if (answer.is_object() && !answer.value("verified", true)) return kExitRefused;
     const auto manager = answer.is_object() ? answer.find("manager") : answer.end();
     return manager != answer.end() && manager->value("state", "ready") != "ready" ? kExitRefused : EXIT_SUCCESS;
 }
@@ -272,6 +331,8 @@ int main(int argc, char **argv) {
     vtpm::cli::add_policy_commands(app, choice);
     vtpm::cli::add_ca_commands(app, choice);
     vtpm::cli::add_backup_commands(app, choice);
+    vtpm::cli::add_attestation_commands(app, choice);
+    vtpm::cli::add_host_commands(app, choice);
     vtpm::cli::add_recover_command(app, choice);
     vtpm::cli::add_audit_command(app, choice);
     try {

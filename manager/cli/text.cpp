@@ -165,7 +165,17 @@ std::string predict_policy_text(const Json &boot) {
     return out;
 }
 
-std::string sign_policy_text(const Json &policy) { return policy.dump(4) + "\n"; }
+std::string document_text(const Json &document) { return document.dump(4) + "\n"; }
+
+std::string verify_attestation_text(const Json &verdict) {
+    std::string out;
+    for (const Json &check : verdict.at("checks"))
+        out += fmt::format("{:<7} {:<17} {}\n", flag(check, "holds") ? "ok" : "FAILED", text(check, "check"),
+                           text(check, "text"));
+    return out + (flag(verdict, "verified") ? "The attestation is true.\n" : "DO NOT TRUST THIS VTPM.\n");
+}
+
+std::string answer_text(const Json &answer) { return text(answer, "answer") + "\n"; }
 
 std::string install_policy_text(const Json &policy) {
     std::string out;

@@ -21,7 +21,10 @@ std::string export_text(const Json &exported);
 std::string show_ca_text(const Json &ca);
 std::string export_ca_text(const Json &exported);
 std::string predict_policy_text(const Json &boot);
-std::string sign_policy_text(const Json &policy);
+// What is a file: the same for people and programs.
+std::string document_text(const Json &document);
+std::string verify_attestation_text(const Json &verdict);
+std::string answer_text(const Json &answer);
 std::string install_policy_text(const Json &policy);
 std::string list_policies_text(const Json &policies);
 std::string audit_text(const Json &records);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "manager/attestation/enrolment.hpp"
 #include "manager/policy/encoding.hpp"
 #include "version.hpp"
 
@@ -261,6 +262,29 @@ Result<bus::Reply> import_ca(CertificateAuthorities &authorities, const bus::Arg
     return std::monostate{};
 }
 
+Result<bus::Reply> attest(Attestor &attestor, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(arguments[0]));
+    VTPM_ASSIGN(Bytes nonce, nonce_from(arguments[1]));
+    std::optional<PcrSelection> pcrs;
+    if (!arguments[2].empty()) {
+        VTPM_ASSIGN(pcrs, PcrSelection::parse(arguments[2]));
+    }
+    VTPM_ASSIGN(const Attestation attestation,
+                attestor.attest(uuid, std::move(nonce), pcrs, Attestor::Asked::kByTheAdministrator));
+    return attestation.to_json();
+}
+
+Result<bus::Reply> host_identity(Attestor &attestor) {
+    VTPM_ASSIGN(const HostIdentity host, attestor.host());
+    return to_json(host);
+}
+
+Result<bus::Reply> answer_challenge(Attestor &attestor, const std::string &document) {
+    VTPM_ASSIGN(const Credential challenge, parse_credential(document));
+    VTPM_ASSIGN(const SecretBytes answer, attestor.answer(challenge));
+    return to_hex(answer.view());
+}
+
 }  // namespace
 
 std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
@@ -269,6 +293,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
     GroupKeys &keys = parts.keys;
     BootPolicies &policies = parts.policies;
     CertificateAuthorities &authorities = parts.authorities;
+    Attestor &attestor = parts.attestor;
     Store &store = parts.store;
     Worker &worker = parts.worker;
     const bus::Elsewhere elsewhere = [&worker](auto job, auto done) { worker.run(std::move(job), std::move(done)); };
@@ -292,6 +317,9 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"ShowCa", "s", "a{sv}", [&](const Arguments &a) { return show_ca(authorities, a[0]); }, elsewhere},
         {"RequestCa", "s", "s", [&](const Arguments &a) { return request_ca(authorities, a[0]); }, elsewhere},
         {"ImportCa", "ss", "", [&](const Arguments &a) { return import_ca(authorities, a); }, elsewhere},
+        {"Attest", "sss", "s", [&](const Arguments &a) { return attest(attestor, a); }, elsewhere},
+        {"HostIdentity", "", "s", [&](const Arguments &) { return host_identity(attestor); }, elsewhere},
+        {"AnswerChallenge", "s", "s", [&](const Arguments &a) { return answer_challenge(attestor, a[0]); }, elsewhere},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},
         {"VerifyAuditLog", "", "", [&](const Arguments &) { return verify_audit_log(store); }},
         {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }, elsewhere},

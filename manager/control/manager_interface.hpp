@@ -18,6 +18,7 @@ struct ManagerParts {
     GroupKeys &keys;
     BootPolicies &policies;
     CertificateAuthorities &authorities;
+    Attestor &attestor;
     Store &store;
     Worker &worker;  // of what needs the hardware TPM
 };

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "manager/ca/endorsement_key.hpp"
 #include "manager/hardware_tpm/approval.hpp"
 #include "manager/hardware_tpm/esys.hpp"
+#include "manager/hardware_tpm/evidence.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/hardware_tpm/pcr_values.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
@@ -44,12 +46,23 @@ public:
     // Of a SHA-256 digest, as a DER ECDSA-Sig-Value. kRefused: another authorization, or a key of another TPM.
     Result<Bytes> sign(const TpmKey &key, ByteView authorization, ByteView digest);
 
+    // Whose TPM it is: the endorsement key that its maker certified, and the attestation key.
+    Result<HostIdentity> identity();
+    // TPM2_ActivateCredential: the secret, if the credential is for this TPM's two keys. kInvalid: it is no credential;
+    // kRefused: it is for others.
+    Result<SecretBytes> activate(const Credential &credential);
+    // Signed by the attestation key: what `pcrs` are, and that `ca`, a key that create_signing_key() made, is in this
+    // TPM. `data`, at most 64 bytes, goes into both.
+    Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, ByteView ca_authorization, ByteView data);
+
     // NV indices of the owner's, which who knows `authorization` reads and writes. kNotFound: there is none, or nothing
     // was written yet; kRefused: it has another authorization.
     Result<SecretBytes> nv_read(std::uint32_t index, ByteView authorization, std::size_t size);
     // Defines it if there is none.
     Result<> nv_write(std::uint32_t index, ByteView authorization, ByteView content);
     Result<> nv_remove(std::uint32_t index);
+    // All of an index that everyone may read. kNotFound as above.
+    Result<Bytes> nv_read_public(std::uint32_t index);
     // Those that there are, whoever made them.
     Result<std::vector<std::uint32_t>> nv_indices(std::uint32_t first, std::uint32_t last);
 
@@ -63,6 +76,9 @@ private:
     Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
     Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
     Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session);
+    Result<Primary> create_endorsement_key(EkTemplate kind);
+    Result<> quote(const PcrSelection &pcrs, const Primary &key, ByteView data, HostEvidence &evidence);
+    Result<TpmStatement> certify(const TpmKey &ca, ByteView ca_authorization, const Primary &key, ByteView data);
 
     Esys esys_;
     StoragePrimary primary_;

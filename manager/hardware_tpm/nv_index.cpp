@@ -82,6 +82,27 @@ Result<SecretBytes> HardwareTpm::nv_read(std::uint32_t index, ByteView authoriza
     return SecretBytes(ByteView(data->buffer, data->size));
 }
 
+Result<Bytes> HardwareTpm::nv_read_public(std::uint32_t index) {
+    constexpr std::size_t kChunk = 512;  // less than any TPM's MAX_NV_BUFFER_SIZE
+    VTPM_ASSIGN(const NvHandle nv, find(esys_.get(), index, {}));
+    EsysPtr<TPM2B_NV_PUBLIC> area;
+    VTPM_TRY(checked("TPM2_NV_ReadPublic", [&] {
+        return Esys_NV_ReadPublic(esys_.get(), nv.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(area), nullptr);
+    }));
+    Bytes content;
+    while (content.size() < area->nvPublic.dataSize) {
+        const std::size_t size = std::min(kChunk, area->nvPublic.dataSize - content.size());
+        EsysPtr<TPM2B_MAX_NV_BUFFER> data;
+        VTPM_TRY(checked("TPM2_NV_Read", [&] {
+            return Esys_NV_Read(esys_.get(), nv.get(), nv.get(), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                static_cast<UINT16>(size), static_cast<UINT16>(content.size()), out(data));
+        }));
+        if (data->size != size) return fail(ErrorCode::kSystem, "the hardware TPM reads NV index {:#x} short", index);
+        content.insert(content.end(), data->buffer, data->buffer + data->size);
+    }
+    return content;
+}
+
 Result<> HardwareTpm::nv_write(std::uint32_t index, ByteView authorization, ByteView content) {
     VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
     const auto found = find(esys_.get(), index, authorization).or_else([&](const Error &error) -> Result<NvHandle> {

@@ -1,51 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "manager/ca/der.hpp"
+#include "manager/attestation/tpm_signature.hpp"
+#include "manager/ca/ca_key.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
-#include "manager/policy/openssl.hpp"
 
 namespace vtpm {
-namespace {
-
-// Not restricted: certificates are hashed outside of the TPM. NODA: who guesses at 256 bits locks out nobody.
-TPM2B_PUBLIC signing_template() {
-    TPM2B_PUBLIC object{};
-    TPMT_PUBLIC &area = object.publicArea;
-    area.type = TPM2_ALG_ECC;
-    area.nameAlg = TPM2_ALG_SHA256;
-    area.objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN |
-                            TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_NODA | TPMA_OBJECT_SIGN_ENCRYPT;
-    TPMS_ECC_PARMS &ecc = area.parameters.eccDetail;
-    ecc.symmetric.algorithm = TPM2_ALG_NULL;
-    ecc.scheme.scheme = TPM2_ALG_ECDSA;
-    ecc.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA256;
-    ecc.curveID = TPM2_ECC_NIST_P256;
-    ecc.kdf.scheme = TPM2_ALG_NULL;
-    return object;
-}
-
-Result<Bytes> der_signature(const TPMT_SIGNATURE &signature) {
-    if (signature.sigAlg != TPM2_ALG_ECDSA)
-        return fail(ErrorCode::kSystem, "the hardware TPM signs by algorithm {:#x}", signature.sigAlg);
-    const TPMS_SIGNATURE_ECDSA &parts = signature.signature.ecdsa;
-    const EcdsaSignature ecdsa(ECDSA_SIG_new());
-    BigNumber r(BN_bin2bn(parts.signatureR.buffer, parts.signatureR.size, nullptr));
-    BigNumber s(BN_bin2bn(parts.signatureS.buffer, parts.signatureS.size, nullptr));
-    if (!ecdsa || !r || !s || ECDSA_SIG_set0(ecdsa.get(), r.get(), s.get()) != 1)
-        return openssl_failed("ECDSA_SIG_set0");
-    (void)r.release();
-    (void)s.release();
-    Bytes der = der_of(i2d_ECDSA_SIG, ecdsa.get());
-    if (der.empty()) return openssl_failed("i2d_ECDSA_SIG");
-    return der;
-}
-
-}  // namespace
 
 Result<TpmKey> HardwareTpm::create_signing_key(ByteView authorization) {
-    return create(SensitiveCreate(authorization, {}), signing_template());
+    return create(SensitiveCreate(authorization, {}), TPM2B_PUBLIC{0, ca_key_form()});
 }
 
 Result<Bytes> HardwareTpm::sign(const TpmKey &key, ByteView authorization, ByteView digest) {
@@ -65,7 +29,7 @@ Result<Bytes> HardwareTpm::sign(const TpmKey &key, ByteView authorization, ByteV
         return Esys_Sign(esys_.get(), loaded.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &hashed, &scheme,
                          &not_by_the_tpm, out(signature));
     }));
-    return der_signature(*signature);
+    return ecdsa_of(*signature);
 }
 
 }  // namespace vtpm

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/hardware_tpm/storage_primary.hpp"
 
-#include <openssl/sha.h>
-#include <tss2/tss2_mu.h>
-
-#include <array>
-
 #include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager/policy/public_area.hpp"
 
 namespace vtpm {
 namespace {
@@ -32,55 +28,45 @@ TPMT_PUBLIC storage_template() {
     return area;
 }
 
-Result<Bytes> marshal(const TPMT_PUBLIC &area) {
-    std::array<std::uint8_t, sizeof(TPMT_PUBLIC)> buffer{};
-    std::size_t size = 0;
-    const TSS2_RC rc = Tss2_MU_TPMT_PUBLIC_Marshal(&area, buffer.data(), buffer.size(), &size);
-    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "marshal the primary's public area");
-    return Bytes(buffer.data(), buffer.data() + size);
-}
-
-// TCG Part 1, 16: nameAlg, then the digest of the marshalled public area.
-Result<Bytes> name_of(const TPMT_PUBLIC &area) {
-    VTPM_ASSIGN(const Bytes marshalled, marshal(area));
-    Bytes name{TPM2_ALG_SHA256 >> 8, TPM2_ALG_SHA256 & 0xff};
-    name.resize(2 + SHA256_DIGEST_LENGTH);
-    SHA256(marshalled.data(), marshalled.size(), name.data() + 2);
-    return name;
-}
-
 // All of it is as asked for, but for the point itself.
 Result<> require_template(TPMT_PUBLIC area) {
     area.unique = storage_template().unique;
-    VTPM_ASSIGN(const Bytes got, marshal(area));
-    VTPM_ASSIGN(const Bytes asked, marshal(storage_template()));
-    if (got != asked) return fail(ErrorCode::kRefused, "hardware TPM: its storage key is not as the template says");
+    if (marshalled(area) != marshalled(storage_template()))
+        return fail(ErrorCode::kRefused, "hardware TPM: its storage key is not as the template says");
     return {};
+}
+
+ESYS_TR handle_of(Hierarchy hierarchy) {
+    return hierarchy == Hierarchy::kOwner ? ESYS_TR_RH_OWNER : ESYS_TR_RH_ENDORSEMENT;
 }
 
 }  // namespace
 
-Result<StoragePrimary> create_storage_primary(ESYS_CONTEXT *context) {
-    const TPM2B_PUBLIC in_public{0, storage_template()};
+Result<Primary> create_primary(ESYS_CONTEXT *context, Hierarchy hierarchy, const TPMT_PUBLIC &in) {
+    const TPM2B_PUBLIC in_public{0, in};
     const TPM2B_SENSITIVE_CREATE sensitive{};
     const TPM2B_DATA outside_info{};
     const TPML_PCR_SELECTION creation_pcrs{};
     ESYS_TR raw = ESYS_TR_NONE;
     EsysPtr<TPM2B_PUBLIC> out_public;
     const TSS2_RC rc = with_retry([&] {
-        return Esys_CreatePrimary(context, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                                  &in_public, &outside_info, &creation_pcrs, &raw, out(out_public), nullptr, nullptr,
-                                  nullptr);
+        return Esys_CreatePrimary(context, handle_of(hierarchy), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                  &sensitive, &in_public, &outside_info, &creation_pcrs, &raw, out(out_public), nullptr,
+                                  nullptr, nullptr);
     });
     if (plain_code(rc) == TPM2_RC_BAD_AUTH || plain_code(rc) == TPM2_RC_AUTH_FAIL)
         return fail(ErrorCode::kRefused,
-                    "hardware TPM: its owner hierarchy has an authorization value, xen-vtpm needs it empty: "
-                    "tpm2_changeauth -c owner -p OLD");
+                    "hardware TPM: its {0} hierarchy has an authorization value, xen-vtpm needs it empty: "
+                    "tpm2_changeauth -c {0} -p OLD",
+                    hierarchy == Hierarchy::kOwner ? "owner" : "endorsement");
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_CreatePrimary");
-    EsysHandle handle(context, raw);
-    VTPM_TRY(require_template(out_public->publicArea));
-    VTPM_ASSIGN(Bytes name, name_of(out_public->publicArea));
-    return StoragePrimary{std::move(handle), std::move(name)};
+    return Primary{EsysHandle(context, raw), out_public->publicArea};
+}
+
+Result<StoragePrimary> create_storage_primary(ESYS_CONTEXT *context) {
+    VTPM_ASSIGN(Primary primary, create_primary(context, Hierarchy::kOwner, storage_template()));
+    VTPM_TRY(require_template(primary.area));
+    return StoragePrimary{std::move(primary.handle), tpm_name(primary.area)};
 }
 
 }  // namespace vtpm

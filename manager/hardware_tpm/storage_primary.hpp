@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The storage primary: the key that the hardware TPM makes from its owner seed and a template, the same at each start
-// and different in every other TPM. Everything we seal is its child, and its Name is what a store is pinned to.
+// Keys that the hardware TPM makes from a seed and a template, the same at each start and different in every other TPM.
+// Everything we seal is a child of one, the storage primary, and its Name is what a store is pinned to.
 #pragma once
 
 #include "base/bytes.hpp"
 #include "manager/hardware_tpm/esys.hpp"
 
 namespace vtpm {
+
+enum class Hierarchy { kOwner, kEndorsement };
+
+struct Primary {
+    EsysHandle handle;
+    TPMT_PUBLIC area;
+};
+
+// kRefused if the hierarchy needs an authorization.
+Result<Primary> create_primary(ESYS_CONTEXT *context, Hierarchy hierarchy, const TPMT_PUBLIC &in);
 
 struct StoragePrimary {
     EsysHandle handle;
@@ -15,7 +25,7 @@ struct StoragePrimary {
     Bytes name;
 };
 
-// kRefused if the owner hierarchy needs an authorization, or if the TPM made something else than the template.
+// kRefused as above, or if the TPM made something else than the template.
 Result<StoragePrimary> create_storage_primary(ESYS_CONTEXT *context);
 
 }  // namespace vtpm

@@ -50,6 +50,11 @@ public:
     [[nodiscard]] bool has_signing_keys() const override { return false; }
     Result<TpmKey> create_signing_key(const Key &) override { return no_signing_keys(); }
     Result<Bytes> sign(const TpmKey &, const Key &, ByteView) override { return no_signing_keys(); }
+    Result<HostIdentity> host() override { return no_signing_keys(); }
+    Result<SecretBytes> activate(const Credential &) override { return no_signing_keys(); }
+    Result<HostEvidence> attest(const PcrSelection &, const TpmKey &, const Key &, ByteView) override {
+        return no_signing_keys();
+    }
 
     // A file beside the store would be put back with it.
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &) override { return 0; }

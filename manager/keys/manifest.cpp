@@ -100,7 +100,8 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
     message.push_back(static_cast<std::uint8_t>(vtpm.version));
     for (const std::uint64_t value : {static_cast<std::uint64_t>(vtpm.created), vtpm.sequence, vtpm.volatile_sequence})
         append_number(message, value);
-    for (const Bytes *bytes : {&vtpm.wrapped_key, &vtpm.tag, &vtpm.volatile_tag}) append_sized(message, *bytes);
+    for (const Bytes *bytes : {&vtpm.wrapped_key, &vtpm.tag, &vtpm.volatile_tag, &vtpm.endorsement})
+        append_sized(message, *bytes);
     Sum digest{};
     VTPM_TRY(hmac(rows_key_, message, digest));
     return digest;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/hardware_tpm/evidence.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/keys/cipher.hpp"
@@ -41,6 +42,11 @@ public:
     // HardwareTpm::create_signing_key() and sign().
     virtual Result<TpmKey> create_signing_key(const Key &authorization) = 0;
     virtual Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) = 0;
+    // HardwareTpm::identity(), activate() and attest().
+    virtual Result<HostIdentity> host() = 0;
+    virtual Result<SecretBytes> activate(const Credential &credential) = 0;
+    virtual Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, const Key &ca_authorization,
+                                        ByteView data) = 0;
 
     // Where a group's epoch (manifest.hpp) can be kept: an index that is free and not `taken` (0: nowhere), and those
     // that are in use.

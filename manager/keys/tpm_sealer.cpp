@@ -43,6 +43,12 @@ public:
     Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
         return tpm_.sign(key, authorization.view(), digest);
     }
+    Result<HostIdentity> host() override { return tpm_.identity(); }
+    Result<SecretBytes> activate(const Credential &credential) override { return tpm_.activate(credential); }
+    Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, const Key &ca_authorization,
+                                ByteView data) override {
+        return tpm_.attest(pcrs, ca, ca_authorization.view(), data);
+    }
 
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
         VTPM_ASSIGN(const auto used, used_indices());

@@ -18,14 +18,6 @@ namespace {
 
 constexpr std::size_t kCoordinate = 32;  // bytes of a P-256 coordinate
 
-// nameAlg, then the digest of the marshalled public area.
-TPM2B_NAME name_of(const TPMT_PUBLIC &area) {
-    const Bytes bytes = marshalled(area);
-    TPM2B_NAME name{2 + SHA256_DIGEST_LENGTH, {TPM2_ALG_SHA256 >> 8, TPM2_ALG_SHA256 & 0xff}};
-    SHA256(bytes.data(), bytes.size(), name.name + 2);
-    return name;
-}
-
 // Hexadecimal and over the DER form, so that an administrator compares it with what his own tools say of his file:
 // openssl pkey -pubin -in FILE -outform DER | sha256sum
 std::string fingerprint_of(EVP_PKEY *key) {
@@ -116,7 +108,9 @@ Result<ApproverKey> ApproverKey::from_area(const TPMT_PUBLIC &area) {
     key.key_ = openssl_key(area);
     if (!key.key_) return not_accepted("no valid public key");
     key.public_.publicArea = area;
-    key.name_ = name_of(area);
+    const Bytes name = tpm_name(area);
+    key.name_.size = static_cast<UINT16>(name.size());
+    std::ranges::copy(name, key.name_.name);
     key.public_area_ = marshalled(key.public_);
     key.fingerprint_ = fingerprint_of(key.key_.get());
     return key;

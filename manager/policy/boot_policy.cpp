@@ -8,6 +8,7 @@
 #include <array>
 
 #include "manager/policy/encoding.hpp"
+#include "manager/policy/preimage.hpp"
 #include "manager/policy/signing_key.hpp"
 
 namespace vtpm {
@@ -17,18 +18,6 @@ constexpr std::size_t kMaxGroupName = 64;  // as in the envelopes (docs/keys.md)
 // Their NULs are part of them: neither begins as the other does.
 constexpr std::string_view kPolicyRefPrefix("xen-vtpm boot policy\0", 21);
 constexpr std::string_view kDocumentPrefix("xen-vtpm boot policy document 1\0", 32);
-
-void append(Bytes &out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
-
-void append_number(Bytes &out, std::uint64_t value, int size) {
-    for (int shift = 8 * (size - 1); shift >= 0; shift -= 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
-}
-
-// With its length, so that no byte can pass from one field to the next.
-void append_field(Bytes &out, ByteView bytes) {
-    append_number(out, bytes.size(), 4);
-    append(out, bytes);
-}
 
 // TPM2B_DIGEST and TPM2B_NONCE are one type.
 TPM2B_DIGEST sha256(ByteView bytes) {
@@ -98,20 +87,15 @@ Result<> check_not_after(const std::optional<std::int64_t> &not_after) {
 }  // namespace
 
 TPM2B_NONCE policy_ref(std::string_view group, std::uint32_t generation) {
-    Bytes bytes;
-    append(bytes, bytes_of(kPolicyRefPrefix));
-    append_number(bytes, generation, 4);
-    append(bytes, bytes_of(group));
-    return sha256(bytes);
+    return sha256(Preimage(kPolicyRefPrefix).number(generation, 4).raw(bytes_of(group)).bytes());
 }
 
 TPM2B_DIGEST pcr_policy(const PcrSelection &pcrs, const PcrValues &values) {
-    Bytes bytes(SHA256_DIGEST_LENGTH);  // of a session without an assertion
-    append_number(bytes, TPM2_CC_PolicyPCR, 4);
-    append(bytes, marshalled(pcrs));
+    constexpr std::array<char, SHA256_DIGEST_LENGTH> kNoAssertion{};  // the digest of a session
     const TPM2B_DIGEST digest = sha256(joined(values));
-    append(bytes, {digest.buffer, digest.size});
-    return sha256(bytes);
+    Preimage policy({kNoAssertion.data(), kNoAssertion.size()});
+    policy.number(TPM2_CC_PolicyPCR, 4).raw(marshalled(pcrs)).raw({digest.buffer, digest.size});
+    return sha256(policy.bytes());
 }
 
 Result<> check(const BootApproval &approval) {
@@ -162,26 +146,18 @@ std::string BootPolicy::id() const {
 Bytes BootPolicy::tpm_statement() const {
     const TPM2B_DIGEST policy = pcr_policy(approval_.pcrs, approval_.values);
     const TPM2B_NONCE ref = policy_ref(approval_.group, approval_.generation);
-    Bytes bytes;
-    append(bytes, {policy.buffer, policy.size});
-    append(bytes, {ref.buffer, ref.size});
-    return bytes;
+    return Preimage("").raw({policy.buffer, policy.size}).raw({ref.buffer, ref.size}).bytes();
 }
 
 // Everything but its own signature, in one form for one content.
 Bytes BootPolicy::document() const {
-    Bytes not_after;
-    if (approval_.not_after) append_number(not_after, static_cast<std::uint64_t>(*approval_.not_after), 8);
-    Bytes bytes;
-    append(bytes, bytes_of(kDocumentPrefix));
-    append_field(bytes, bytes_of(approval_.group));
-    append_field(bytes, marshalled(approval_.pcrs));
-    append_field(bytes, joined(approval_.values));
-    append_field(bytes, not_after);
-    append_number(bytes, approval_.generation, 4);
-    append_field(bytes, bytes_of(approver_));
-    append_field(bytes, tpm_signature_);
-    return bytes;
+    Preimage not_after("");
+    if (approval_.not_after) not_after.number(static_cast<std::uint64_t>(*approval_.not_after), 8);
+    Preimage document(kDocumentPrefix);
+    document.field(bytes_of(approval_.group)).field(marshalled(approval_.pcrs)).field(joined(approval_.values));
+    document.field(not_after.bytes()).number(approval_.generation, 4);
+    document.field(bytes_of(approver_)).field(tpm_signature_);
+    return document.bytes();
 }
 
 }  // namespace vtpm

@@ -15,17 +15,6 @@ constexpr std::array<std::string_view, 9> kFields = {
     "format", "group", "generation", "pcrs", "values", "not_after", "approver", "tpm_signature", "document_signature"};
 constexpr std::size_t kMaxSignature = 384;  // RSA-3072
 
-// Also tells a later version from a damaged file.
-Result<> check_format(const JsonObject &object) {
-    VTPM_ASSIGN(const std::string format, object.text("format"));
-    if (format != kFormat)
-        return object.invalid("must have the 'format' {}, this one has {}", kFormat, printable(format));
-    for (const auto &[name, value] : object.all().items())
-        if (std::ranges::find(kFields, name) == kFields.end())
-            return object.invalid("has no field '{}'", printable(name));
-    return {};
-}
-
 Result<std::optional<std::int64_t>> not_after_of(const JsonObject &object) {
     if (!object.has("not_after")) return std::nullopt;
     VTPM_ASSIGN(const std::string text, object.text("not_after"));
@@ -43,14 +32,6 @@ Result<std::string> approver_of(const JsonObject &object) {
     return text;
 }
 
-Result<Bytes> signature_of(const JsonObject &object, std::string_view name) {
-    VTPM_ASSIGN(const std::string text, object.text(name));
-    auto signature = from_base64(text);
-    if (!signature || signature->empty() || signature->size() > kMaxSignature)
-        return object.invalid("must have base64 of 1 to {} bytes as '{}'", kMaxSignature, name);
-    return std::move(*signature);
-}
-
 Result<BootApproval> approval_of(const JsonObject &object) {
     BootApproval approval;
     VTPM_ASSIGN(approval.group, object.text("group"));
@@ -66,12 +47,12 @@ Result<BootApproval> approval_of(const JsonObject &object) {
 
 Result<BootPolicy> BootPolicy::parse(std::string_view text) {
     VTPM_ASSIGN(const JsonObject object, JsonObject::parse(text, kMaxSize, "a boot policy"));
-    VTPM_TRY(check_format(object));
+    VTPM_TRY(object.require_format(kFormat, kFields));
     VTPM_ASSIGN(BootApproval approval, approval_of(object));
     BootPolicy policy(std::move(approval));
     VTPM_ASSIGN(policy.approver_, approver_of(object));
-    VTPM_ASSIGN(policy.tpm_signature_, signature_of(object, "tpm_signature"));
-    VTPM_ASSIGN(policy.document_signature_, signature_of(object, "document_signature"));
+    VTPM_ASSIGN(policy.tpm_signature_, object.bytes("tpm_signature", kMaxSignature));
+    VTPM_ASSIGN(policy.document_signature_, object.bytes("document_signature", kMaxSignature));
     return policy;
 }
 

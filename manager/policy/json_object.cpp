@@ -79,6 +79,38 @@ Result<std::uint32_t> JsonObject::number(std::string_view name) const {
     return value->get<std::uint32_t>();
 }
 
+Result<Bytes> JsonObject::bytes(std::string_view name, std::size_t max) const {
+    VTPM_ASSIGN(const std::string given, text(name));
+    auto bytes = from_base64(given);
+    if (!bytes || bytes->empty() || bytes->size() > max)
+        return invalid("must have base64 of 1 to {} bytes as '{}'", max, name);
+    return std::move(*bytes);
+}
+
+Result<std::vector<JsonObject>> JsonObject::objects(std::string_view name, std::size_t max) const {
+    VTPM_ASSIGN(const Json *value, field(name));
+    std::vector<JsonObject> objects;
+    if (!value->is_array() || value->size() > max)
+        return invalid("must have an array of at most {} objects as '{}'", max, name);
+    for (const Json &element : *value) {
+        if (!element.is_object()) return invalid("must have nothing but objects in '{}'", name);
+        objects.push_back(JsonObject(element, what_));
+    }
+    return objects;
+}
+
+Result<> JsonObject::require_format(std::string_view format, std::span<const std::string_view> fields) const {
+    VTPM_ASSIGN(const std::string given, text("format"));
+    if (given != format) return invalid("must have the 'format' {}, this one has {}", format, printable(given));
+    return require_only(fields);
+}
+
+Result<> JsonObject::require_only(std::span<const std::string_view> fields) const {
+    for (const auto &[name, value] : object_.items())
+        if (std::ranges::find(fields, name) == fields.end()) return invalid("has no field '{}'", printable(name));
+    return {};
+}
+
 Result<PcrSelection> JsonObject::pcrs() const {
     VTPM_ASSIGN(const std::string given, text("pcrs"));
     auto pcrs = PcrSelection::parse(given);

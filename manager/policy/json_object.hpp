@@ -4,8 +4,10 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "manager/hardware_tpm/pcr_values.hpp"
 
@@ -18,10 +20,18 @@ public:
     // `what`: "a boot policy". Each field stands once, at any depth.
     static Result<JsonObject> parse(std::string_view text, std::size_t max_size, std::string_view what);
 
+    // Its 'format', which also tells a later version from a damaged file, and no fields but `fields`.
+    [[nodiscard]] Result<> require_format(std::string_view format, std::span<const std::string_view> fields) const;
+    [[nodiscard]] Result<> require_only(std::span<const std::string_view> fields) const;
+
     [[nodiscard]] bool has(std::string_view name) const { return object_.contains(name); }
     [[nodiscard]] const Json &all() const { return object_; }
     [[nodiscard]] Result<std::string> text(std::string_view name) const;
     [[nodiscard]] Result<std::uint32_t> number(std::string_view name) const;
+    // Base64 of 1 to `max` bytes.
+    [[nodiscard]] Result<Bytes> bytes(std::string_view name, std::size_t max) const;
+    // An array of at most `max` objects.
+    [[nodiscard]] Result<std::vector<JsonObject>> objects(std::string_view name, std::size_t max) const;
     // 'pcrs', in its one text, and 'values': those of these PCRs, no more and no less.
     [[nodiscard]] Result<PcrSelection> pcrs() const;
     [[nodiscard]] Result<PcrValues> values(const PcrSelection &pcrs) const;

@@ -18,16 +18,13 @@ constexpr const char *kP384 = "secp384r1";
 constexpr std::uint8_t kUncompressed = 4;  // SEC 1, 2.3.3
 
 // The algorithms and attributes are the same for every approver: only the key itself is ever taken from outside.
-TPMT_PUBLIC area_template(TPM2_ALG_ID type) {
-    TPMT_PUBLIC area{};
-    area.type = type;
-    area.nameAlg = TPM2_ALG_SHA256;
-    area.objectAttributes = TPMA_OBJECT_SIGN_ENCRYPT | TPMA_OBJECT_USERWITHAUTH;
-    return area;
-}
+constexpr TPMA_OBJECT kApprover = TPMA_OBJECT_SIGN_ENCRYPT | TPMA_OBJECT_USERWITHAUTH;
 
 TPMT_PUBLIC rsa_template(std::uint16_t bits) {
-    TPMT_PUBLIC area = area_template(TPM2_ALG_RSA);
+    TPMT_PUBLIC area{};
+    area.type = TPM2_ALG_RSA;
+    area.nameAlg = TPM2_ALG_SHA256;
+    area.objectAttributes = kApprover;
     TPMS_RSA_PARMS &rsa = area.parameters.rsaDetail;
     rsa.symmetric.algorithm = TPM2_ALG_NULL;
     rsa.scheme.scheme = TPM2_ALG_RSASSA;
@@ -35,19 +32,6 @@ TPMT_PUBLIC rsa_template(std::uint16_t bits) {
     rsa.keyBits = bits;
     rsa.exponent = 0;  // 65537 (TCG Part 2, 12.2.3.5)
     area.unique.rsa.size = bits / 8;
-    return area;
-}
-
-TPMT_PUBLIC ecc_template() {
-    TPMT_PUBLIC area = area_template(TPM2_ALG_ECC);
-    TPMS_ECC_PARMS &ecc = area.parameters.eccDetail;
-    ecc.symmetric.algorithm = TPM2_ALG_NULL;
-    ecc.scheme.scheme = TPM2_ALG_ECDSA;
-    ecc.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA256;
-    ecc.curveID = TPM2_ECC_NIST_P256;
-    ecc.kdf.scheme = TPM2_ALG_NULL;
-    area.unique.ecc.x.size = kCoordinate;
-    area.unique.ecc.y.size = kCoordinate;
     return area;
 }
 
@@ -84,7 +68,7 @@ Result<TPMT_PUBLIC> ecc_area(const EVP_PKEY *key) {
     if (!named) return not_accepted("a key on a curve without a name");
     if (std::string_view(curve.data()) != kP256)
         return not_accepted(fmt::format("a key on the curve {}", curve.data()));
-    TPMT_PUBLIC area = ecc_template();
+    TPMT_PUBLIC area = ecdsa_p256(kApprover);
     TPMS_ECC_POINT &point = area.unique.ecc;
     if (!number_of(key, OSSL_PKEY_PARAM_EC_PUB_X, {point.x.buffer, point.x.size}) ||
         !number_of(key, OSSL_PKEY_PARAM_EC_PUB_Y, {point.y.buffer, point.y.size}))
@@ -162,9 +146,52 @@ std::optional<TPMT_PUBLIC> public_area_like(const TPMT_PUBLIC &given) {
     if (given.type == TPM2_ALG_RSA && std::ranges::find(kModuli, key.rsa.size * 8) != std::ranges::end(kModuli))
         area = rsa_template(static_cast<std::uint16_t>(key.rsa.size * 8));
     if (given.type == TPM2_ALG_ECC && key.ecc.x.size == kCoordinate && key.ecc.y.size == kCoordinate)
-        area = ecc_template();
+        area = ecdsa_p256(kApprover);
     if (area) area->unique = key;
     return area;
+}
+
+TPMT_PUBLIC ecdsa_p256(TPMA_OBJECT attributes) {
+    TPMT_PUBLIC area{};
+    area.type = TPM2_ALG_ECC;
+    area.nameAlg = TPM2_ALG_SHA256;
+    area.objectAttributes = attributes;
+    TPMS_ECC_PARMS &ecc = area.parameters.eccDetail;
+    ecc.symmetric.algorithm = TPM2_ALG_NULL;
+    ecc.scheme.scheme = TPM2_ALG_ECDSA;
+    ecc.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA256;
+    ecc.curveID = TPM2_ECC_NIST_P256;
+    ecc.kdf.scheme = TPM2_ALG_NULL;
+    area.unique.ecc.x.size = kCoordinate;
+    area.unique.ecc.y.size = kCoordinate;
+    return area;
+}
+
+std::optional<TPMT_PUBLIC> area_of_form(ByteView public_area, const TPMT_PUBLIC &form) {
+    TPM2B_PUBLIC given{};
+    std::size_t consumed = 0;
+    if (public_area.empty() ||
+        Tss2_MU_TPM2B_PUBLIC_Unmarshal(public_area.data(), public_area.size(), &consumed, &given) != TSS2_RC_SUCCESS)
+        return std::nullopt;
+    TPMT_PUBLIC area = form;
+    const TPMU_PUBLIC_ID &key = given.publicArea.unique;
+    const bool rsa = form.type == TPM2_ALG_RSA;
+    const bool sized = rsa ? key.rsa.size == form.unique.rsa.size
+                           : key.ecc.x.size == form.unique.ecc.x.size && key.ecc.y.size == form.unique.ecc.y.size;
+    area.unique = key;
+    if (given.publicArea.type != form.type || !sized) return std::nullopt;
+    if (!std::ranges::equal(marshalled(TPM2B_PUBLIC{0, area}), public_area)) return std::nullopt;
+    return area;
+}
+
+Bytes tpm_name(const TPMT_PUBLIC &area) {
+    const Bytes bytes = marshalled(area);
+    const EVP_MD *algorithm = area.nameAlg == TPM2_ALG_SHA384 ? EVP_sha384() : EVP_sha256();
+    Bytes name{static_cast<std::uint8_t>(area.nameAlg >> 8), static_cast<std::uint8_t>(area.nameAlg)};
+    name.resize(name.size() + static_cast<std::size_t>(EVP_MD_get_size(algorithm)));
+    require(EVP_Digest(bytes.data(), bytes.size(), name.data() + 2, nullptr, algorithm, nullptr) == 1,
+            "a public area has a digest");
+    return name;
 }
 
 Bytes marshalled(const TPMT_PUBLIC &area) { return marshalled_by(Tss2_MU_TPMT_PUBLIC_Marshal, area); }

@@ -7,7 +7,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 6;
+constexpr std::int64_t kSchemaVersion = 7;
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -38,6 +38,7 @@ CREATE TABLE vtpms (
     volatile_sequence INTEGER NOT NULL DEFAULT 0 CHECK (volatile_sequence >= 0),
     tag BLOB NOT NULL DEFAULT x'',
     volatile_tag BLOB NOT NULL DEFAULT x'',
+    endorsement BLOB NOT NULL DEFAULT x'',
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE states (
@@ -62,7 +63,7 @@ CREATE TABLE audit (
     chain BLOB NOT NULL
 ) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 6;
+PRAGMA user_version = 7;
 )";
 
 Result<> create_schema(Database &database) {

@@ -9,8 +9,8 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kVtpmColumns =
-    "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created "
-    "FROM vtpms ";
+    "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created, "
+    "endorsement FROM vtpms ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
@@ -26,7 +26,8 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       static_cast<std::uint64_t>(row.integer(5)),
                       row.blob(6),
                       row.blob(7),
-                      row.integer(8)};
+                      row.integer(8),
+                      row.blob(9)};
 }
 
 Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
@@ -59,6 +60,7 @@ struct StateWriter {
     Statement count_volatile;
     Statement end_volatile;
     Statement put;
+    Statement endorse;
 
     static Result<StateWriter> prepare(Database &database) {
         VTPM_ASSIGN(auto permanent,
@@ -68,7 +70,9 @@ struct StateWriter {
         VTPM_ASSIGN(auto end, database.prepare("DELETE FROM states WHERE kind = 2 AND uuid = ?1"));
         VTPM_ASSIGN(auto put, database.prepare("INSERT OR REPLACE INTO states (uuid, kind, sequence, envelope) "
                                                "VALUES (?1, ?2, ?3, ?4)"));
-        return StateWriter{std::move(permanent), std::move(transient), std::move(end), std::move(put)};
+        VTPM_ASSIGN(auto endorse, database.prepare("UPDATE vtpms SET endorsement = ?1 WHERE uuid = ?2"));
+        return StateWriter{std::move(permanent), std::move(transient), std::move(end), std::move(put),
+                           std::move(endorse)};
     }
 
     Result<> write(const Database &database, const StateWrite &state) {
@@ -79,6 +83,7 @@ struct StateWriter {
         VTPM_TRY((permanent ? count_permanent : count_volatile).run_with(sequence, ByteView(tag), uuid));
         VTPM_TRY(changed_one(database));
         if (permanent) VTPM_TRY(end_volatile.run_with(uuid));
+        if (!state.endorsement.empty()) VTPM_TRY(endorse.run_with(ByteView(state.endorsement), uuid));
         return put.run_with(uuid, number(state.kind), sequence, ByteView(state.envelope));
     }
 };
@@ -96,6 +101,7 @@ void apply(const StateWrite &write, VtpmRecord &vtpm) {
     (permanent ? vtpm.sequence : vtpm.volatile_sequence) = write.sequence;
     (permanent ? vtpm.tag : vtpm.volatile_tag) = envelope_tag(write.envelope);
     if (permanent) vtpm.volatile_tag.clear();
+    if (!write.endorsement.empty()) vtpm.endorsement = write.endorsement;
 }
 
 Result<Store> Store::open(const std::string &directory_path, const char *vfs) {

@@ -70,6 +70,7 @@ struct VtpmRecord {
     Bytes tag;                            // the last 16 bytes of the permanent state's envelope, which authenticate it
     Bytes volatile_tag;                   // of the volatile one; empty: there is none
     std::int64_t created = 0;             // seconds since 1970
+    Bytes endorsement{};                  // its certified endorsement keys (ca/endorsement.hpp); empty: it has none
 
     [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
         return kind == StateKind::kPermanent ? sequence : volatile_sequence;
@@ -91,6 +92,7 @@ struct StateWrite {
     StateKind kind = StateKind::kPermanent;
     std::uint64_t sequence = 0;
     Bytes envelope;
+    Bytes endorsement{};  // with the first state of a new TPM; empty: what the inventory has stays
 };
 
 Bytes envelope_tag(ByteView envelope);

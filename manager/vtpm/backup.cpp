@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/backup.hpp"
 
+#include "manager/ca/endorsement.hpp"
 #include "manager/policy/pem.hpp"
 #include "shared-protocol/codec.hpp"
 
@@ -8,10 +9,10 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kLabel = "XEN VTPM BACKUP";
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;
 constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
 constexpr std::size_t kMaxWrappedKey = 256;
-constexpr std::size_t kMaxHeader = 1024;
+constexpr std::size_t kMaxHeader = kMaxEndorsement + 1024;
 constexpr std::size_t kMaxFile = kMaxState + 2 * kMaxHeader;
 
 Result<Bytes> encode_header(const BackupHeader &header) {
@@ -23,6 +24,7 @@ Result<Bytes> encode_header(const BackupHeader &header) {
     encoder.text(header.group, kMaxText);
     encoder.text(header.store_id, kMaxText);
     encoder.u64(static_cast<std::uint64_t>(header.time));
+    encoder.bytes(header.endorsement);
     encoder.bytes(header.wrapped_group_key);
     const ByteView message = encoder.message();
     if (message.empty()) return fail(ErrorCode::kSystem, "the backup's header is too large");
@@ -42,6 +44,8 @@ Result<BackupHeader> decode_header(ByteView bytes) {
     header.group = decoder.text(kMaxText);
     header.store_id = decoder.text(kMaxText);
     header.time = static_cast<std::int64_t>(decoder.u64());
+    const ByteView endorsement = decoder.bytes(kMaxEndorsement);
+    header.endorsement.assign(endorsement.begin(), endorsement.end());
     const ByteView wrapped = decoder.bytes(kMaxWrappedKey);
     header.wrapped_group_key.assign(wrapped.begin(), wrapped.end());
     if (!decoder.complete()) return fail(ErrorCode::kInvalid, "the backup is damaged");

@@ -17,6 +17,7 @@ struct BackupHeader {
     std::string group;
     std::string store_id;     // of the store that had it
     std::int64_t time = 0;    // seconds since 1970
+    Bytes endorsement;        // endorsement.hpp; may be empty
     Bytes wrapped_group_key;  // recovery_key.hpp; empty: the group has no recovery key
 };
 

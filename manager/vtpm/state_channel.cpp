@@ -2,6 +2,7 @@
 #include "manager/vtpm/state_channel.hpp"
 
 #include "base/log.hpp"
+#include "manager/ca/endorsement.hpp"
 #include "manager/vtpm/non_blocking.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
@@ -38,8 +39,24 @@ Result<> StateChannel::handle(ByteView message) {
         VTPM_ASSIGN(const ManufactureStep request, decode<ManufactureStep>(message));
         return manufacture(request.response);
     }
+    if (message_type(message) == AskAttestation::kType) {
+        VTPM_ASSIGN(const AskAttestation request, decode<AskAttestation>(message));
+        return attest(request.nonce);
+    }
     VTPM_ASSIGN(const StoreState request, decode<StoreState>(message));
     return store(request);
+}
+
+Result<> StateChannel::attest(ByteView nonce) {
+    const auto attestation = services_.attestations.ask(vtpm_.uuid, nonce);
+    GiveAttestation answer;
+    if (attestation) {
+        answer.attestation = bytes_of(*attestation);
+    } else {
+        answer.code = attestation.error().code;
+        answer.text = attestation.error().text;
+    }
+    return send(answer);
 }
 
 struct StateChannel::Step {
@@ -114,6 +131,7 @@ Result<> StateChannel::store(const StoreState &request) {
     VTPM_ASSIGN(Bytes envelope, seal_state(key_, identity(), request.kind, sequence, request.state));
     pending_ = std::make_shared<PendingStore>();
     pending_->write = {vtpm_.uuid, vtpm_.group, request.kind, sequence, std::move(envelope)};
+    if (manufacture_) pending_->write.endorsement = encode_endorsement(manufacture_->endorsement());
     pending_->done = [this](const Result<> &written) { stored(written); };
     return services_.commit.add(pending_);
 }
@@ -121,6 +139,7 @@ Result<> StateChannel::store(const StoreState &request) {
 void StateChannel::stored(const Result<> &written) {
     const StateWrite write = std::move(std::exchange(pending_, nullptr)->write);
     if (written) apply(write, vtpm_);
+    if (written) manufacture_.reset();
     if (const auto sent = answer_stored(written, write.sequence); !sent) close(sent.error());  // destroys *this
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One engine's way to the state of its vTPM: load and store that state, and nothing else. Holding the other end is the
-// permission. Requests are answered in order, one at a time; whoever breaks the protocol loses the channel.
+// One engine's way to its vTPM: load and store its state, be made, be attested, and nothing else. Holding the other end
+// is the permission. Requests are answered in order, one at a time; whoever breaks the protocol loses the channel.
 #pragma once
 
 #include <functional>
@@ -12,6 +12,7 @@
 #include "manager/keys/envelope.hpp"
 #include "manager/store/store.hpp"
 #include "manager/vtpm/group_commit.hpp"
+#include "manager/vtpm/guest_attestations.hpp"
 #include "manager/worker.hpp"
 
 namespace vtpm {
@@ -24,6 +25,7 @@ struct StateServices {
     GroupCommit &commit;
     CertificateAuthorities &authorities;
     Worker &worker;
+    GuestAttestations &attestations;
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
     SecretBytes buffer{kMaxMessage};
 };
@@ -49,6 +51,7 @@ private:
     Result<SecretBytes> stored_state(StateKind kind);
     Result<> manufacture(ByteView response);
     void manufactured();
+    Result<> attest(ByteView nonce);
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
     Result<> answer_stored(const Result<> &written, std::uint64_t sequence);

@@ -104,7 +104,7 @@ Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
     VTPM_ASSIGN(GroupRecord group, keys_.record(record.group));
     VTPM_ASSIGN(std::string backup, make_backup(*group_key,
                                                 {uuid, record.version, record.group, services_.store.id(),
-                                                 std::time(nullptr), std::move(group.recovery)},
+                                                 std::time(nullptr), record.endorsement, std::move(group.recovery)},
                                                 state->view()));
     VTPM_TRY(Audit(services_.store).record("vtpm-exported", uuid.to_string(), "group " + record.group));
     return backup;
@@ -130,7 +130,8 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
     VTPM_ASSIGN(const Key key, random_key());
     VTPM_ASSIGN(record.wrapped_key, wrap_key(*group_key, identity, key));
     VTPM_ASSIGN(Bytes envelope, seal_state(key, identity, StateKind::kPermanent, 1, state.view()));
-    const StateWrite write{record.uuid, group, StateKind::kPermanent, 1, std::move(envelope)};
+    const StateWrite write{
+        record.uuid, group, StateKind::kPermanent, 1, std::move(envelope), backup.header.endorsement};
     VTPM_TRY(services_.inventory.restore(
         record, write, former,
         fmt::format("TPM {}, group {}, as of {}{}", to_string(record.version), group, to_utc(backup.header.time),

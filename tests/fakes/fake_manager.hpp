@@ -103,6 +103,8 @@ private:
             return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state});
         }
         if (decode<ManufactureStep>(message)) return reply(peer, ManufactureCommand{});  // none is made
+        if (decode<AskAttestation>(message))
+            return reply(peer, GiveAttestation{ErrorCode::kRefused, "none is to be had", {}});
         const auto request = decode<StoreState>(message);
         require(request.has_value(), "the engine speaks the protocol");
         ++stores;

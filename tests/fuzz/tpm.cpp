@@ -42,6 +42,10 @@ private:
                 (void)send_message(socket, encode(StoredState{ErrorCode::kNone, ++sequence_, ""}, out));
             } else if (decode<ManufactureStep>(message)) {
                 (void)send_message(socket, encode(ManufactureCommand{}, out));
+            } else if (const auto ask = decode<AskAttestation>(message)) {
+                // Three parts of it, or not yet.
+                const ErrorCode code = ask->nonce[0] % 2 == 0 ? ErrorCode::kNone : ErrorCode::kUnavailable;
+                (void)send_message(socket, encode(GiveAttestation{code, "", ByteView(kAttestation)}, out));
             } else {
                 const auto code = state_.empty() ? ErrorCode::kNotFound : ErrorCode::kNone;
                 (void)send_message(socket, encode(LoadedState{code, sequence_, "", state_}, out));
@@ -49,6 +53,7 @@ private:
         }
     }
 
+    inline static const Bytes kAttestation = Bytes(5000, 'a');
     Bytes state_;
     std::uint64_t sequence_ = 1;
     std::jthread server_;

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <map>
 
+#include "fake_attestation.hpp"
 #include "fake_signing_keys.hpp"
 #include "manager/keys/sealer.hpp"
 #include "manager/policy/present_boot.hpp"
@@ -21,6 +22,7 @@ struct FakeTpm {
     FakeEpochs epochs{};
     bool signs = false;  // whether new vTPMs get certificates
     FakeSigningKeys keys{};
+    FakeAttestation attestation{};
     // Where the manager ends when it moves an epoch: before the TPM has it, or before it hears so.
     enum class Crash { kNone, kBeforeEpoch, kAfterEpoch };
     Crash crash = Crash::kNone;
@@ -59,6 +61,16 @@ public:
     vtpm::Result<vtpm::Bytes> sign(const vtpm::TpmKey &key, const vtpm::Key &authorization,
                                    vtpm::ByteView digest) override {
         return tpm_->keys.sign(key, authorization.view(), digest);
+    }
+
+    vtpm::Result<vtpm::HostIdentity> host() override { return tpm_->attestation.identity(); }
+    vtpm::Result<vtpm::SecretBytes> activate(const vtpm::Credential &) override {
+        return vtpm::fail(vtpm::ErrorCode::kRefused, "a fake activates nothing");
+    }
+    vtpm::Result<vtpm::HostEvidence> attest(const vtpm::PcrSelection &pcrs, const vtpm::TpmKey &ca, const vtpm::Key &,
+                                            vtpm::ByteView data) override {
+        VTPM_ASSIGN(vtpm::PcrValues values, read(pcrs));
+        return tpm_->attestation.attest(pcrs, std::move(values), ca, data);
     }
 
     vtpm::Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "manager/ca/ca_key.hpp"
 #include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/policy/public_area.hpp"
 #include "openssl_keys.hpp"
@@ -14,8 +15,9 @@ class FakeSigningKeys {
 public:
     vtpm::Result<vtpm::TpmKey> create(vtpm::ByteView authorization) {
         vtpm::EvpKey key = ec_key();
-        TPM2B_PUBLIC area{};
-        VTPM_ASSIGN(area.publicArea, vtpm::public_area_of(key.get()));
+        TPM2B_PUBLIC area{0, vtpm::ca_key_form()};
+        VTPM_ASSIGN(const TPMT_PUBLIC given, vtpm::public_area_of(key.get()));
+        area.publicArea.unique = given.unique;
         const auto number = static_cast<std::uint8_t>(keys_.size());
         keys_.emplace(number, Kept{std::move(key), {authorization.begin(), authorization.end()}});
         return vtpm::TpmKey{vtpm::marshalled(area), {number}};

@@ -19,7 +19,9 @@ struct ManagerInProcess {
     vtpm::Inventory inventory{store, keys};
     vtpm::GroupCommit commit{loop, inventory};
     vtpm::CertificateAuthorities authorities{keys, inventory, true};
-    vtpm::StateServices services{loop, store, inventory, commit, authorities, *worker};
+    vtpm::Attestor attestor{store, keys, authorities};
+    vtpm::GuestAttestations attestations{*worker, attestor, true};
+    vtpm::StateServices services{loop, store, inventory, commit, authorities, *worker, attestations};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 
@@ -28,6 +30,15 @@ struct ManagerInProcess {
         : ManagerInProcess(expect(vtpm::Store::open(directory, vfs)), tpm) {}
     ManagerInProcess(vtpm::Store opened, FakeTpm &tpm) : store(std::move(opened)), keys(store, "tpm", tpm.opener()) {}
 
+    // Until the worker has done what it was given.
+    void work() {
+        bool done = false;
+        worker->run([] {}, [&] { done = true; });
+        while (!done) {
+            { const vtpm::TurnGiven given(threads); }
+            sd_event_run(loop.raw(), 1000);
+        }
+    }
     // Until nothing is ready any more, nor becomes so in that time.
     void turn(std::uint64_t microseconds = 20'000) {
         while (sd_event_run(loop.raw(), microseconds) > 0) {}

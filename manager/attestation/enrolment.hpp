@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a verifier comes to trust a host's attestation key: the host says which it is, and whose TPM it is in; he asks
+// that TPM for a secret that it gives only if that is true (TCG Part 1, 24). Three small JSON files travel.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/secret.hpp"
+#include "manager/attestation/certificate_chain.hpp"
+#include "manager/hardware_tpm/evidence.hpp"
+
+namespace vtpm {
+
+// The host's word.
+std::string to_json(const HostIdentity &host);
+// kInvalid names the field. Nothing is believed yet.
+Result<HostIdentity> parse_host_identity(std::string_view text);
+
+// The verifier's question, and the answer that he will get from a TPM that has both keys. `makers`: what he trusts to
+// certify TPMs' endorsement keys; none: any TPM that answers (he then has to know the endorsement key otherwise).
+// kRefused: the keys or the certificate are not as they must be.
+struct Challenge {
+    Credential credential;
+    Secret<32> answer;
+};
+Result<Challenge> challenge(const HostIdentity &host, const std::optional<std::vector<Certificate>> &makers,
+                            std::int64_t now);
+std::string to_json(const Credential &credential);
+Result<Credential> parse_credential(std::string_view text);
+
+}  // namespace vtpm

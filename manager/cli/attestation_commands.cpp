@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/attestation_commands.hpp"
+
+#include <algorithm>
+#include <ctime>
+
+#include "manager/attestation/enrolment.hpp"
+#include "manager/attestation/verification.hpp"
+#include "manager/cli/files.hpp"
+#include "manager/cli/guest_tpm.hpp"
+#include "manager/policy/encoding.hpp"
+#include "manager/policy/measured_boot.hpp"
+
+namespace vtpm::cli {
+namespace {
+
+Result<std::vector<Certificate>> certificates_in(const std::string &file) {
+    VTPM_ASSIGN(const std::string text, read_input(file));
+    auto certificates = certificates_from_pem(text);
+    if (!certificates) return fail(certificates.error().code, "{}: {}", file, certificates.error().text);
+    return certificates;
+}
+
+Result<> trust_boots(const VerifyOrder &order, Trust &trust) {
+    if (!order.approver.empty()) {
+        VTPM_ASSIGN(const std::string pem, read_input(order.approver));
+        VTPM_ASSIGN(trust.approver, ApproverKey::from_pem(pem));
+    }
+    if (!order.values.empty()) {
+        VTPM_ASSIGN(const std::string text, read_input(order.values));
+        VTPM_ASSIGN(MeasuredBoot boot, parse_measured_boot(text));
+        trust.pcrs = std::move(boot.pcrs);
+        trust.values = std::move(boot.values);
+    }
+    return {};
+}
+
+Result<Trust> trust_of(const VerifyOrder &order) {
+    Trust trust;
+    VTPM_ASSIGN(trust.nonce, nonce_from(order.nonce));
+    VTPM_ASSIGN(const std::string identity, read_input(order.host));
+    VTPM_ASSIGN(HostIdentity host, parse_host_identity(identity));
+    trust.attestation_key = std::move(host.attestation_key);
+    if (!order.uuid.empty()) {
+        trust.vtpm = Uuid::parse(order.uuid);
+        if (!trust.vtpm) return fail(ErrorCode::kInvalid, "'{}' is not a UUID", order.uuid);
+    }
+    VTPM_TRY(trust_boots(order, trust));
+    if (!order.former_cas.empty()) {
+        VTPM_ASSIGN(trust.former_cas, certificates_in(order.former_cas));
+    }
+    trust.now = std::time(nullptr);
+    return trust;
+}
+
+// The one that tools make by default.
+Result<> write_endorsement_key(const Attestation &attestation, const std::string &file) {
+    for (const CertifiedKey &certified : attestation.endorsement_keys) {
+        VTPM_ASSIGN(const EndorsementKey key, endorsement_key(certified.public_area));
+        if (key.kind != EkTemplate::kRsa2048) continue;
+        const Bytes &area = certified.public_area;
+        return write_output(file, {reinterpret_cast<const char *>(area.data()), area.size()});  // bytes as text
+    }
+    return fail(ErrorCode::kNotFound, "the attestation has no RSA endorsement key");
+}
+
+}  // namespace
+
+Result<Json> attest(const AttestOrder &order) {
+    VTPM_ASSIGN(const Bytes nonce, nonce_from(order.nonce));
+    std::string document;
+    if (order.uuid.empty()) {
+        if (!order.pcrs.empty()) return fail(ErrorCode::kInvalid, "a guest does not choose the host's PCRs");
+        VTPM_ASSIGN(document, attest_guest(order.device, nonce));
+    } else {
+        VTPM_ASSIGN(Daemons daemons, Daemons::reach());
+        VTPM_ASSIGN(document, daemons.attest(order.uuid, order.nonce, order.pcrs));
+    }
+    VTPM_TRY(Attestation::parse(document));
+    return Json::parse(document);
+}
+
+Result<Json> verify_attestation(const VerifyOrder &order) {
+    VTPM_ASSIGN(const Trust trust, trust_of(order));
+    VTPM_ASSIGN(const std::string text, read_input(order.file));
+    VTPM_ASSIGN(const Attestation attestation, Attestation::parse(text));
+    const std::vector<Check> checks = verify(attestation, trust);
+    const bool verified = std::ranges::all_of(checks, [](const Check &check) { return check.problem.empty(); });
+    if (verified && !order.endorsement_key.empty()) VTPM_TRY(write_endorsement_key(attestation, order.endorsement_key));
+    Json list = Json::array();
+    for (const Check &check : checks)
+        list.push_back({{"check", check.what},
+                        {"holds", check.problem.empty()},
+                        {"text", check.problem.empty() ? check.detail : check.problem}});
+    return Json{{"verified", verified},
+                {"vtpm", attestation.vtpm.to_string()},
+                {"group", attestation.group},
+                {"checks", std::move(list)}};
+}
+
+Result<Json> host_identity(Daemons &daemons) {
+    VTPM_ASSIGN(const std::string document, daemons.host_identity());
+    return Json::parse(document);
+}
+
+Result<Json> challenge_host(const ChallengeOrder &order) {
+    VTPM_ASSIGN(const std::string text, read_input(order.file));
+    VTPM_ASSIGN(const HostIdentity host, parse_host_identity(text));
+    std::optional<std::vector<Certificate>> makers;
+    if (!order.any_tpm) {
+        VTPM_ASSIGN(makers, certificates_in(order.makers));
+    }
+    VTPM_ASSIGN(const Challenge made, challenge(host, makers, std::time(nullptr)));
+    VTPM_TRY(write_output(order.answer, to_hex(made.answer.view()) + "\n"));
+    return Json::parse(to_json(made.credential));
+}
+
+Result<Json> answer_challenge(Daemons &daemons, const std::string &file) {
+    VTPM_ASSIGN(const std::string document, read_input(file));
+    VTPM_ASSIGN(const std::string answer, daemons.answer_challenge(document));
+    return Json{{"answer", answer}};
+}
+
+}  // namespace vtpm::cli

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attestations: given in dom0, or asked for by a guest of its own TPM; and verified by somebody far away, who has
+// neither TPM nor Xen.
+#pragma once
+
+#include "manager/cli/commands.hpp"
+
+namespace vtpm::cli {
+
+struct AttestOrder {
+    std::string uuid;   // empty: of the guest that we are in
+    std::string nonce;  // hexadecimal
+    std::string pcrs;
+    std::string device = "/dev/tpm0";  // of the guest
+};
+Result<Json> attest(const AttestOrder &order);
+
+struct VerifyOrder {
+    std::string file;
+    std::string nonce;
+    std::string host;      // file of its identity, which was challenged
+    std::string uuid;      // may be empty, as all that follow
+    std::string approver;  // file of a public key
+    std::string values;    // file of `policy predict --json`
+    bool any_boot = false;
+    std::string former_cas;       // file of certificates
+    std::string endorsement_key;  // file to write
+};
+// "verified" says whether all of "checks" hold. kInvalid: the order or the file is not one.
+Result<Json> verify_attestation(const VerifyOrder &order);
+
+Result<Json> host_identity(Daemons &daemons);
+struct ChallengeOrder {
+    std::string file;
+    std::string makers;  // file of certificates
+    bool any_tpm = false;
+    std::string answer;  // file to write
+};
+Result<Json> challenge_host(const ChallengeOrder &order);
+Result<Json> answer_challenge(Daemons &daemons, const std::string &file);
+
+}  // namespace vtpm::cli

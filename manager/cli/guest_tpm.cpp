@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/cli/guest_tpm.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <optional>
+#include <thread>
+
+#include "base/unique_fd.hpp"
+#include "manager/policy/preimage.hpp"
+
+namespace vtpm::cli {
+namespace {
+
+constexpr std::uint16_t kNoSessions = 0x8001;
+constexpr std::uint32_t kAttest = 0x20005854;
+constexpr std::uint32_t kCommandCode = 0x143;  // TPM_RC_COMMAND_CODE
+constexpr std::uint32_t kRetry = 0x922;        // TPM_RC_RETRY
+constexpr std::size_t kHeader = 10;
+constexpr std::size_t kMaxResponse = 4096;
+constexpr std::size_t kMaxAttestation = 65'536;
+constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::milliseconds kPause{500};
+
+std::uint32_t big_endian(ByteView bytes) {
+    std::uint32_t value = 0;
+    for (const std::uint8_t byte : bytes) value = value << 8 | byte;
+    return value;
+}
+
+struct Response {
+    std::uint32_t code = 0;
+    Bytes parameters;
+};
+
+Result<Response> transmit(int device, ByteView command) {
+    if (::write(device, command.data(), command.size()) != static_cast<ssize_t>(command.size()))
+        return fail_errno("the TPM takes no command");
+    std::array<std::uint8_t, kMaxResponse> buffer{};
+    const ssize_t size = ::read(device, buffer.data(), buffer.size());
+    if (size < 0) return fail_errno("the TPM gives no response");
+    if (static_cast<std::size_t>(size) < kHeader) return fail(ErrorCode::kSystem, "the TPM's response is too short");
+    const ByteView response = ByteView(buffer).first(static_cast<std::size_t>(size));
+    const ByteView parameters = response.subspan(kHeader);
+    return Response{big_endian(response.subspan(6, 4)), Bytes(parameters.begin(), parameters.end())};
+}
+
+// One part, and how large the whole is; nothing while it is being made.
+struct Part {
+    std::size_t whole = 0;
+    Bytes bytes;
+};
+Result<std::optional<Part>> read_part(int device, ByteView nonce, std::size_t offset) {
+    const Preimage parameters = Preimage("").number(nonce.size(), 2).raw(nonce).number(offset, 4);
+    const Preimage command = Preimage("")
+                                 .number(kNoSessions, 2)
+                                 .number(kHeader + parameters.bytes().size(), 4)
+                                 .number(kAttest, 4)
+                                 .raw(parameters.bytes());
+    VTPM_ASSIGN(const Response response, transmit(device, command.bytes()));
+    if (response.code == kRetry) return std::nullopt;
+    if (response.code == kCommandCode)
+        return fail(ErrorCode::kRefused,
+                    "this TPM gives no attestations: it is not one of xen-vtpm's, or its host does "
+                    "not let guests ask (guest_attestation)");
+    if (response.code != 0) return fail(ErrorCode::kSystem, "the TPM answers {:#x}", response.code);
+    constexpr std::size_t kFixed = 6;
+    const ByteView given = response.parameters;
+    if (given.size() <= kFixed || big_endian(given.subspan(4, 2)) != given.size() - kFixed)
+        return fail(ErrorCode::kSystem, "the TPM's response is malformed");
+    return Part{big_endian(given.first(4)), Bytes(given.begin() + kFixed, given.end())};
+}
+
+Result<Part> first_part(int device, ByteView nonce) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    for (;;) {
+        VTPM_ASSIGN(auto part, read_part(device, nonce, 0));
+        if (part) return std::move(*part);
+        if (std::chrono::steady_clock::now() > end)
+            return fail(ErrorCode::kUnavailable, "the host made no attestation within {} s: try again",
+                        kPatience.count());
+        std::this_thread::sleep_for(kPause);
+    }
+}
+
+}  // namespace
+
+Result<std::string> attest_guest(const std::string &path, ByteView nonce) {
+    const UniqueFd device(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!device && errno == EBUSY)
+        return fail(ErrorCode::kInUse, "{}: another program has it open (use /dev/tpmrm0 for everything else)", path);
+    if (!device) return fail_errno("{}", path);
+    VTPM_ASSIGN(Part part, first_part(device.get(), nonce));
+    const std::size_t whole = part.whole;
+    Bytes all = std::move(part.bytes);
+    if (whole > kMaxAttestation) return fail(ErrorCode::kSystem, "an attestation of {} bytes", whole);
+    while (all.size() < whole) {
+        VTPM_ASSIGN(const auto next, read_part(device.get(), nonce, all.size()));
+        if (!next || next->whole != whole) return fail(ErrorCode::kUnavailable, "the attestation changed: try again");
+        all.insert(all.end(), next->bytes.begin(), next->bytes.end());
+    }
+    return std::string(all.begin(), all.end());
+}
+
+}  // namespace vtpm::cli

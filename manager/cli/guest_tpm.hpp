@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's side of the one command of ours (docs/attestation.md), at the TPM's device.
+#pragma once
+
+#include <string>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+
+namespace vtpm::cli {
+
+// The attestation of the TPM behind `device`, which must be the raw one (/dev/tpm0): the kernel's resource manager lets
+// no vendor's commands through. Waits while it is being made. kInUse: another program has the device open; kRefused:
+// this TPM gives none; kUnavailable: not within a minute.
+Result<std::string> attest_guest(const std::string &device, ByteView nonce);
+
+}  // namespace vtpm::cli
