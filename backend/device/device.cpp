@@ -116,7 +116,7 @@ void Device::follow_frontend_away(const View &view) {
             if (view.own != XenbusState::kClosed) set_state(view, XenbusState::kClosing);
             break;
         case XenbusState::kClosed:
-            if (failed_ || view.own != XenbusState::kInitWait) set_state(view, XenbusState::kClosed);
+            set_state(view, XenbusState::kClosed);
             break;
         case XenbusState::kInitialising:
             set_state(view, failed_ ? XenbusState::kClosed : XenbusState::kInitWait);

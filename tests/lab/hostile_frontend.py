@@ -50,8 +50,7 @@ class Frontend:
     def connect(self, limit=60):
         if self.store.read(self.own("state")) != "1":  # left connected by a former run
             self.store.write(self.own("state"), 6)
-            # One that offers itself already (a former run's last word was 1) has nothing to close.
-            wait_for(lambda: self.backend_state() in ("2", "6"), "the backend closes or offers", limit)
+            wait_for(lambda: self.backend_state() == "6", "the backend closes", limit)
         self.initialise()
         wait_for(lambda: self.backend_state() == "4", "the backend connects", limit)
         self.store.write(self.own("state"), 4)

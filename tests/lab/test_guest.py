@@ -2,8 +2,21 @@
 """What a user of a guest does with its TPM 2.0, through our driver, in a PV and in a PVH guest."""
 
 import base64
+import json
+import pathlib
 import re
+import secrets
 import subprocess
+
+import pytest
+
+from lab import ROOT
+
+XEN_VTPM = ROOT / "build/lab/manager/xen-vtpm"
+# What the guests' image lacks of what the program needs.
+SYSTEM = pathlib.Path("/usr/lib/x86_64-linux-gnu")
+LIBRARIES = ("libfmt.so.9", "libstdc++.so.6", "libgcc_s.so.1")
+
 
 # tpm2-tools keep objects in files; each test works in a directory of its own.
 IN_TEMP = "set -e; cd $(mktemp -d); "
@@ -66,6 +79,71 @@ def test_the_endorsement_certificates_lead_to_the_hosts_ca(lab, guest, tmp_path)
         (tmp_path / "ek.pem").write_bytes(openssl("x509", "-inform", "DER", input=der))
         assert openssl("verify", "-x509_strict", "-CAfile", "ca.pem", "ek.pem") == b"ek.pem: OK\n"
     assert openssl("x509", "-inform", "DER", "-noout", "-pubkey", input=rsa) == openssl("pkey", "-pubin", input=ek)
+
+
+@pytest.fixture(scope="module")
+def verifier(lab, tmp_path_factory):
+    """This machine, which has neither Xen nor a TPM, and has challenged the host's: runs xen-vtpm."""
+    place = tmp_path_factory.mktemp("verifier")
+
+    def run(*arguments, check=True):
+        return subprocess.run([XEN_VTPM, *arguments], cwd=place, check=check, capture_output=True, text=True)
+
+    (place / "host.json").write_text(lab.dom0("xen-vtpm host identity").stdout)
+    challenge = run("host", "challenge", "host.json", "--any-tpm", "--answer", "expected").stdout
+    assert lab.dom0("xen-vtpm host answer -", input=challenge).stdout == (place / "expected").read_text()
+    run.place = place
+    return run
+
+
+def install_xen_vtpm(lab, guest):
+    for library in LIBRARIES:
+        lab.run("push", "--guest", guest, SYSTEM / library, SYSTEM)
+    lab.run("push", "--guest", guest, XEN_VTPM, "/usr/local/bin/xen-vtpm")
+
+
+def test_an_attestation_leads_from_the_hardware_tpm_to_the_guests_own_key(lab, guest, verifier):
+    install_xen_vtpm(lab, guest)
+    nonce = secrets.token_hex(16)
+    (verifier.place / "attestation.json").write_text(lab.guest(guest, f"xen-vtpm attest --nonce {nonce}").stdout)
+    (verifier.place / "boot.json").write_text(lab.dom0("xen-vtpm policy predict --pcrs sha256:7 --json").stdout)
+    ek = verifier.place / f"ek-{guest}.pub"
+    asked = ("verify-attestation", "attestation.json", "--host", "host.json", "--values", "boot.json")
+    verdict = verifier(*asked, "--nonce", nonce, "--endorsement-key", str(ek))
+    assert "The attestation is true." in verdict.stdout
+    assert json.loads(verifier("--json", *asked, "--nonce", nonce).stdout)["vtpm"] == lab.device(guest)["uuid"]
+    assert verifier(*asked, "--nonce", secrets.token_hex(16), check=False).returncode == 5
+
+    # The verifier's secret comes back only from the TPM with that endorsement key, and tells its attestation key.
+    lab.run("push", "--guest", guest, str(ek), "/tmp/verified-ek.pub")
+    lab.guest(
+        guest,
+        "set -e; cd $(mktemp -d); printf 'what the verifier knows' > secret; "
+        "tpm2_createek -Q -c ek -G rsa -u ek.pub; tpm2_createak -Q -C ek -c ak -u ak.pub -f pem -n ak.name; "
+        "tpm2_makecredential -Q -T none -u /tmp/verified-ek.pub -s secret -n $(od -An -vtx1 ak.name | tr -d ' \\n') -o credential; "
+        "tpm2_startauthsession --policy-session -S session; tpm2_policysecret -Q -S session -c e; "
+        "tpm2_activatecredential -Q -c ak -C ek -i credential -o answer -P session:session; "
+        "tpm2_flushcontext session; cmp secret answer; "
+        "tpm2_quote -Q -c ak -l sha256:0,1,9 -q abc123 -m message -s signature -o pcrs -g sha256; "
+        "tpm2_checkquote -Q -u ak.pub -m message -s signature -f pcrs -g sha256 -q abc123",
+        timeout=400,
+    )
+
+
+def test_the_administrators_attestation_of_the_same_vtpm_is_as_good(lab, guest, verifier):
+    nonce = secrets.token_hex(16)
+    uuid = lab.device(guest)["uuid"]
+    document = lab.dom0(f"xen-vtpm attest {uuid} --nonce {nonce} --pcrs sha256:0,7,10").stdout
+    (verifier.place / "attestation.json").write_text(document)
+    asked = ("verify-attestation", "attestation.json", "--host", "host.json", "--nonce", nonce, "--vtpm", uuid)
+    assert verifier(*asked, "--values", "attestation.json").returncode == 0
+    assert verifier(*asked, "--approver", "nobody.pub", check=False).returncode == 1
+    changed = json.loads(document)
+    changed["values"]["10"] = "0" * 64
+    (verifier.place / "changed.json").write_text(json.dumps(changed))
+    asked = ("verify-attestation", "changed.json", "--host", "host.json", "--nonce", nonce, "--any-boot")
+    result = verifier(*asked, check=False)
+    assert result.returncode == 5 and "FAILED  host quote" in result.stdout
 
 
 def test_a_quote_checks(lab, guest):

@@ -120,6 +120,18 @@ TEST_CASE("kexec: 5, 6 and 1 are answered by 5, 6 and 2") {
     CHECK(host.reaches(kDevice, "4"));
 }
 
+TEST_CASE("a frontend that closes while it is offered a device is answered, and may come back") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.frontend_state(kDevice, 6);
+    CHECK(host.reaches(kDevice, "6"));
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "4"));
+}
+
 TEST_CASE("NV survives a detach, and the change is stored before it is answered") {
     TestHost host;
     LoopbackGuest guest;
