@@ -18,13 +18,21 @@ TPM2_ALG_ID bank_of(std::string_view name) {
     return TPM2_ALG_NULL;
 }
 
+// "7" or "4-7".
+std::from_chars_result take_range(const char *at, const char *end, std::size_t &first, std::size_t &last) {
+    const auto taken = std::from_chars(at, end, first);
+    last = first;
+    const bool alone = taken.ec != std::errc{} || taken.ptr == end || *taken.ptr != '-';
+    return alone ? taken : std::from_chars(taken.ptr + 1, end, last);
+}
+
 }  // namespace
 
 Result<PcrSelection> PcrSelection::parse(std::string_view text) {
     PcrSelection selection;
     if (text.empty()) return selection;
     const auto invalid = [&] {
-        return fail(ErrorCode::kInvalid, "'{}' is not a PCR selection such as \"sha256:7\" or \"sha256:0,2,4,7\"",
+        return fail(ErrorCode::kInvalid, "'{}' is not a PCR selection such as \"sha256:7\" or \"sha256:0,2,4-7\"",
                     text);
     };
     const auto colon = text.find(':');
@@ -32,10 +40,11 @@ Result<PcrSelection> PcrSelection::parse(std::string_view text) {
     if (colon == std::string_view::npos || selection.bank_ == TPM2_ALG_NULL) return invalid();
     const char *const end = text.data() + text.size();
     for (const char *at = text.data() + colon;;) {
-        std::size_t pcr = kPcrs;
-        const auto [stopped, error] = std::from_chars(at + 1, end, pcr);
-        if (error != std::errc{} || pcr >= kPcrs) return invalid();
-        selection.pcrs_.set(pcr);
+        std::size_t first = kPcrs;
+        std::size_t last = kPcrs;
+        const auto [stopped, error] = take_range(at + 1, end, first, last);
+        if (error != std::errc{} || last >= kPcrs || first > last) return invalid();
+        for (std::size_t pcr = first; pcr <= last; ++pcr) selection.pcrs_.set(pcr);
         if (stopped == end) break;
         if (*stopped != ',') return invalid();
         at = stopped;

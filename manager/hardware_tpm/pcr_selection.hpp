@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A set of PCRs in one bank, as the configuration writes it: "sha256:7", "sha384:0,2,4,7"; "" is no PCR.
+// A set of PCRs in one bank, as the configuration writes it: "sha256:7", "sha384:0,2,4-7"; "" is no PCR.
 #pragma once
 
 #include <tss2/tss2_tpm2_types.h>

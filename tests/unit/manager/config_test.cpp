@@ -67,8 +67,9 @@ TEST_CASE("PCR selections are read as they are written") {
     REQUIRE(list.pcrSelections[0].hash == TPM2_ALG_SHA384);
     REQUIRE(list.pcrSelections[0].pcrSelect[0] == 0x05);
     REQUIRE(list.pcrSelections[0].pcrSelect[2] == 0x80);
-    for (const char *wrong :
-         {"7", "sha256", "sha256:", "sha256:7,", "sha256:-1", "sha256:24", "sha3:7", "sha256:7 ", ":7"})
+    REQUIRE(expect(PcrSelection::parse("sha256:0,4-7,5,23-23")).to_string() == "sha256:0,4,5,6,7,23");
+    for (const char *wrong : {"7", "sha256", "sha256:", "sha256:7,", "sha256:-1", "sha256:24", "sha256:4-",
+                              "sha256:4-24", "sha256:5-4", "sha256:1-2-3", "sha3:7", "sha256:7 ", ":7"})
         REQUIRE(expect_error(PcrSelection::parse(wrong)).code == ErrorCode::kInvalid);
 }
 
