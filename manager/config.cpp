@@ -10,6 +10,8 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kDefaultPcrs = "sha256:7";
+constexpr std::string_view kDefaultBank = "sha256:";
+constexpr unsigned kLastHostPcr = 15;  // guests can reset 16 and 23; 17 to 22 take nothing from locality 0
 
 // Each takes one value, or says what it should have been.
 bool take(const toml::node &node, bool &value) {
@@ -42,6 +44,21 @@ bool take(const toml::node &node, PcrSelection &value) {
 }
 
 // Empty: taken. Otherwise what is wrong.
+std::string take_host_pcrs(const toml::node &node, PcrSelection &value) {
+    const auto given = node.value_exact<std::string>();
+    const bool bare = given && !given->empty() && given->find(':') == std::string::npos;
+    const auto selection = PcrSelection::parse(bare ? std::string(kDefaultBank) + *given : given.value_or(":"));
+    if (!selection)
+        return fmt::format("must be PCRs such as \"0-7\" or \"sha256:0,4\", or \"\"{}",
+                           given ? fmt::format(", not \"{}\"", *given) : "");
+    for (const unsigned pcr : selection->numbers())
+        if (pcr > kLastHostPcr)
+            return fmt::format("must be of the PCRs 0 to {}, not {}: no guest can reset those", kLastHostPcr, pcr);
+    value = *selection;
+    return {};
+}
+
+// Empty: taken. Otherwise what is wrong.
 std::string apply(Config &config, std::string_view key, const toml::node &value) {
     const auto expect = [](bool taken, const char *expected) {
         return taken ? std::string() : fmt::format("must be {}", expected);
@@ -50,6 +67,7 @@ std::string apply(Config &config, std::string_view key, const toml::node &value)
     if (key == "tcti") return expect(take(value, config.tcti), "a string such as \"device:/dev/tpmrm0\"");
     if (key == "seal_pcrs")
         return expect(take(value, config.seal_pcrs), "a PCR selection such as \"sha256:7\", or \"\"");
+    if (key == "host_pcrs") return take_host_pcrs(value, config.host_pcrs);
     if (key == "ek_certificates") return expect(take(value, config.ek_certificates), "true or false");
     if (key == "guest_attestation") return expect(take(value, config.guest_attestation), "true or false");
     if (key == "auto_create") return expect(take(value, config.auto_create), "true or false");
@@ -67,6 +85,11 @@ Result<Config> from_table(const toml::table &table, const std::string &path) {
         if (!wrong.empty())
             return fail(ErrorCode::kInvalid, "{}:{}: '{}' {}", path, key.source().begin.line, key.str(), wrong);
     }
+    if (config.sealing == Sealing::kFile && !config.host_pcrs.empty())
+        return fail(ErrorCode::kInvalid,
+                    "{}: 'host_pcrs' needs a hardware TPM, and sealing = \"file\" uses none: remove it, or choose "
+                    "sealing = \"tpm\"",
+                    path);
     return config;
 }
 

@@ -17,6 +17,7 @@ struct Config {
     Sealing sealing = Sealing::kTpm;
     std::string tcti = "device:/dev/tpmrm0";
     PcrSelection seal_pcrs;  // sha256:7
+    PcrSelection host_pcrs;  // none; of PCRs 0 to 15
     bool auto_create = true;
     bool ek_certificates = true;
     bool guest_attestation = true;

@@ -50,7 +50,8 @@ Result<> run(const Config &config) {
     CertificateAuthorities authorities(keys, inventory, config.ek_certificates);
     Attestor attestor(store, keys, authorities);
     GuestAttestations attestations(*worker, attestor, config.guest_attestation);
-    StateServices services{loop, store, inventory, commit, authorities, *worker, attestations};
+    const HostPcrs host_pcrs(keys, config.host_pcrs);
+    StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);

@@ -95,6 +95,14 @@ struct Layout<GiveAttestation> {
     static void visit(auto &io, auto &m) { all(io, m.code, m.text, m.attestation); }
 };
 template <>
+struct Layout<PowerOn> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<PowerOnCommands> {
+    static void visit(auto &io, auto &m) { all(io, m.code, m.text, m.commands); }
+};
+template <>
 struct Layout<StartEngine> {
     static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid); }
 };
@@ -184,6 +192,8 @@ VTPM_INSTANTIATE(ManufactureStep);
 VTPM_INSTANTIATE(ManufactureCommand);
 VTPM_INSTANTIATE(AskAttestation);
 VTPM_INSTANTIATE(GiveAttestation);
+VTPM_INSTANTIATE(PowerOn);
+VTPM_INSTANTIATE(PowerOnCommands);
 VTPM_INSTANTIATE(StartEngine);
 VTPM_INSTANTIATE(EngineStarted);
 VTPM_INSTANTIATE(EngineExited);

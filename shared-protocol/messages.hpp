@@ -21,7 +21,7 @@ constexpr std::uint16_t kProtocolVersion = 1;
 // Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
 constexpr std::size_t kMaxText = 512;
 constexpr std::size_t kMaxState = 256UL * 1024;
-constexpr std::size_t kMaxSmallMessage = 1024;         // every message without a state
+constexpr std::size_t kMaxSmallMessage = 1024;         // every message but those of the state channel
 constexpr std::size_t kMaxMessage = kMaxState + 1024;  // every message
 
 enum class TpmVersion : std::uint8_t { k12 = 1, k20 = 2 };
@@ -120,6 +120,21 @@ struct GiveAttestation {
     ErrorCode code = ErrorCode::kNone;
     std::string_view text;
     ByteView attestation;
+};
+
+// A TPM is powered on: its state is loaded, its guest does not have it yet. What does the host do to it? Once per
+// channel; a channel that takes another's place while the TPM runs is not asked.
+struct PowerOn {
+    static constexpr std::uint16_t kType = 24;
+};
+
+// code kNone: TPM commands, one after the other, to be executed after the start-up; each must succeed, and there may be
+// none. Any other code: stop, no guest may have this TPM now.
+struct PowerOnCommands {
+    static constexpr std::uint16_t kType = 25;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text;
+    ByteView commands;
 };
 
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "backend/engine/tpm_messages.hpp"
 #include "base/seqpacket.hpp"
 
 namespace vtpm {
@@ -10,8 +11,8 @@ namespace {
 
 // Shorter than our frontend waits for any command (10 s): its guest then gets a TPM's answer instead of a dead TPM.
 constexpr std::chrono::seconds kAnswerLimit{8};
-// No guest waits for a command yet, and the hardware TPM may have other new vTPMs to sign for.
-constexpr std::chrono::seconds kManufactureLimit{120};
+// What the manager asks the hardware TPM for. No guest waits for a command yet, and other vTPMs may come before.
+constexpr std::chrono::seconds kHardwareTpmLimit{120};
 
 Error error_of(ErrorCode code, std::string_view text) { return Error{code, std::string(text)}; }
 
@@ -57,7 +58,7 @@ Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
 }
 
 Result<Bytes> StateChannel::manufacture(ByteView response) {
-    const auto answer = ask<ManufactureCommand>(ManufactureStep{response}, kManufactureLimit);
+    const auto answer = ask<ManufactureCommand>(ManufactureStep{response}, kHardwareTpmLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->command.begin(), answer->command.end());
@@ -68,6 +69,13 @@ Result<Bytes> StateChannel::attest(ByteView nonce) {
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->attestation.begin(), answer->attestation.end());
+}
+
+Result<std::vector<Bytes>> StateChannel::power_on() {
+    const auto answer = ask<PowerOnCommands>(PowerOn{}, kHardwareTpmLimit);
+    if (!answer) return tl::make_unexpected(answer.error());
+    if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
+    return split_commands(answer->commands);
 }
 
 Result<std::uint64_t> StateChannel::store(StateKind kind, ByteView state) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
@@ -33,6 +34,8 @@ public:
     Result<Loaded> load(StateKind kind);
     // The next command of a new TPM's manufacture, after `response` to the former; empty: it is done.
     Result<Bytes> manufacture(ByteView response);
+    // What the host does to this TPM at a power-on: commands, to be executed after its start-up.
+    Result<std::vector<Bytes>> power_on();
     // An attestation with this nonce. kUnavailable: there is none yet; anything else: there is none to be had.
     Result<Bytes> attest(ByteView nonce);
     // Returns when the state is durable, with its sequence number. After kUnavailable nobody knows whether it was

@@ -103,7 +103,9 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel chan
     VTPM_TRY(tpm->load());
     VTPM_TRY(start_libtpms(version));
     if (storage.may_manufacture) VTPM_TRY(tpm->finish_manufacture());
+    VTPM_ASSIGN(const auto of_the_host, tpm->channel_.power_on());
     VTPM_TRY(tpm->run_firmware(power_on_commands(version)));
+    VTPM_TRY(tpm->run_firmware(of_the_host));
     VTPM_TRY(tpm->commit());
     return tpm;
 }

@@ -17,7 +17,8 @@ namespace vtpm {
 class Tpm {
 public:
     // A power-on: loads the state, or makes a new TPM if, and only if, the inventory says that there was none;
-    // then does what a firmware would (power_on_commands). PCRs are zero afterwards.
+    // then does what a firmware would (power_on_commands), and what the manager says. PCRs are zero afterwards, but for
+    // what that extends.
     static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, StateChannel channel);
     ~Tpm();
     Tpm(const Tpm &) = delete;

@@ -23,6 +23,12 @@ std::uint32_t code_of(TpmVersion version, GuestFault fault) {
     return v12 ? 9 : 0x101;
 }
 
+std::uint32_t u32_at(ByteView message, std::size_t at) {
+    std::uint32_t value = 0;
+    for (std::size_t i = 0; i < 4; ++i) value = value << 8 | message[at + i];
+    return value;
+}
+
 void put_u32(std::uint8_t *out, std::uint32_t value) {
     for (int i = 0; i < 4; ++i) out[i] = static_cast<std::uint8_t>(value >> (24 - 8 * i));
 }
@@ -75,9 +81,20 @@ ErrorResponse error_response(TpmVersion version, GuestFault fault) {
 
 std::uint32_t return_code(ByteView response) {
     if (response.size() < TPM_MESSAGE_HEADER_SIZE) return code_of(TpmVersion::k20, GuestFault::kFailure);
-    std::uint32_t code = 0;
-    for (std::size_t i = 6; i < TPM_MESSAGE_HEADER_SIZE; ++i) code = code << 8 | response[i];
-    return code;
+    return u32_at(response, 6);
+}
+
+Result<std::vector<Bytes>> split_commands(ByteView commands) {
+    std::vector<Bytes> all;
+    while (!commands.empty()) {
+        const std::size_t size =
+            commands.size() < TPM_MESSAGE_HEADER_SIZE ? 0 : u32_at(commands, TPM_MESSAGE_SIZE_OFFSET);
+        if (size < TPM_MESSAGE_HEADER_SIZE || size > commands.size())
+            return fail(ErrorCode::kInvalid, "a command's length is not what its header says");
+        all.emplace_back(commands.begin(), commands.begin() + static_cast<std::ptrdiff_t>(size));
+        commands = commands.subspan(size);
+    }
+    return all;
 }
 
 std::vector<Bytes> power_on_commands(TpmVersion version) {

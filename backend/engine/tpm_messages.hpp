@@ -26,6 +26,9 @@ ErrorResponse error_response(TpmVersion version, GuestFault fault);
 // The return code of a response; of one that is too short to have one, a failure.
 std::uint32_t return_code(ByteView response);
 
+// The commands that stand one after the other in `commands`, each as long as its header says. kInvalid: one is not.
+Result<std::vector<Bytes>> split_commands(ByteView commands);
+
 // What firmware sends at power-on: start up, and take the platform's authority away from the guest (2.0: the platform
 // hierarchy is disabled, Part 3, 24.2; 1.2: physical presence is locked).
 std::vector<Bytes> power_on_commands(TpmVersion version);

@@ -26,7 +26,8 @@ void StateChannel::on_readable() {
 
 Result<> StateChannel::handle(std::size_t size) {
     if (size == 0) return fail(ErrorCode::kUnavailable, "the engine closed it");
-    if (pending_ || step_) return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
+    if (pending_ || step_ || power_on_)
+        return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
     return handle(services_.buffer.view().first(size));
 }
 
@@ -42,6 +43,10 @@ Result<> StateChannel::handle(ByteView message) {
     if (message_type(message) == AskAttestation::kType) {
         VTPM_ASSIGN(const AskAttestation request, decode<AskAttestation>(message));
         return attest(request.nonce);
+    }
+    if (message_type(message) == PowerOn::kType) {
+        VTPM_TRY(decode<PowerOn>(message));
+        return power_on();
     }
     VTPM_ASSIGN(const StoreState request, decode<StoreState>(message));
     return store(request);
@@ -100,6 +105,33 @@ void StateChannel::manufactured() {
         answer.code = step->command.error().code;
         answer.text = step->command.error().text;
         log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), answer.text);
+    }
+    if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this
+}
+
+// Once: an engine that was taken over does not keep the hardware TPM busy.
+Result<> StateChannel::power_on() {
+    if (std::exchange(powered_on_, true)) return fail(ErrorCode::kInvalid, "this TPM is on already");
+    if (services_.host_pcrs.empty()) return send(PowerOnCommands{});
+    power_on_ = std::make_shared<Result<Bytes>>();
+    const auto job = [commands = power_on_, &host_pcrs = services_.host_pcrs, version = vtpm_.version] {
+        *commands = host_pcrs.measure(version);
+    };
+    services_.worker.run(job, [this, weak = std::weak_ptr(power_on_)] {
+        if (weak.lock()) measured();  // otherwise we are gone
+    });
+    return {};
+}
+
+void StateChannel::measured() {
+    const auto commands = std::exchange(power_on_, nullptr);
+    PowerOnCommands answer;
+    if (*commands) {
+        answer.commands = **commands;
+    } else {
+        answer.code = commands->error().code;
+        answer.text = commands->error().text;
+        log::error("vTPM {} is not powered on: {}", vtpm_.uuid.to_string(), answer.text);
     }
     if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this
 }

@@ -13,6 +13,7 @@
 #include "manager/store/store.hpp"
 #include "manager/vtpm/group_commit.hpp"
 #include "manager/vtpm/guest_attestations.hpp"
+#include "manager/vtpm/host_pcrs.hpp"
 #include "manager/worker.hpp"
 
 namespace vtpm {
@@ -24,6 +25,7 @@ struct StateServices {
     Inventory &inventory;
     GroupCommit &commit;
     CertificateAuthorities &authorities;
+    const HostPcrs &host_pcrs;
     Worker &worker;
     GuestAttestations &attestations;
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
@@ -52,6 +54,8 @@ private:
     Result<> manufacture(ByteView response);
     void manufactured();
     Result<> attest(ByteView nonce);
+    Result<> power_on();
+    void measured();
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
     Result<> answer_stored(const Result<> &written, std::uint64_t sequence);
@@ -70,7 +74,9 @@ private:
     // may be closed meanwhile.
     std::shared_ptr<Manufacture> manufacture_;
     std::shared_ptr<Step> step_;
-    std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet
+    bool powered_on_ = false;
+    std::shared_ptr<Result<Bytes>> power_on_;  // shared likewise
+    std::shared_ptr<PendingStore> pending_;    // a store that is not answered yet
 };
 
 }  // namespace vtpm

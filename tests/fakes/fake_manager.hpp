@@ -48,6 +48,9 @@ public:
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
     int stores = 0;
+    ErrorCode answer_power_on = ErrorCode::kNone;
+    Bytes power_on{};  // the commands of each power-on
+    int power_ons = 0;
 
     [[nodiscard]] bool in_use(const Uuid &uuid) const {
         for (const Peer &peer : peers_)
@@ -105,6 +108,10 @@ private:
         if (decode<ManufactureStep>(message)) return reply(peer, ManufactureCommand{});  // none is made
         if (decode<AskAttestation>(message))
             return reply(peer, GiveAttestation{ErrorCode::kRefused, "none is to be had", {}});
+        if (decode<PowerOn>(message)) {
+            ++power_ons;
+            return reply(peer, PowerOnCommands{answer_power_on, "as the test wants it", power_on});
+        }
         const auto request = decode<StoreState>(message);
         require(request.has_value(), "the engine speaks the protocol");
         ++stores;

@@ -48,28 +48,36 @@ private:
 constexpr std::uint16_t kNoSessions = 0x8001;
 constexpr std::uint16_t kSessions = 0x8002;
 constexpr std::uint16_t kTpm12 = 0x00C1;  // TPM_TAG_RQU_COMMAND
+constexpr std::uint16_t kSha1 = 0x0004;
 constexpr std::uint16_t kSha256 = 0x000B;
+constexpr std::uint16_t kSha384 = 0x000C;
+constexpr std::uint16_t kSha512 = 0x000D;
 constexpr std::uint32_t kOwner = 0x40000001;
 constexpr std::uint32_t kPlatform = 0x4000000C;
 
 // TPM2_GetRandom(16)
 inline Bytes get_random() { return Command(kNoSessions, 0x17B).u16(16).build(); }
 
-// TPM2_PCR_Read(sha256: pcr)
-inline Bytes pcr_read(unsigned pcr) {
+// TPM2_PCR_Read(bank: pcr)
+inline Bytes pcr_read(unsigned pcr, std::uint16_t bank = kSha256) {
     Bytes selected(3, 0);
     selected.at(pcr / 8) = static_cast<std::uint8_t>(1U << (pcr % 8));
-    return Command(kNoSessions, 0x17E).u32(1).u16(kSha256).u8(3).data(selected).build();
+    return Command(kNoSessions, 0x17E).u32(1).u16(bank).u8(3).data(selected).build();
 }
 
 // The digest at the end of a response to pcr_read.
-inline Bytes pcr_value(const Bytes &response) {
-    return response.size() < 32 ? Bytes{} : Bytes(response.end() - 32, response.end());
+inline Bytes pcr_value(const Bytes &response, std::size_t size = 32) {
+    return response.size() < size ? Bytes{} : Bytes(response.end() - static_cast<std::ptrdiff_t>(size), response.end());
 }
 
 // TPM2_PCR_Extend(pcr, sha256: 32 bytes of `value`)
 inline Bytes pcr_extend(std::uint8_t pcr, std::uint8_t value) {
     return Command(kSessions, 0x182).u32(pcr).password().u32(1).u16(kSha256).data(Bytes(32, value)).build();
+}
+
+// TPM2_PCR_Event(pcr, data)
+inline Bytes pcr_event(std::uint8_t pcr, ByteView data) {
+    return Command(kSessions, 0x13C).u32(pcr).password().sized(data).build();
 }
 
 // TPM2_HierarchyControl(TPM_RH_PLATFORM, TPM_RH_PLATFORM, enable)

@@ -27,8 +27,8 @@ void round_trips(ByteView datagram) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     using namespace vtpm;
     round_trips<PrepareVtpm, OpenVtpm, VtpmAnswer, LoadState, LoadedState, StoreState, StoredState, ManufactureStep,
-                ManufactureCommand, AskAttestation, GiveAttestation, StartEngine, EngineStarted, EngineExited,
-                KillEngine, EngineReady, AttachRing, RingAttached, DetachRing, RingDetached, ReplaceStateChannel,
-                StateChannelStatus>({data, size});
+                ManufactureCommand, AskAttestation, GiveAttestation, PowerOn, PowerOnCommands, StartEngine,
+                EngineStarted, EngineExited, KillEngine, EngineReady, AttachRing, RingAttached, DetachRing,
+                RingDetached, ReplaceStateChannel, StateChannelStatus>({data, size});
     return 0;
 }

@@ -46,6 +46,8 @@ private:
                 // Three parts of it, or not yet.
                 const ErrorCode code = ask->nonce[0] % 2 == 0 ? ErrorCode::kNone : ErrorCode::kUnavailable;
                 (void)send_message(socket, encode(GiveAttestation{code, "", ByteView(kAttestation)}, out));
+            } else if (decode<PowerOn>(message)) {
+                (void)send_message(socket, encode(PowerOnCommands{}, out));
             } else {
                 const auto code = state_.empty() ? ErrorCode::kNotFound : ErrorCode::kNone;
                 (void)send_message(socket, encode(LoadedState{code, sequence_, "", state_}, out));

@@ -338,6 +338,62 @@ TEST_CASE("a TPM 1.2 is started up, enabled and activated") {
     CHECK(flags.at(18) == 0);  // deactivated
 }
 
+TEST_CASE("what the manager does to a TPM is done at each power-on, after the start-up and once") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.manager.power_on = commands::pcr_extend(4, 0xcd);
+    const Bytes second = commands::pcr_event(7, Bytes{1, 2, 3});
+    host.manager.power_on.insert(host.manager.power_on.end(), second.begin(), second.end());
+    const auto pcr = [&](unsigned number) {
+        return commands::pcr_value(host.execute(guest, commands::pcr_read(number)));
+    };
+    host.bring_up(kDevice, kUuid, guest);
+    const Bytes fourth = pcr(4);
+    const Bytes seventh = pcr(7);
+    CHECK(fourth != kZeroPcr);
+    CHECK(seventh != kZeroPcr);
+    CHECK(pcr(5) == kZeroPcr);
+    CHECK(rc(host.execute(guest, commands::pcr_extend(4, 1))) == 0);
+    const Bytes extended = pcr(4);
+
+    // A manager that is restarted gets the TPM as it is.
+    host.manager.stop();
+    host.manager.start();
+    REQUIRE(host.run_until([&] { return host.manager.in_use(kUuid); }));
+    host.run_for(std::chrono::milliseconds(200));
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    CHECK(pcr(4) == extended);
+    CHECK(host.manager.power_ons == 1);
+
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    host.run_for(std::chrono::milliseconds(50));
+    host.bring_up(kOther, kUuid, guest);
+    CHECK(pcr(4) == fourth);
+    CHECK(pcr(7) == seventh);
+    CHECK(host.manager.power_ons == 2);
+}
+
+TEST_CASE("a TPM to which the manager cannot do what it must is not given to its guest") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    SECTION("the manager says why") { host.manager.answer_power_on = ErrorCode::kUnavailable; }
+    SECTION("a command fails") { host.manager.power_on = commands::pcr_extend(17, 1); }  // not of locality 0
+    SECTION("a command is cut off") {
+        host.manager.power_on = commands::get_random();
+        host.manager.power_on.pop_back();
+    }
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "5"));
+    CHECK(host.status(kDevice) == "failed");
+    CHECK(host.reason(kDevice) != "");
+    CHECK(guest.state() != TPMIF_STATE_FINISH);
+}
+
 TEST_CASE("the platform hierarchy is closed before the guest gets the TPM") {
     TestHost host;
     LoopbackGuest guest;

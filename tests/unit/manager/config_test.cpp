@@ -17,6 +17,7 @@ TEST_CASE("an empty configuration is the default: sealed to the TPM under PCR 7"
     REQUIRE(config.sealing == Sealing::kTpm);
     REQUIRE(config.tcti == "device:/dev/tpmrm0");
     REQUIRE(config.seal_pcrs.to_string() == "sha256:7");
+    REQUIRE(config.host_pcrs.empty());
     REQUIRE(config.auto_create);
     REQUIRE(config.default_tpm == TpmVersion::k20);
 }
@@ -54,6 +55,30 @@ TEST_CASE("a wrong value of the configuration is an error with its line and what
     REQUIRE_THAT(error_of("default_tpm = 2.0"), Contains("must be \"2.0\" or \"1.2\""));
     REQUIRE_THAT(error_of("seal_pcrs = \"sha256:24\""), Contains("must be a PCR selection"));
     REQUIRE_THAT(error_of("tcti = true"), Contains("must be a string"));
+}
+
+TEST_CASE("host_pcrs are PCRs of the host that a guest cannot reset, of SHA-256's bank if none is named") {
+    const auto host_pcrs = [](const std::string &value) {
+        return expect(parse_config("host_pcrs = \"" + value + "\"", "manager.toml")).host_pcrs.to_string();
+    };
+    REQUIRE(host_pcrs("").empty());
+    REQUIRE(host_pcrs("0-7") == "sha256:0,1,2,3,4,5,6,7");
+    REQUIRE(host_pcrs("0,2,4-7") == "sha256:0,2,4,5,6,7");
+    REQUIRE(host_pcrs("sha384:15") == "sha384:15");
+    for (const char *pcr : {"16", "17", "22", "23"}) {
+        const std::string error = error_of(fmt::format("\nhost_pcrs = \"0-7,{}\"", pcr));
+        REQUIRE_THAT(error, Contains("manager.toml:2: 'host_pcrs'") && Contains(fmt::format("not {}:", pcr)));
+    }
+    REQUIRE_THAT(error_of("host_pcrs = \"12-16\""), Contains("not 16:"));
+    for (const char *wrong : {"24", "0-24", "7-0", "0-", "-7", "0--7", "0,", "seven", "sha256:", "sha3:7", " 7"})
+        REQUIRE_THAT(error_of(fmt::format("host_pcrs = \"{}\"", wrong)), Contains(fmt::format("not \"{}\"", wrong)));
+    REQUIRE_THAT(error_of("host_pcrs = 7"), Contains("must be PCRs such as"));
+}
+
+TEST_CASE("host_pcrs without a hardware TPM are an error, in whichever order they are said") {
+    for (const char *text : {"sealing = \"file\"\nhost_pcrs = \"7\"", "host_pcrs = \"7\"\nsealing = \"file\""})
+        REQUIRE_THAT(error_of(text), Contains("'host_pcrs' needs a hardware TPM") && Contains("sealing = \"tpm\""));
+    expect(parse_config("sealing = \"file\"\nhost_pcrs = \"\"", "manager.toml"));
 }
 
 TEST_CASE("what is not TOML is an error with its line") {

@@ -21,7 +21,8 @@ struct ManagerInProcess {
     vtpm::CertificateAuthorities authorities{keys, inventory, true};
     vtpm::Attestor attestor{store, keys, authorities};
     vtpm::GuestAttestations attestations{*worker, attestor, true};
-    vtpm::StateServices services{loop, store, inventory, commit, authorities, *worker, attestations};
+    vtpm::HostPcrs host_pcrs{keys, {}};
+    vtpm::StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 

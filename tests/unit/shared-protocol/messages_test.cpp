@@ -44,6 +44,8 @@ TEST_CASE("each message decodes from exactly its own bytes") {
     check_bounds(LoadedState{ErrorCode::kNone, 7, "", state});
     check_bounds(StoreState{StateKind::kPermanent, state});
     check_bounds(StoredState{ErrorCode::kStoreFailed, 8, "disk full"});
+    check_bounds(PowerOn{});
+    check_bounds(PowerOnCommands{ErrorCode::kUnavailable, "no TPM", state});
     check_bounds(StartEngine{1, 1000, TpmVersion::k20, kUuid});
     check_bounds(EngineStarted{1, 4711});
     check_bounds(EngineExited{1, 256});
