@@ -84,6 +84,8 @@ std::string type_name(std::uint32_t type) {
     return found != type_names().end() ? found->second : fmt::format("event type {:#010x}", type);
 }
 
+bool is_image(std::uint32_t type) { return type >= 0x80000003 && type <= 0x80000005; }
+
 bool is_variable(std::uint32_t type) {
     return type == 0x80000001 || type == 0x80000002 || type == 0x8000000c || type == 0x800000e0;
 }
@@ -107,9 +109,30 @@ std::string variable_name(ByteView event) {
     return name ? printable(*name) : std::string();
 }
 
+// UEFI_IMAGE_LOAD_EVENT (10.2.3): three numbers about memory, then the device path (UEFI, 10.3) with its length: nodes
+// of a type, a subtype and a length. That of a file is of type 4, subtype 4: its path in UCS-2.
+std::string file_path(ByteView event) {
+    constexpr std::size_t kMemory = 3 * 8;
+    constexpr std::uint16_t kHeader = 4;
+    Reader reader(event);
+    (void)reader.take(kMemory);
+    const auto size = reader.number<std::uint64_t>();
+    const auto path = size ? reader.take(*size) : std::nullopt;
+    Reader nodes(path.value_or(ByteView()));
+    for (;;) {
+        const auto type = nodes.number<std::uint8_t>();
+        const auto subtype = nodes.number<std::uint8_t>();
+        const auto length = nodes.number<std::uint16_t>();
+        const auto content = length && *length >= kHeader ? nodes.take(*length - kHeader) : std::nullopt;
+        if (!content) return {};
+        if (*type == 4 && *subtype == 4) return printable(*content);
+    }
+}
+
 // Only what is text for the most part says anything to a reader.
 std::string text_of(std::uint32_t type, ByteView event) {
     if (is_variable(type)) return variable_name(event);
+    if (is_image(type)) return file_path(event);
     std::string text = printable(event);
     const std::size_t considered = std::min(event.size(), kMaxText);
     return 2 * text.size() >= considered ? text : std::string();

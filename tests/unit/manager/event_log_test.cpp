@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "expect.hpp"
+#include "log_writer.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/measured_boot.hpp"
 #include "temporary_directory.hpp"
@@ -12,42 +13,6 @@ using namespace vtpm;
 using Catch::Matchers::Contains;
 
 namespace {
-
-// Little endian, as the firmware writes.
-class LogWriter {
-public:
-    LogWriter &number(std::uint64_t value, int size) {
-        for (int i = 0; i < size; ++i) bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
-        return *this;
-    }
-    LogWriter &raw(ByteView more) {
-        bytes.insert(bytes.end(), more.begin(), more.end());
-        return *this;
-    }
-    LogWriter &text(std::string_view more) {
-        bytes.insert(bytes.end(), more.begin(), more.end());
-        return *this;
-    }
-    // The first event, for banks of SHA-1 and SHA-256.
-    LogWriter &spec_id() {
-        LogWriter event;
-        event.text(std::string_view("Spec ID Event03\0", 16)).number(0, 4).number(0x02000202, 4).number(2, 4);
-        event.number(TPM2_ALG_SHA1, 2).number(20, 2).number(TPM2_ALG_SHA256, 2).number(32, 2).number(0, 1);
-        return number(0, 4).number(3, 4).raw(Bytes(20)).number(event.bytes.size(), 4).raw(event.bytes);
-    }
-    LogWriter &event(unsigned pcr, std::uint32_t type, std::uint8_t digest, ByteView event) {
-        number(pcr, 4).number(type, 4).number(2, 4).number(TPM2_ALG_SHA1, 2).raw(Bytes(20, digest));
-        return number(TPM2_ALG_SHA256, 2).raw(Bytes(32, digest)).number(event.size(), 4).raw(event);
-    }
-    Bytes bytes;
-};
-
-Bytes variable(std::string_view name) {
-    LogWriter event;
-    event.raw(Bytes(16)).number(name.size(), 8).number(4, 8);
-    for (const char c : name) event.number(static_cast<std::uint8_t>(c), 2);
-    return event.number(0, 4).bytes;
-}
 
 Bytes text(std::string_view bytes) { return {bytes.begin(), bytes.end()}; }
 
@@ -79,6 +44,25 @@ TEST_CASE("the events of the chosen PCRs are told, in their order") {
     REQUIRE(events[2].text.empty());
     REQUIRE(events[3].type == "event type 0x00001234");
     REQUIRE_THAT(events[3].text, !Contains("\x1b"));
+}
+
+TEST_CASE("a program that the firmware started is told by its file, if it has one") {
+    const Bytes grub = image("\\EFI\\debian\\grubx64.efi");
+    const auto told = [](const Bytes &event) {
+        LogWriter log;
+        const auto events =
+            expect(parse_event_log(log.spec_id().event(4, 0x80000003, 1, event).bytes, pcrs("sha256:4")));
+        return events.at(0).text;
+    };
+    REQUIRE(told(grub) == "\\EFI\\debian\\grubx64.efi");
+    for (std::size_t size = 0; size < grub.size(); ++size) {
+        (void)told(Bytes(grub.begin(), grub.begin() + static_cast<std::ptrdiff_t>(size)));
+        Bytes changed = grub;
+        for (const std::uint8_t value : Bytes{0x00, 0x01, 0xff}) {
+            changed[size] = value;
+            REQUIRE(told(changed).size() <= 120);
+        }
+    }
 }
 
 TEST_CASE("the digests are those of the chosen bank") {
