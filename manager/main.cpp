@@ -14,6 +14,7 @@
 #include "manager/keys/boot_policies.hpp"
 #include "manager/keys/file_sealer.hpp"
 #include "manager/keys/tpm_sealer.hpp"
+#include "manager/policy/measured_boot.hpp"
 #include "manager/unlocker.hpp"
 #include "manager/vtpm/backend_server.hpp"
 #include "shared-protocol/bus_names.hpp"
@@ -22,9 +23,15 @@
 namespace vtpm {
 namespace {
 
+// The kernel shows the firmware's log to root only: systemd passes it on (xen-vtpm-managerd.service).
+std::string event_log() {
+    const char *credentials = std::getenv("CREDENTIALS_DIRECTORY");
+    return credentials == nullptr ? BootSources().event_log : std::string(credentials) + "/event-log";
+}
+
 OpenSealer sealer_of(const Config &config) {
     if (config.sealing == Sealing::kTpm)
-        return [config](ByteView pinned) { return open_tpm_sealer(config.tcti, pinned); };
+        return [config, log = event_log()](ByteView pinned) { return open_tpm_sealer(config.tcti, pinned, log); };
     log::warning("sealing = \"file\": the keys of all vTPMs lie on this disk, NO TPM PROTECTS THEM");
     return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
 }

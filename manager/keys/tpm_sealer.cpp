@@ -5,6 +5,8 @@
 #include <ctime>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/policy/event_record.hpp"
+#include "manager/policy/measured_boot.hpp"
 #include "manager/policy/present_boot.hpp"
 
 namespace vtpm {
@@ -17,20 +19,24 @@ constexpr std::size_t kEpochSize = 32;
 
 class TpmSealer final : public Sealer {
 public:
-    explicit TpmSealer(HardwareTpm tpm) : tpm_(std::move(tpm)) {}
+    TpmSealer(HardwareTpm tpm, std::string event_log) : tpm_(std::move(tpm)), event_log_(std::move(event_log)) {}
 
     [[nodiscard]] ByteView identity() const override { return tpm_.storage_key_name(); }
     [[nodiscard]] std::string description() const override { return tpm_.description(); }
 
     Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
-        return policy.approver ? tpm_.seal(key.view(), approver_of(policy)) : tpm_.seal(key.view(), policy.pcrs);
+        if (policy.approver) return tpm_.seal(key.view(), approver_of(policy));
+        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), policy.pcrs));
+        object.pcr_events = event_record(events(policy.pcrs));
+        return object;
     }
 
     Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
                        const std::vector<BootPolicy> &approvals) override {
-        VTPM_ASSIGN(const SecretBytes plaintext,
-                    policy.approver ? unseal_approved(object, policy, approvals) : tpm_.unseal(object, policy.pcrs));
-        return key_from(plaintext.view());
+        const auto plaintext =
+            policy.approver ? unseal_approved(object, policy, approvals) : tpm_.unseal(object, policy.pcrs);
+        if (!plaintext) return tl::make_unexpected(explained(plaintext.error(), object, policy));
+        return key_from(plaintext->view());
     }
 
     Result<PcrValues> read(const PcrSelection &pcrs) override { return tpm_.read(pcrs); }
@@ -77,20 +83,38 @@ private:
     Result<SecretBytes> unseal_approved(const SealedObject &object, const KeyPolicy &policy,
                                         const std::vector<BootPolicy> &approvals) {
         const auto read_pcrs = [this](const PcrSelection &pcrs) { return tpm_.read(pcrs); };
+        const auto read_events = [this](const PcrSelection &pcrs) { return events(pcrs); };
         VTPM_ASSIGN(const BootPolicy *boot,
-                    approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr)));
+                    approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr), read_events));
         VTPM_ASSIGN(const ApprovedBoot approved, boot->for_tpm(*policy.approver));
         return tpm_.unseal(object, approver_of(policy), approved);
     }
 
+    [[nodiscard]] std::vector<BootEvent> events(const PcrSelection &pcrs) const {
+        return pcrs.empty() ? std::vector<BootEvent>() : read_event_log(pcrs, event_log_);
+    }
+
+    // With the events behind the PCRs that differ, if they do.
+    Error explained(Error error, const SealedObject &object, const KeyPolicy &policy) {
+        if (error.code != ErrorCode::kRefused) return error;
+        const auto now = tpm_.read(policy.pcrs);
+        if (!now) return error;
+        const PcrValues before = split(policy.pcrs, object.pcr_values);
+        const std::string why = explain(before, *now, object.pcr_events, events(policy.pcrs));
+        if (!why.empty()) error.text += "; " + why;
+        return error;
+    }
+
     HardwareTpm tpm_;
+    std::string event_log_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned) {
+Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned,
+                                                const std::string &event_log) {
     VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti, pinned));
-    return std::make_unique<TpmSealer>(std::move(tpm));
+    return std::make_unique<TpmSealer>(std::move(tpm), event_log);
 }
 
 }  // namespace vtpm

@@ -6,6 +6,7 @@
 
 namespace vtpm {
 
-Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned);
+// `event_log`: of the firmware, as the kernel gives it; refusals then name events. It may be absent.
+Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned, const std::string &event_log);
 
 }  // namespace vtpm

@@ -42,16 +42,24 @@ Result<PcrValues> read_pcrs(const PcrSelection &pcrs, const std::string &directo
     return values;
 }
 
+Result<std::vector<BootEvent>> events_in(const std::string &path, const PcrSelection &pcrs) {
+    const auto log = content(path);
+    // Text as bytes; char and unsigned char may alias.
+    return parse_event_log(log ? bytes_of(*log) : ByteView(), pcrs);
+}
+
 }  // namespace
+
+std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path) {
+    return events_in(path, pcrs).value_or(std::vector<BootEvent>());
+}
 
 // Without a log, or with one that the kernel did not understand either, there are values and no words.
 Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources) {
     if (pcrs.empty()) return fail(ErrorCode::kInvalid, "select at least one PCR");
     MeasuredBoot boot{pcrs, {}, {}, {}};
     VTPM_ASSIGN(boot.values, read_pcrs(pcrs, sources.pcrs));
-    const auto log = content(sources.event_log);
-    // Text as bytes; char and unsigned char may alias.
-    auto events = parse_event_log(log ? bytes_of(*log) : ByteView(), pcrs);
+    auto events = events_in(sources.event_log, pcrs);
     if (!events) return boot;
     boot.events = std::move(*events);
     VTPM_ASSIGN(const PcrValues explained, replayed(boot.events, pcrs));

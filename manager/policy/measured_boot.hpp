@@ -23,6 +23,9 @@ struct BootSources {
     std::string event_log = "/sys/kernel/security/tpm0/binary_bios_measurements";
 };
 
+// The events of `pcrs` in the log at `path`. None if there is no log, or one that the kernel did not understand either.
+std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path);
+
 // kUnavailable: the kernel knows no TPM with such PCRs.
 Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources = {});
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "manager/policy/event_record.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -10,6 +12,7 @@ namespace {
 struct Distance {
     std::size_t pcrs = 0;  // that differ
     std::string why;
+    PcrValues now{};  // if it is they that differ
 };
 
 std::size_t count_different(const PcrValues &approved, const PcrValues &now) {
@@ -27,7 +30,8 @@ Result<std::optional<Distance>> distance(const BootPolicy &policy, const Approve
     if (!values && values.error().code != ErrorCode::kRefused) return tl::make_unexpected(values.error());
     if (!values) return Distance{approval.values.size(), values.error().text};
     if (*values != approval.values)
-        return Distance{count_different(approval.values, *values), differences(approval.values, *values, "approved")};
+        return Distance{count_different(approval.values, *values), differences(approval.values, *values, "approved"),
+                        *values};
     if (const auto valid = policy.verify(approver, now); !valid) return Distance{0, valid.error().text};
     return std::nullopt;
 }
@@ -35,24 +39,28 @@ Result<std::optional<Distance>> distance(const BootPolicy &policy, const Approve
 }  // namespace
 
 Result<const BootPolicy *> approval_of_present_boot(const std::vector<BootPolicy> &installed,
-                                                    const ApproverKey &approver, const ReadPcrs &read,
-                                                    std::int64_t now) {
+                                                    const ApproverKey &approver, const ReadPcrs &read, std::int64_t now,
+                                                    const ReadEvents &read_events) {
     std::optional<Distance> nearest;
-    std::string id;
+    const BootPolicy *nearest_policy = nullptr;
     for (const BootPolicy &policy : installed) {
         VTPM_ASSIGN(auto away, distance(policy, approver, read, now));
         if (!away) return &policy;
         if (nearest && nearest->pcrs <= away->pcrs) continue;
         nearest = std::move(away);
-        id = policy.id();
+        nearest_policy = &policy;
     }
     if (!nearest)
         return fail(ErrorCode::kRefused,
                     "its approver approved no boot of this host: xen-vtpm policy predict, sign and install");
-    return fail(ErrorCode::kRefused,
-                "no boot policy (of {}) approves this boot; nearest is {}: {} (xen-vtpm policy predict tells what was "
-                "measured)",
-                installed.size(), id, nearest->why);
+    const BootApproval &approval = nearest_policy->approval();
+    const std::string events =
+        read_events ? explain(approval.values, nearest->now, {}, read_events(approval.pcrs)) : std::string();
+    return fail(
+        ErrorCode::kRefused,
+        "no boot policy (of {}) approves this boot; nearest is {}: {}{}{} (xen-vtpm policy predict tells what was "
+        "measured)",
+        installed.size(), nearest_policy->id(), nearest->why, events.empty() ? "" : "; ", events);
 }
 
 }  // namespace vtpm

@@ -6,15 +6,19 @@
 #include <vector>
 
 #include "manager/policy/boot_policy.hpp"
+#include "manager/policy/event_log.hpp"
 
 namespace vtpm {
 
 using ReadPcrs = std::function<Result<PcrValues>(const PcrSelection &)>;
 
+// Of the firmware's log, for the words of a refusal.
+using ReadEvents = std::function<std::vector<BootEvent>(const PcrSelection &)>;
+
 // One of `installed`, valid at `now` (seconds since 1970), whose values are those that `read` gives. kRefused if there
 // is none, with what stands against the one that comes nearest; any other error is that of `read`.
 Result<const BootPolicy *> approval_of_present_boot(const std::vector<BootPolicy> &installed,
-                                                    const ApproverKey &approver, const ReadPcrs &read,
-                                                    std::int64_t now);
+                                                    const ApproverKey &approver, const ReadPcrs &read, std::int64_t now,
+                                                    const ReadEvents &read_events = {});
 
 }  // namespace vtpm

@@ -19,6 +19,7 @@ CREATE TABLE groups (
     approver BLOB NOT NULL,
     generation INTEGER NOT NULL CHECK (generation > 0),
     pcr_values BLOB NOT NULL,
+    pcr_events BLOB NOT NULL,
     public_area BLOB NOT NULL,
     private_area BLOB NOT NULL,
     nv_index INTEGER NOT NULL,

@@ -150,23 +150,23 @@ Result<> Store::initialise(const Pin &pin, const GroupRecord &group) {
 
 Result<> Store::insert_group(const GroupRecord &group) {
     return database_.execute(
-        "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, public_area, private_area, nv_index, "
-        "manifest, recovery, ca_public, ca_private, ca_certificate, created) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO groups (name, pcrs, approver, generation, pcr_values, pcr_events, public_area, private_area, "
+        "nv_index, manifest, recovery, ca_public, ca_private, ca_certificate, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         group.name, group.pcrs, ByteView(group.approver), std::int64_t{group.generation},
-        ByteView(group.key.pcr_values), ByteView(group.key.public_area), ByteView(group.key.private_area),
-        std::int64_t{group.nv_index}, ByteView(group.manifest), ByteView(group.recovery),
-        ByteView(group.ca.key.public_area), ByteView(group.ca.key.private_area), ByteView(group.ca.certificate),
-        group.created);
+        ByteView(group.key.pcr_values), ByteView(group.key.pcr_events), ByteView(group.key.public_area),
+        ByteView(group.key.private_area), std::int64_t{group.nv_index}, ByteView(group.manifest),
+        ByteView(group.recovery), ByteView(group.ca.key.public_area), ByteView(group.ca.key.private_area),
+        ByteView(group.ca.certificate), group.created);
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
     VTPM_TRY(change_one(
         database_,
-        "UPDATE groups SET pcrs = ?, approver = ?, generation = ?, pcr_values = ?, public_area = ?, private_area = ? "
-        "WHERE name = ?",
+        "UPDATE groups SET pcrs = ?, approver = ?, generation = ?, pcr_values = ?, pcr_events = ?, public_area = ?, "
+        "private_area = ? WHERE name = ?",
         group.pcrs, ByteView(group.approver), std::int64_t{group.generation}, ByteView(group.key.pcr_values),
-        ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
+        ByteView(group.key.pcr_events), ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
     wipe_log();
     return {};
 }
@@ -214,9 +214,9 @@ Result<> Store::delete_vtpms_of(const std::string &group) {
 Result<std::vector<GroupRecord>> Store::groups() {
     VTPM_ASSIGN(
         Statement row,
-        database_.prepare(
-            "SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
-            "nv_index, manifest, created, recovery, ca_public, ca_private, ca_certificate FROM groups ORDER BY name"));
+        database_.prepare("SELECT name, pcrs, approver, generation, pcr_values, public_area, private_area, "
+                          "nv_index, manifest, created, recovery, ca_public, ca_private, ca_certificate, pcr_events "
+                          "FROM groups ORDER BY name"));
     std::vector<GroupRecord> groups;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
@@ -225,7 +225,7 @@ Result<std::vector<GroupRecord>> Store::groups() {
                           row.text(1),
                           row.blob(2),
                           static_cast<std::uint32_t>(row.integer(3)),
-                          {row.blob(4), row.blob(5), row.blob(6)},
+                          {row.blob(4), row.blob(5), row.blob(6), row.blob(14)},
                           static_cast<std::uint32_t>(row.integer(7)),
                           row.blob(8),
                           row.integer(9),

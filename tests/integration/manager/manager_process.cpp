@@ -57,7 +57,9 @@ std::string ManagerPlace::write_config() const {
 }
 
 Launch ManagerPlace::launch() const {
-    return {{VTPM_MANAGERD, "--config", write_config()}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus_address}}, {}};
+    Launch launch{{VTPM_MANAGERD, "--config", write_config()}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus_address}}, {}};
+    if (!credentials.empty()) launch.environment.emplace_back("CREDENTIALS_DIRECTORY", credentials);
+    return launch;
 }
 
 ManagerProcess::ManagerProcess(const ManagerPlace &place)

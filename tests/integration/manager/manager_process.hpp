@@ -29,6 +29,7 @@ struct ManagerPlace {
     std::string tcti;
     std::string bus_address = "unix:path=/nonexistent";
     std::string more_config{};  // TOML
+    std::string credentials{};  // the directory that systemd fills
 
     [[nodiscard]] std::string state_directory() const { return directory / "state"; }
     [[nodiscard]] std::string socket() const { return directory / "manager.sock"; }

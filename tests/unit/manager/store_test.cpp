@@ -48,6 +48,25 @@ struct Fixture {
 
 }  // namespace
 
+TEST_CASE_METHOD(Fixture, "a group's key is kept as it is sealed, at first and anew") {
+    Store store = first_start();
+    GroupRecord group = expect(store.groups()).at(0);
+    const auto require_kept = [&] {
+        const SealedObject kept = expect(store.groups()).at(0).key;
+        REQUIRE(kept.pcr_values == group.key.pcr_values);
+        REQUIRE(kept.public_area == group.key.public_area);
+        REQUIRE(kept.private_area == group.key.private_area);
+        REQUIRE(kept.pcr_events == group.key.pcr_events);
+    };
+    group.key = {{12}, {13}, {14}, {15}};
+    expect(store.update_group(group));
+    require_kept();
+    group.name = "another";
+    group.key = {{22}, {23}, {24}, {25}};
+    expect(store.insert_group(group));
+    require_kept();
+}
+
 TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
     VtpmRecord vtpm = some_vtpm();
     std::string id;
