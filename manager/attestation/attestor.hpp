@@ -19,7 +19,7 @@ public:
     // kNotFound: there is no such vTPM; kInvalid: it has no certified endorsement keys, so nobody could tell it from
     // another; kRefused: its group is not open, or no TPM seals.
     enum class Asked { kByTheAdministrator, kByTheGuest };
-    Result<Attestation> attest(const Uuid &vtpm, Bytes nonce, const std::optional<PcrSelection> &pcrs, Asked asked);
+    Result<Attestation> attest(const Uuid &uuid, Bytes nonce, const std::optional<PcrSelection> &pcrs, Asked asked);
 
     // enrolment.hpp. kRefused: no TPM seals, or the challenge is for another.
     Result<HostIdentity> host();
