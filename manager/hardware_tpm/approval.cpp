@@ -28,28 +28,22 @@ Result<EsysPtr<TPMT_TK_VERIFIED>> verify(ESYS_CONTEXT *context, const Approver &
     return ticket;
 }
 
-Result<> authorize(ESYS_CONTEXT *context, ESYS_TR session, const Approver &approver, const TPM2B_DIGEST &approved,
-                   const TPMT_TK_VERIFIED &ticket) {
-    return checked("TPM2_PolicyAuthorize", [&] {
-        return Esys_PolicyAuthorize(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &approved,
-                                    &approver.policy_ref, &approver.name, &ticket);
-    });
-}
-
 }  // namespace
 
-Result<> assert_approver(ESYS_CONTEXT *context, ESYS_TR trial_session, const Approver &approver) {
+Result<> require_usable(ESYS_CONTEXT *context, const Approver &approver) {
     if (const auto key = load(context, approver.key); !key)
         return fail(ErrorCode::kRefused, "the hardware TPM cannot use this approver's key: {}", key.error().text);
-    const TPMT_TK_VERIFIED none{TPM2_ST_VERIFIED, TPM2_RH_NULL, {}};
-    return authorize(context, trial_session, approver, {}, none);
+    return {};
 }
 
 Result<> assert_approved_boot(ESYS_CONTEXT *context, ESYS_TR policy_session, const Approver &approver,
                               const ApprovedBoot &boot) {
     VTPM_ASSIGN(const auto ticket, verify(context, approver, boot));
     VTPM_TRY(assert_pcrs(context, policy_session, boot.pcrs));
-    return authorize(context, policy_session, approver, boot.policy, *ticket);
+    return checked("TPM2_PolicyAuthorize", [&] {
+        return Esys_PolicyAuthorize(context, policy_session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &boot.policy,
+                                    &approver.policy_ref, &approver.name, ticket.get());
+    });
 }
 
 }  // namespace vtpm

@@ -23,8 +23,8 @@ struct ApprovedBoot {
     TPMT_SIGNATURE signature;
 };
 
-// In a trial session, which needs no signature. kRefused if the TPM cannot use the approver's key.
-Result<> assert_approver(ESYS_CONTEXT *context, ESYS_TR trial_session, const Approver &approver);
+// kRefused if the TPM cannot use the approver's key.
+Result<> require_usable(ESYS_CONTEXT *context, const Approver &approver);
 
 // In a policy session without assertions. Fails unless the PCRs have the values that were approved.
 Result<> assert_approved_boot(ESYS_CONTEXT *context, ESYS_TR policy_session, const Approver &approver,

@@ -72,7 +72,7 @@ private:
     Result<> require_allocated(const PcrSelection &pcrs);
     Error other_boot(const PcrSelection &pcrs, const PcrValues &were);
     Result<EsysHandle> session(SessionUse use) { return start_session(esys_.get(), primary_.handle.get(), use); }
-    Result<SealedObject> create(ByteView secret, const EsysHandle &trial_session);
+    Result<SealedObject> create(ByteView secret, const TPM2B_DIGEST &policy);
     Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
     Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
     Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session);

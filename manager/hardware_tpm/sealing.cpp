@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <tss2/tss2_mu.h>
 
-#include <algorithm>
-#include <array>
-
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
+#include "manager/hardware_tpm/policy_digest.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 
@@ -25,32 +23,32 @@ TPM2B_PUBLIC sealed_template(const TPM2B_DIGEST &policy) {
     return object;
 }
 
+TPM2B_DIGEST finished(PolicyDigest digest) { return digest.command_code(TPM2_CC_Unseal).value(); }
+
+TPM2B_DIGEST policy_of(const PcrSelection &pcrs, const PcrValues &values) {
+    return finished(pcrs.empty() ? PolicyDigest() : PolicyDigest().pcrs(pcrs, values));
+}
+
+TPM2B_DIGEST policy_of(const Approver &approver) {
+    return finished(PolicyDigest().authorize(approver.name, approver.policy_ref));
+}
+
 }  // namespace
 
 Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs) {
     VTPM_ASSIGN(const PcrValues values, read(pcrs));
-    VTPM_ASSIGN(const EsysHandle trial, session(SessionUse::kTrial));
-    if (!pcrs.empty()) {
-        VTPM_ASSIGN(const Bytes digest, digest_of(values));
-        TPM2B_DIGEST expected{static_cast<UINT16>(digest.size()), {}};
-        std::ranges::copy(digest, expected.buffer);
-        VTPM_TRY(assert_pcrs(esys_.get(), trial.get(), pcrs, expected));
-    }
-    VTPM_ASSIGN(SealedObject object, create(secret, trial));
+    VTPM_ASSIGN(SealedObject object, create(secret, policy_of(pcrs, values)));
     object.pcr_values = joined(values);
     return object;
 }
 
 Result<SealedObject> HardwareTpm::seal(ByteView secret, const Approver &approver) {
-    VTPM_ASSIGN(const EsysHandle trial, session(SessionUse::kTrial));
-    VTPM_TRY(assert_approver(esys_.get(), trial.get(), approver));
-    return create(secret, trial);
+    VTPM_TRY(require_usable(esys_.get(), approver));
+    return create(secret, policy_of(approver));
 }
 
-Result<SealedObject> HardwareTpm::create(ByteView secret, const EsysHandle &trial) {
+Result<SealedObject> HardwareTpm::create(ByteView secret, const TPM2B_DIGEST &policy) {
     require(secret.size() <= 128, "a TPM seals at most MAX_SYM_DATA bytes");
-    VTPM_TRY(assert_unseal(esys_.get(), trial.get()));
-    VTPM_ASSIGN(const TPM2B_DIGEST policy, digest_of(esys_.get(), trial.get()));
     VTPM_ASSIGN(TpmKey object, create(SensitiveCreate({}, secret), sealed_template(policy)));
     return SealedObject{{}, std::move(object.public_area), std::move(object.private_area)};
 }

@@ -6,10 +6,7 @@
 namespace vtpm {
 namespace {
 
-TPM2_SE session_type(SessionUse use) {
-    if (use == SessionUse::kCommand) return TPM2_SE_HMAC;
-    return use == SessionUse::kPolicy ? TPM2_SE_POLICY : TPM2_SE_TRIAL;
-}
+TPM2_SE session_type(SessionUse use) { return use == SessionUse::kCommand ? TPM2_SE_HMAC : TPM2_SE_POLICY; }
 
 TPMA_SESSION attributes(SessionUse use) {
     const TPMA_SESSION both = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT;
@@ -34,10 +31,11 @@ Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, Session
     return session;
 }
 
-Result<> assert_pcrs(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs, const TPM2B_DIGEST &values) {
+Result<> assert_pcrs(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs) {
     const TPML_PCR_SELECTION selection = pcrs.tpm();
+    const TPM2B_DIGEST present{};
     return checked("TPM2_PolicyPCR", [&] {
-        return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &values, &selection);
+        return Esys_PolicyPCR(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &present, &selection);
     });
 }
 
@@ -45,14 +43,6 @@ Result<> assert_unseal(ESYS_CONTEXT *context, ESYS_TR session) {
     return checked("TPM2_PolicyCommandCode", [&] {
         return Esys_PolicyCommandCode(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CC_Unseal);
     });
-}
-
-Result<TPM2B_DIGEST> digest_of(ESYS_CONTEXT *context, ESYS_TR session) {
-    EsysPtr<TPM2B_DIGEST> digest;
-    VTPM_TRY(checked("TPM2_PolicyGetDigest", [&] {
-        return Esys_PolicyGetDigest(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(digest));
-    }));
-    return *digest;
 }
 
 }  // namespace vtpm

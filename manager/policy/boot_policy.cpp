@@ -2,11 +2,10 @@
 #include "manager/policy/boot_policy.hpp"
 
 #include <openssl/sha.h>
-#include <tss2/tss2_mu.h>
 
 #include <algorithm>
-#include <array>
 
+#include "manager/hardware_tpm/policy_digest.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/preimage.hpp"
 #include "manager/policy/signing_key.hpp"
@@ -24,15 +23,6 @@ TPM2B_DIGEST sha256(ByteView bytes) {
     TPM2B_DIGEST digest{SHA256_DIGEST_LENGTH, {}};
     SHA256(bytes.data(), bytes.size(), digest.buffer);
     return digest;
-}
-
-Bytes marshalled(const PcrSelection &pcrs) {
-    const TPML_PCR_SELECTION list = pcrs.tpm();
-    std::array<std::uint8_t, sizeof list> buffer{};
-    std::size_t size = 0;
-    require(Tss2_MU_TPML_PCR_SELECTION_Marshal(&list, buffer.data(), buffer.size(), &size) == TSS2_RC_SUCCESS,
-            "a PCR selection is marshalled");
-    return {buffer.data(), buffer.data() + size};
 }
 
 std::size_t digest_size(TPM2_ALG_ID bank) {
@@ -91,11 +81,7 @@ TPM2B_NONCE policy_ref(std::string_view group, std::uint32_t generation) {
 }
 
 TPM2B_DIGEST pcr_policy(const PcrSelection &pcrs, const PcrValues &values) {
-    constexpr std::array<char, SHA256_DIGEST_LENGTH> kNoAssertion{};  // the digest of a session
-    const TPM2B_DIGEST digest = sha256(joined(values));
-    Preimage policy({kNoAssertion.data(), kNoAssertion.size()});
-    policy.number(TPM2_CC_PolicyPCR, 4).raw(marshalled(pcrs)).raw({digest.buffer, digest.size});
-    return sha256(policy.bytes());
+    return PolicyDigest().pcrs(pcrs, values).value();
 }
 
 Result<> check(const BootApproval &approval) {
