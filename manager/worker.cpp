@@ -45,10 +45,18 @@ public:
         const TpmTalk talk(worker_);
         return sealer_->seal(key, policy);
     }
+    Result<> advance(const SealedObject &object, const KeyPolicy &policy) override {
+        const TpmTalk talk(worker_);
+        return sealer_->advance(object, policy);
+    }
     Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
                        const std::vector<BootPolicy> &approvals) override {
         const TpmTalk talk(worker_);
         return sealer_->unseal(object, policy, approvals);
+    }
+    Result<> require_approved(const KeyPolicy &policy, const std::vector<BootPolicy> &approvals) override {
+        const TpmTalk talk(worker_);
+        return sealer_->require_approved(policy, approvals);
     }
     Result<PcrValues> read(const PcrSelection &pcrs) override {
         const TpmTalk talk(worker_);
@@ -98,6 +106,10 @@ public:
     Result<> remove_epoch(std::uint32_t index) override {
         const TpmTalk talk(worker_);
         return sealer_->remove_epoch(index);
+    }
+    Result<> remove_counter(std::uint32_t index) override {
+        const TpmTalk talk(worker_);
+        return sealer_->remove_counter(index);
     }
 
 private:

@@ -110,6 +110,11 @@ Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order) {
     return show_group(daemons, order.name);
 }
 
+Result<Json> renew_group(Daemons &daemons, const std::string &name) {
+    VTPM_TRY(daemons.renew_group(name));
+    return show_group(daemons, name);
+}
+
 Result<Json> delete_group(Daemons &daemons, const std::string &name, bool lost) {
     VTPM_TRY(lost ? daemons.discard_group(name) : daemons.delete_group(name));
     return Json{{"group", name}, {"deleted", true}};

@@ -28,6 +28,7 @@ struct GroupOrder {
 };
 Result<Json> create_group(Daemons &daemons, const GroupOrder &order);
 Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order);
+Result<Json> renew_group(Daemons &daemons, const std::string &name);
 // `lost`: it is refused, and its vTPMs go with it.
 Result<Json> delete_group(Daemons &daemons, const std::string &name, bool lost);
 

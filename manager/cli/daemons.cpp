@@ -49,6 +49,10 @@ Result<> Daemons::reseal_group(const std::string &name, const std::string &pcrs,
     VTPM_TRY(ask_manager<std::monostate>("ResealGroup", {name, pcrs, approver}));
     return {};
 }
+Result<> Daemons::renew_group(const std::string &name) {
+    VTPM_TRY(ask_manager<std::monostate>("RenewGroup", {name}));
+    return {};
+}
 Result<> Daemons::delete_group(const std::string &name) {
     VTPM_TRY(ask_manager<std::monostate>("DeleteGroup", {name}));
     return {};

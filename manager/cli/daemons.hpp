@@ -23,6 +23,7 @@ public:
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
+    Result<> renew_group(const std::string &name);
     Result<> delete_group(const std::string &name);
     Result<> discard_group(const std::string &name);
     // The key, as it is to be written down.

@@ -112,6 +112,9 @@ void add_group_commands(CLI::App &app, Choice &choice) {
         group, choice, "reseal", "Seal an open group's key to something else",
         [&](Daemons &d) { return reseal_group(d, choice.group_order); }, show_group_text));
     with_name(add_command(
+        group, choice, "renew", "Make a group's boot policies, and what was sealed under them, worthless for good",
+        [&](Daemons &d) { return renew_group(d, choice.group); }, show_group_text));
+    with_name(add_command(
                   group, choice, "delete", "Delete a group that has no vTPM",
                   [&](Daemons &d) { return delete_group(d, choice.group, choice.lost); }, delete_group_text))
         ->add_flag("--lost", choice.lost, "A group that is refused for good: with all its vTPMs");
@@ -167,7 +170,8 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
         [&] { return sign_policy(order); }, document_text);
     sign->add_option("--key", order.key, "The approver's private key (PEM); - is standard input")->required();
     sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
-    sign->add_option("--generation", order.generation, "That `group show` tells")->capture_default_str();
+    sign->add_option("--generation", order.generation, "That `group show` tells; one more for `group renew`")
+        ->capture_default_str();
     sign->add_option("--values", order.values, "A file of `policy predict --json`; default: this host, as it is now");
     sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");

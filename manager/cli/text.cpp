@@ -41,7 +41,9 @@ std::string boot_policies(const Json &group) {
     const std::string generation = fmt::format("of generation {}", text(group, "generation"));
     if (text(group, "policies") == "0")
         return fmt::format("NONE {}: at the manager's next start the group is refused (xen-vtpm policy)", generation);
-    return fmt::format("{} {}", text(group, "policies"), generation);
+    const std::string next = text(group, "next_policies");
+    return fmt::format("{} {}{}", text(group, "policies"), generation,
+                       next.empty() || next == "0" ? "" : fmt::format(", {} of the next (xen-vtpm group renew)", next));
 }
 
 std::string group_line(const Json &group) {

@@ -106,6 +106,7 @@ Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
                         {"approver", group.approver},
                         {"generation", group.generation},
                         {"policies", static_cast<std::uint32_t>(group.policies)},
+                        {"next_policies", static_cast<std::uint32_t>(group.next_policies)},
                         {"sealing", keys.sealing()},
                         {"recovery_key", group.has_recovery_key},
                         {"vtpms", static_cast<std::uint32_t>(count)},
@@ -137,6 +138,11 @@ Result<bus::Reply> reseal_group(GroupKeys &keys, const bus::Arguments &arguments
     VTPM_ASSIGN(const KeyPolicy present, keys.policy(policy.group));
     policy.generation = present.generation;
     VTPM_TRY(keys.reseal(policy));
+    return std::monostate{};
+}
+
+Result<bus::Reply> renew_group(GroupKeys &keys, const std::string &name) {
+    VTPM_TRY(keys.renew(name));
     return std::monostate{};
 }
 
@@ -306,6 +312,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},
+        {"RenewGroup", "s", "", [&](const Arguments &a) { return renew_group(keys, a[0]); }, elsewhere},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }, elsewhere},
         {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }, elsewhere},
         {"ExportRecoveryKey", "ss", "s", [&](const Arguments &a) { return export_recovery_key(keys, a); }},

@@ -7,6 +7,7 @@
 
 #include "manager/ca/endorsement_key.hpp"
 #include "manager/hardware_tpm/approval.hpp"
+#include "manager/hardware_tpm/counter.hpp"
 #include "manager/hardware_tpm/esys.hpp"
 #include "manager/hardware_tpm/evidence.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
@@ -30,13 +31,19 @@ public:
     // What `pcrs` are now. kRefused if the TPM has not all of them.
     Result<PcrValues> read(const PcrSelection &pcrs);
 
-    // `secret`, to be had back from this TPM only, and only while `pcrs` are as they are now, or in a boot that
-    // `approver` approves. At most 128 bytes. kRefused if the TPM has not all of the PCRs, or knows no such key.
-    Result<SealedObject> seal(ByteView secret, const PcrSelection &pcrs);
-    Result<SealedObject> seal(ByteView secret, const Approver &approver);
-    // kRefused if the PCRs differ (the first error names them), or the object is not of this TPM.
-    Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs);
-    Result<SecretBytes> unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot);
+    // `secret`, to be had back from this TPM only, while a counter is at `count`, and while `pcrs` are as they are now,
+    // or in a boot that `approver` approves. At most 128 bytes. kRefused if the TPM has not all of the PCRs, or knows
+    // no such key.
+    Result<SealedObject> seal(ByteView secret, const PcrSelection &pcrs, const Count &count);
+    Result<SealedObject> seal(ByteView secret, const Approver &approver, const Count &count);
+    // kRefused if the PCRs differ (the first error names them), the counter does, or the object is not of this TPM.
+    Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs, const Count &count);
+    Result<SecretBytes> unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot,
+                               const Count &count);
+    // kRefused if the object is not of this TPM, or was changed.
+    Result<> require_own(const SealedObject &object);
+    // kRefused unless the PCRs are as `approver` approved them.
+    Result<> require_approved(const Approver &approver, const ApprovedBoot &boot);
 
     // TPM2_GetRandom: at most 32 bytes, less than any TPM's largest digest.
     Result<SecretBytes> random(std::size_t size);
@@ -63,7 +70,16 @@ public:
     Result<> nv_remove(std::uint32_t index);
     // All of an index that everyone may read. kNotFound as above.
     Result<Bytes> nv_read_public(std::uint32_t index);
-    // Those that there are, whoever made them.
+
+    // NV counters of the owner's, which anybody may read and increment. One that was removed and is defined again goes
+    // on above its former values, whoever defines it.
+    // kNotFound: there is none, or it was never incremented; kRefused: something else is there.
+    Result<std::uint64_t> counter(std::uint32_t index);
+    // Makes it if there is none.
+    Result<std::uint64_t> ensure_counter(std::uint32_t index);
+    Result<> increment(std::uint32_t index);
+
+    // NV indices that there are, whoever made them.
     Result<std::vector<std::uint32_t>> nv_indices(std::uint32_t first, std::uint32_t last);
 
 private:
@@ -75,7 +91,8 @@ private:
     Result<SealedObject> create(ByteView secret, const TPM2B_DIGEST &policy);
     Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
     Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
-    Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session);
+    Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session, const Count &count);
+    Result<> assert_count(const EsysHandle &policy_session, const Count &count);
     Result<Primary> create_endorsement_key(EkTemplate kind);
     Result<> quote(const PcrSelection &pcrs, const Primary &key, ByteView data, HostEvidence &evidence);
     Result<TpmStatement> certify(const TpmKey &ca, ByteView ca_authorization, const Primary &key, ByteView data);
@@ -84,6 +101,10 @@ private:
     StoragePrimary primary_;
     std::string description_;
 };
+
+// Whether the object says that it opens under this policy; who has the disk could have written that.
+bool sealed_for(const SealedObject &object, const PcrSelection &pcrs, const Count &count);
+bool sealed_for(const SealedObject &object, const Approver &approver, const Count &count);
 
 // TPM2_GetCapability.
 Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,

@@ -1,33 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <span>
-#include <utility>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
+#include "manager/hardware_tpm/nv_handle.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 
 namespace vtpm {
 namespace {
-
-// ESAPI's knowledge of an index: the TPM has nothing to flush.
-class NvHandle {
-public:
-    NvHandle(ESYS_CONTEXT *context, ESYS_TR handle) : context_(context), handle_(handle) {}
-    NvHandle(NvHandle &&other) noexcept
-        : context_(other.context_), handle_(std::exchange(other.handle_, ESYS_TR_NONE)) {}
-    NvHandle &operator=(NvHandle &&) = delete;
-    NvHandle(const NvHandle &) = delete;
-    NvHandle &operator=(const NvHandle &) = delete;
-    ~NvHandle() {
-        if (handle_ != ESYS_TR_NONE) (void)Esys_TR_Close(context_, &handle_);
-    }
-    [[nodiscard]] ESYS_TR get() const { return handle_; }
-
-private:
-    ESYS_CONTEXT *context_;
-    ESYS_TR handle_;
-};
 
 // Read and written by who knows its authorization; whose owner's failures lock nothing.
 TPM2B_NV_PUBLIC nv_template(std::uint32_t index, std::size_t size) {
@@ -39,7 +20,9 @@ TPM2B_NV_PUBLIC nv_template(std::uint32_t index, std::size_t size) {
     return area;
 }
 
-Result<NvHandle> find(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization) {
+}  // namespace
+
+Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization) {
     ESYS_TR raw = ESYS_TR_NONE;
     const TSS2_RC rc = with_retry(
         [&] { return Esys_TR_FromTPMPublic(context, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &raw); });
@@ -52,24 +35,23 @@ Result<NvHandle> find(ESYS_CONTEXT *context, std::uint32_t index, ByteView autho
     return handle;
 }
 
-Result<NvHandle> define(ESYS_CONTEXT *context, ESYS_TR session, std::uint32_t index, ByteView authorization,
-                        std::size_t size) {
+Result<NvHandle> define_nv(ESYS_CONTEXT *context, ESYS_TR session, const TPM2B_NV_PUBLIC &area,
+                           ByteView authorization) {
     const Authorization auth(authorization);
-    const TPM2B_NV_PUBLIC area = nv_template(index, size);
     ESYS_TR raw = ESYS_TR_NONE;
     const TSS2_RC rc = with_retry([&] {
         return Esys_NV_DefineSpace(context, ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE, &auth, &area, &raw);
     });
     if (plain_code(rc) == TPM2_RC_NV_SPACE)
-        return fail(ErrorCode::kRefused, "the hardware TPM has no room for another NV index: each group needs one");
+        return fail(ErrorCode::kRefused,
+                    "the hardware TPM has no room for another NV index: each group needs two, of which one is a "
+                    "counter (tpm2_getcap handles-nv-index, tpm2_nvundefine)");
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_DefineSpace");
     return NvHandle(context, raw);
 }
 
-}  // namespace
-
 Result<SecretBytes> HardwareTpm::nv_read(std::uint32_t index, ByteView authorization, std::size_t size) {
-    VTPM_ASSIGN(const NvHandle nv, find(esys_.get(), index, authorization));
+    VTPM_ASSIGN(const NvHandle nv, find_nv(esys_.get(), index, authorization));
     VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
     EsysPtr<TPM2B_MAX_NV_BUFFER> data;
     const TSS2_RC rc = with_retry([&] {
@@ -105,9 +87,9 @@ Result<Bytes> HardwareTpm::nv_read_public(std::uint32_t index) {
 
 Result<> HardwareTpm::nv_write(std::uint32_t index, ByteView authorization, ByteView content) {
     VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
-    const auto found = find(esys_.get(), index, authorization).or_else([&](const Error &error) -> Result<NvHandle> {
+    const auto found = find_nv(esys_.get(), index, authorization).or_else([&](const Error &error) -> Result<NvHandle> {
         if (error.code != ErrorCode::kNotFound) return tl::make_unexpected(error);
-        return define(esys_.get(), command.get(), index, authorization, content.size());
+        return define_nv(esys_.get(), command.get(), nv_template(index, content.size()), authorization);
     });
     if (!found) return tl::make_unexpected(found.error());
     TPM2B_MAX_NV_BUFFER data{static_cast<UINT16>(content.size()), {}};
@@ -121,7 +103,7 @@ Result<> HardwareTpm::nv_write(std::uint32_t index, ByteView authorization, Byte
 }
 
 Result<> HardwareTpm::nv_remove(std::uint32_t index) {
-    const auto found = find(esys_.get(), index, {});
+    const auto found = find_nv(esys_.get(), index, {});
     if (!found && found.error().code == ErrorCode::kNotFound) return {};
     if (!found) return tl::make_unexpected(found.error());
     VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));

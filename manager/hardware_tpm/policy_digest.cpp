@@ -50,6 +50,17 @@ PolicyDigest &PolicyDigest::authorize(const TPM2B_NAME &key, const TPM2B_NONCE &
     return *this;
 }
 
+PolicyDigest &PolicyDigest::nv_equals(const TPM2B_NAME &index, ByteView content) {
+    Bytes arguments(content.begin(), content.end());
+    append_number(arguments, 0, 2);  // the offset
+    append_number(arguments, TPM2_EO_EQ, 2);
+    Bytes with;
+    append(with, sha256(arguments));
+    append(with, {index.name, index.size});
+    extend(TPM2_CC_PolicyNV, with);
+    return *this;
+}
+
 PolicyDigest &PolicyDigest::command_code(TPM2_CC code) {
     Bytes with;
     append_number(with, code, 4);

@@ -20,6 +20,8 @@ public:
     PolicyDigest &pcrs(const PcrSelection &pcrs, const PcrValues &values);
     // TPM2_PolicyAuthorize: what came before it is what this key's owner signed, together with `policy_ref`.
     PolicyDigest &authorize(const TPM2B_NAME &key, const TPM2B_NONCE &policy_ref);
+    // TPM2_PolicyNV: the index of this Name holds `content`.
+    PolicyDigest &nv_equals(const TPM2B_NAME &index, ByteView content);
     // TPM2_PolicyCommandCode.
     PolicyDigest &command_code(TPM2_CC code);
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <tss2/tss2_mu.h>
 
+#include <algorithm>
+#include <span>
+
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
 #include "manager/hardware_tpm/policy_digest.hpp"
@@ -23,28 +26,46 @@ TPM2B_PUBLIC sealed_template(const TPM2B_DIGEST &policy) {
     return object;
 }
 
-TPM2B_DIGEST finished(PolicyDigest digest) { return digest.command_code(TPM2_CC_Unseal).value(); }
-
-TPM2B_DIGEST policy_of(const PcrSelection &pcrs, const PcrValues &values) {
-    return finished(pcrs.empty() ? PolicyDigest() : PolicyDigest().pcrs(pcrs, values));
+// PolicyNV after PolicyAuthorize, which begins anew: no approver can say what the counter is.
+TPM2B_DIGEST finished(PolicyDigest digest, const Count &count) {
+    return digest.nv_equals(counter_name(count.index), content_of(count)).command_code(TPM2_CC_Unseal).value();
 }
 
-TPM2B_DIGEST policy_of(const Approver &approver) {
-    return finished(PolicyDigest().authorize(approver.name, approver.policy_ref));
+TPM2B_DIGEST policy_of(const PcrSelection &pcrs, const PcrValues &values, const Count &count) {
+    return finished(pcrs.empty() ? PolicyDigest() : PolicyDigest().pcrs(pcrs, values), count);
+}
+
+TPM2B_DIGEST policy_of(const Approver &approver, const Count &count) {
+    return finished(PolicyDigest().authorize(approver.name, approver.policy_ref), count);
+}
+
+bool has_policy(const SealedObject &object, const TPM2B_DIGEST &policy) {
+    const auto area = unmarshalled<TPM2B_PUBLIC>(object.public_area, Tss2_MU_TPM2B_PUBLIC_Unmarshal);
+    if (!area) return false;
+    const TPM2B_DIGEST &its = area->publicArea.authPolicy;
+    return std::ranges::equal(std::span(its.buffer, its.size), std::span(policy.buffer, policy.size));
 }
 
 }  // namespace
 
-Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs) {
+bool sealed_for(const SealedObject &object, const PcrSelection &pcrs, const Count &count) {
+    return has_policy(object, policy_of(pcrs, split(pcrs, object.pcr_values), count));
+}
+
+bool sealed_for(const SealedObject &object, const Approver &approver, const Count &count) {
+    return has_policy(object, policy_of(approver, count));
+}
+
+Result<SealedObject> HardwareTpm::seal(ByteView secret, const PcrSelection &pcrs, const Count &count) {
     VTPM_ASSIGN(const PcrValues values, read(pcrs));
-    VTPM_ASSIGN(SealedObject object, create(secret, policy_of(pcrs, values)));
+    VTPM_ASSIGN(SealedObject object, create(secret, policy_of(pcrs, values, count)));
     object.pcr_values = joined(values);
     return object;
 }
 
-Result<SealedObject> HardwareTpm::seal(ByteView secret, const Approver &approver) {
+Result<SealedObject> HardwareTpm::seal(ByteView secret, const Approver &approver, const Count &count) {
     VTPM_TRY(require_usable(esys_.get(), approver));
-    return create(secret, policy_of(approver));
+    return create(secret, policy_of(approver, count));
 }
 
 Result<SealedObject> HardwareTpm::create(ByteView secret, const TPM2B_DIGEST &policy) {
@@ -92,27 +113,38 @@ Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
                         pcrs.to_string(), different.empty() ? "" : ": ", different)};
 }
 
-Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs) {
+Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs, const Count &count) {
     VTPM_ASSIGN(const EsysHandle sealed, load(object.public_area, object.private_area));
     VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
     if (!pcrs.empty()) VTPM_TRY(assert_pcrs(esys_.get(), policy.get(), pcrs));
-    auto secret = unseal(sealed, policy);
+    auto secret = unseal(sealed, policy, count);
     if (!secret && secret.error().code == ErrorCode::kRefused && !pcrs.empty())
         return tl::make_unexpected(other_boot(pcrs, split(pcrs, object.pcr_values)));
     return secret;
 }
 
-Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const Approver &approver,
-                                        const ApprovedBoot &boot) {
+Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot,
+                                        const Count &count) {
     VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
     VTPM_TRY(assert_approved_boot(esys_.get(), policy.get(), approver, boot));
     VTPM_ASSIGN(
         const EsysHandle sealed,
         load(object.public_area, object.private_area));  // after the approver's key is gone: a TPM holds three objects
-    return unseal(sealed, policy);
+    return unseal(sealed, policy, count);
 }
 
-Result<SecretBytes> HardwareTpm::unseal(const EsysHandle &sealed, const EsysHandle &policy) {
+Result<> HardwareTpm::require_own(const SealedObject &object) {
+    VTPM_TRY(load(object.public_area, object.private_area));
+    return {};
+}
+
+Result<> HardwareTpm::require_approved(const Approver &approver, const ApprovedBoot &boot) {
+    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    return assert_approved_boot(esys_.get(), policy.get(), approver, boot);
+}
+
+Result<SecretBytes> HardwareTpm::unseal(const EsysHandle &sealed, const EsysHandle &policy, const Count &count) {
+    VTPM_TRY(assert_count(policy, count));
     VTPM_TRY(assert_unseal(esys_.get(), policy.get()));
     EsysPtr<TPM2B_SENSITIVE_DATA> secret;
     VTPM_TRY(checked("TPM2_Unseal", [&] {

@@ -9,12 +9,17 @@
 namespace vtpm {
 namespace {
 
+// One of the next generation is for `group renew`.
+bool is_next(const BootApproval &approval, const KeyPolicy &group) {
+    return approval.generation == std::uint64_t{group.generation} + 1;
+}
+
 Result<> check_generation(const BootApproval &approval, const KeyPolicy &group) {
-    if (approval.generation == group.generation) return {};
+    if (approval.generation == group.generation || is_next(approval, group)) return {};
     return fail(
         ErrorCode::kRefused,
-        "the boot policy is for generation {} of group '{}', which is at {}: have it signed with --generation {}",
-        approval.generation, approval.group, group.generation, group.generation);
+        "the boot policy is for generation {0} of group '{1}', which is at {2}: have it signed with --generation {2}",
+        approval.generation, approval.group, group.generation);
 }
 
 // Why `policy` opens nothing, whatever the host boots.
@@ -23,6 +28,13 @@ Result<> check_usable(const BootPolicy &policy, const Result<KeyPolicy> &group) 
     if (!group->approver) return fail(ErrorCode::kInvalid, "group '{}' has no approver", group->group);
     VTPM_TRY(policy.verify(*group->approver, std::time(nullptr)));
     return check_generation(policy.approval(), *group);
+}
+
+std::string problem_of(const BootPolicy &policy, const Result<KeyPolicy> &group) {
+    if (const auto usable = check_usable(policy, group); !usable) return usable.error().text;
+    if (!is_next(policy.approval(), *group)) return {};
+    return fmt::format("it counts from generation {} on: xen-vtpm group renew {}", policy.approval().generation,
+                       group->group);
 }
 
 }  // namespace
@@ -53,8 +65,7 @@ Result<std::vector<BootPolicyInfo>> BootPolicies::list() const {
             infos.push_back({record, std::nullopt, policy.error().text});
             continue;
         }
-        const auto usable = check_usable(*policy, keys_.policy(record.group));
-        infos.push_back({record, policy->approval(), usable ? std::string() : usable.error().text});
+        infos.push_back({record, policy->approval(), problem_of(*policy, keys_.policy(record.group))});
     }
     return infos;
 }

@@ -9,18 +9,19 @@ namespace vtpm {
 struct BootPolicyInfo {
     PolicyRecord record;
     std::optional<BootApproval> approval;  // none: the record is damaged
-    std::string problem;                   // why it opens nothing, whatever the host boots; empty if it may
+    std::string problem;                   // why it opens nothing now, whatever the host boots; empty if it may
 };
 
 class BootPolicies {
 public:
     BootPolicies(Store &store, GroupKeys &keys) : store_(store), keys_(keys) {}
 
-    // The policy's id. A group that was refused for lack of it is open afterwards. kInvalid: no policy; kNotFound: no
-    // such group; kRefused: not its approver's, for a former key of it, expired, or about PCRs that there are not.
+    // The policy's id. A group that was refused for lack of it is open afterwards. One of the group's next generation
+    // waits for GroupKeys::renew(). kInvalid: no policy; kNotFound: no such group; kRefused: not its approver's, for
+    // another generation, expired, or about PCRs that there are not.
     Result<std::string> install(const std::string &document);
     Result<std::vector<BootPolicyInfo>> list() const;
-    // From now on it opens nothing on this host.
+    // Who has no copy of it opens nothing by it any more; GroupKeys::renew() makes the copies worthless.
     Result<> revoke(const std::string &id);
 
 private:

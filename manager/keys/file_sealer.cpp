@@ -34,12 +34,16 @@ public:
         return SealedObject{{}, {}, std::move(box)};
     }
 
+    // A file forgets nothing: who has copies of both has the key.
+    Result<> advance(const SealedObject &, const KeyPolicy &) override { return {}; }
+
     Result<Key> unseal(const SealedObject &object, const KeyPolicy &, const std::vector<BootPolicy> &) override {
         const auto plaintext = decrypt(key_, bytes_of(kAssociated), object.private_area);
         if (!plaintext) return fail(ErrorCode::kRefused, "the group key: {}", plaintext.error().text);
         return key_from(plaintext->view());
     }
 
+    Result<> require_approved(const KeyPolicy &, const std::vector<BootPolicy> &) override { return no_pcrs(); }
     Result<PcrValues> read(const PcrSelection &) override { return no_pcrs(); }
 
     Result<SecretBytes> random(std::size_t size) override {
@@ -62,6 +66,7 @@ public:
     Result<SecretBytes> read_epoch(std::uint32_t, const Key &) override { return no_index(); }
     Result<> write_epoch(std::uint32_t, const Key &, ByteView) override { return no_index(); }
     Result<> remove_epoch(std::uint32_t) override { return {}; }
+    Result<> remove_counter(std::uint32_t) override { return {}; }
 
 private:
     static tl::unexpected<Error> no_pcrs() {

@@ -27,10 +27,19 @@ Result<GroupRecord> seal(Sealer &sealer, const Key &key, const KeyPolicy &policy
     group.name = policy.group;
     group.pcrs = policy.pcrs.to_string();
     group.generation = policy.generation;
+    group.nv_index = policy.nv_index;
     group.created = created;
     if (policy.approver) group.approver = policy.approver->public_area();
     VTPM_ASSIGN(group.key, sealer.seal(key, policy));
     return group;
+}
+
+std::size_t count_policies(const std::vector<PolicyRecord> &policies, const std::string &group,
+                           std::uint32_t generation) {
+    return static_cast<std::size_t>(std::ranges::count_if(policies, [&](const PolicyRecord &record) {
+        const auto policy = BootPolicy::parse(record.document);
+        return record.group == group && policy && policy->approval().generation == generation;
+    }));
 }
 
 }  // namespace
@@ -91,15 +100,16 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
                     "if it is lost for good: xen-vtpm recover --new-store",
                     used.front());
     VTPM_ASSIGN(Key key, random_key());
-    VTPM_ASSIGN(GroupRecord record,
-                seal(sealer, key, {std::string(kDefaultGroup), default_pcrs_, {}, 1}, std::time(nullptr)));
-    VTPM_ASSIGN(OpenGroup group, new_group(store_, sealer, record, std::move(key)));
+    VTPM_ASSIGN(const std::uint32_t index, new_index(store_, sealer));
+    const KeyPolicy policy{std::string(kDefaultGroup), default_pcrs_, {}, 1, index};
+    VTPM_ASSIGN(GroupRecord record, seal(sealer, key, policy, std::time(nullptr)));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, record, std::move(key)));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("store-begun", store_.id(), used.empty() ? "" : "in the place of one that is lost"));
     VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, record));
     VTPM_TRY(transaction.commit());
-    VTPM_TRY(begin_epoch(store_, sealer, group));
+    VTPM_TRY(begin(sealer, record, group));
     groups_.insert_or_assign(record.name, std::move(group));
     return {};
 }
@@ -133,7 +143,7 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
 
 Result<Key> GroupKeys::unseal(Sealer &sealer, const GroupRecord &group) {
     VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
-    VTPM_ASSIGN(const auto approvals, approvals_of(store_, group.name));
+    VTPM_ASSIGN(const auto approvals, approvals_of(store_, policy));
     return sealer.unseal(group.key, policy, approvals);
 }
 
@@ -216,20 +226,28 @@ Result<> GroupKeys::require_free(const std::string &name) {
     return remove(*existing, WithVtpms::kNo);
 }
 
-Result<> GroupKeys::create(const KeyPolicy &policy) {
+// What was written of it counts from now on.
+Result<> GroupKeys::begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group) {
+    VTPM_TRY(begin_epoch(store_, sealer, group));
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(record));
+    return sealer.advance(record.key, policy);
+}
+
+Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_TRY(require_name(policy.group));
     // Where no group opens, a new one can be a beginning; where the TPM is not ours, the sealer says so.
     if (!state_ && state_.error().code != ErrorCode::kRefused) return state_;
     VTPM_TRY(require_free(policy.group));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, random_key());
+    VTPM_ASSIGN(policy.nv_index, new_index(store_, *opened));
     VTPM_ASSIGN(GroupRecord record, seal(*opened, key, policy, std::time(nullptr)));
-    VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key)));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, record, std::move(key)));
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
     VTPM_TRY(store_.insert_group(record));
     VTPM_TRY(transaction.commit());
-    if (const auto begun = begin_epoch(store_, *opened, group); !begun) {
+    if (const auto begun = begin(*opened, record, group); !begun) {
         if (const auto undone = remove(record, WithVtpms::kNo); !undone)
             groups_.insert_or_assign(policy.group, fail(ErrorCode::kStoreFailed,
                                                         "it is not complete: {}; create it again", begun.error().text));
@@ -292,37 +310,116 @@ Result<OpenGroup> GroupKeys::recover_here(Sealer &sealer, const GroupRecord &gro
     VTPM_TRY(store_.update_group(sealed));
     VTPM_TRY(transaction.commit());
     store_.wipe_log();
+    VTPM_TRY(sealer.advance(sealed.key, policy));
     return open;
 }
 
 // Another TPM knows of no epoch: what is left to ask is that the rows are those of one time.
 Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept) {
-    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    VTPM_ASSIGN(KeyPolicy policy, policy_of(group));
     if (accept == AcceptRollback::kNo) VTPM_TRY(verify_rows(store_, group, key));
+    VTPM_ASSIGN(policy.nv_index, new_index(store_, sealer));
     VTPM_ASSIGN(const GroupRecord sealed, seal(sealer, key, policy, group.created));
     group.key = sealed.key;
+    group.nv_index = sealed.nv_index;
     group.ca = {};  // its key is in the TPM that is gone
-    VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(key)));
+    VTPM_ASSIGN(OpenGroup open, new_group(store_, group, std::move(key)));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("group-recovered", group.name, "on another TPM: " + sealer.description()));
     VTPM_TRY(store_.move_to({sealing_, Bytes(identity.begin(), identity.end())}, group));
     VTPM_TRY(transaction.commit());
     store_.wipe_log();
-    VTPM_TRY(begin_epoch(store_, sealer, open));
+    VTPM_TRY(begin(sealer, group, open));
     return open;
 }
 
-Result<> GroupKeys::reseal(const KeyPolicy &policy) {
+// What a TPM that was away left undone when the group was last sealed: else that would be sealed for the same count as
+// what follows. False: the store's object opens nothing, since somebody changed the counter; the key is here still.
+Result<bool> GroupKeys::complete(Sealer &sealer, const GroupRecord &group) {
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    const auto advanced = sealer.advance(group.key, policy);
+    if (!advanced && advanced.error().code != ErrorCode::kRefused) return tl::make_unexpected(advanced.error());
+    return advanced.has_value();
+}
+
+// First the store, then the counter: a crash in between leaves an object that opens by one step of the counter, which
+// is made at the next start.
+Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record) {
     VTPM_ASSIGN(const Key *open_key, key(policy.group));
-    VTPM_ASSIGN(const auto opened, sealer());
-    VTPM_ASSIGN(const GroupRecord group, seal(*opened, *open_key, policy, 0));
+    VTPM_ASSIGN(const GroupRecord group, seal(sealer, *open_key, policy, 0));
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("group-resealed", policy.group, describe(policy)));
+    VTPM_TRY(record());
     VTPM_TRY(store_.update_group(group));
     VTPM_TRY(transaction.commit());
     store_.wipe_log();
+    if (const auto advanced = sealer.advance(group.key, policy); !advanced)
+        return fail(
+            advanced.error().code,
+            "group '{}' is sealed anew, but what was sealed before may open still: {}; say it again, or restart the "
+            "manager, when that is mended",
+            policy.group, advanced.error().text);
     log::info("group '{}' is sealed to {} from now on", policy.group, describe(policy));
+    return {};
+}
+
+Result<> GroupKeys::reseal(KeyPolicy policy) {
+    VTPM_TRY(key(policy.group));
+    VTPM_ASSIGN(const GroupRecord present, record(policy.group));
+    policy.nv_index = present.nv_index;
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_TRY(complete(*opened, present));
+    return seal_anew(*opened, policy, [&] { return audit_.record("group-resealed", policy.group, describe(policy)); });
+}
+
+Result<> GroupKeys::renew(const std::string &name) {
+    VTPM_TRY(key(name));
+    VTPM_ASSIGN(const GroupRecord present, record(name));
+    VTPM_ASSIGN(KeyPolicy policy, policy_of(present));
+    if (!policy.approver)
+        return fail(ErrorCode::kInvalid, "group '{}' has no approver: what seals it anew is xen-vtpm group reseal",
+                    name);
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_ASSIGN(const bool opens, complete(*opened, present));
+    const auto cut = cut_renewals_.find(name);
+    const bool again = cut != cut_renewals_.end() && cut->second == present.generation;
+    if (!again) ++policy.generation;
+    if (!again || !opens) VTPM_TRY(renew(*opened, policy));
+    cut_renewals_.erase(name);
+    return {};
+}
+
+Result<> GroupKeys::renew(Sealer &sealer, const KeyPolicy &policy) {
+    VTPM_TRY(require_approved(sealer, policy));
+    cut_renewals_[policy.group] = policy.generation;
+    return seal_anew(sealer, policy, [&]() -> Result<> {
+        VTPM_TRY(audit_.record("group-renewed", policy.group, fmt::format("generation {}", policy.generation)));
+        return remove_former_policies(policy);
+    });
+}
+
+// Nobody is to lock himself out.
+Result<> GroupKeys::require_approved(Sealer &sealer, const KeyPolicy &policy) {
+    VTPM_ASSIGN(const auto approvals, approvals_of(store_, policy));
+    const auto approved = sealer.require_approved(policy, approvals);
+    if (approved || approved.error().code != ErrorCode::kRefused) return approved;
+    return fail(
+        ErrorCode::kRefused,
+        "group '{0}' would not open any more: no boot policy of generation {1} approves this boot ({2}): xen-vtpm "
+        "policy predict --json, policy sign --group {0} --generation {1}, policy install, and then group renew",
+        policy.group, policy.generation, approved.error().text);
+}
+
+Result<> GroupKeys::remove_former_policies(const KeyPolicy &policy) {
+    VTPM_ASSIGN(const auto records, store_.policies());
+    for (const PolicyRecord &record : records) {
+        const auto boot = BootPolicy::parse(record.document);
+        if (record.group != policy.group || !boot || boot->approval().generation >= policy.generation) continue;
+        VTPM_TRY(store_.delete_policy(record.id));
+        VTPM_TRY(
+            audit_.record("policy-removed", record.id,
+                          fmt::format("group {}, generation {} is over", policy.group, boot->approval().generation)));
+    }
     return {};
 }
 
@@ -350,17 +447,19 @@ Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     VTPM_TRY(transaction.commit());
     store_.wipe_log();
     groups_.erase(group.name);
-    forget_epoch(group);
+    cut_renewals_.erase(group.name);
+    forget_indices(group);
     log::info("group '{}' deleted", group.name);
     return {};
 }
 
-// What is left costs the TPM a few bytes.
-void GroupKeys::forget_epoch(const GroupRecord &group) {
+// What is left costs the TPM a few bytes, and the counter is the next group's.
+void GroupKeys::forget_indices(const GroupRecord &group) {
     if (group.nv_index == 0) return;
     const auto opened = sealer();
-    if (!opened || !(*opened)->remove_epoch(group.nv_index))
-        log::warning("NV index {:#x} of the hardware TPM, once of group '{}', is left", group.nv_index, group.name);
+    if (!opened || !(*opened)->remove_epoch(group.nv_index) || !(*opened)->remove_counter(group.nv_index))
+        log::warning("NV index {:#x} of the hardware TPM, once of group '{}', or its counter is left", group.nv_index,
+                     group.name);
 }
 
 Result<std::vector<GroupInfo>> GroupKeys::list() const {
@@ -369,12 +468,11 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
     std::vector<GroupInfo> infos;
     for (const GroupRecord &group : groups) {
         const auto policy = policy_of(group);  // one that is damaged is refused already
-        const auto count =
-            std::ranges::count_if(policies, [&](const PolicyRecord &record) { return record.group == group.name; });
         infos.push_back({group.name, group.pcrs,
                          policy && policy->approver ? policy->approver->fingerprint() : std::string(), group.generation,
-                         static_cast<std::size_t>(count), !group.recovery.empty(), group.created,
-                         refusal_of(group.name)});
+                         count_policies(policies, group.name, group.generation),
+                         count_policies(policies, group.name, group.generation + 1), !group.recovery.empty(),
+                         group.created, refusal_of(group.name)});
     }
     return infos;
 }

@@ -3,6 +3,7 @@
 // opened or refused for itself. A group without a key has a reason instead, which is the answer to everyone who asks.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -16,10 +17,11 @@ constexpr std::string_view kDefaultGroup = "default";
 
 struct GroupInfo {
     std::string name;
-    std::string pcrs;              // that it is sealed to; with no approver either: this TPM only
-    std::string approver;          // the fingerprint of his key
-    std::uint32_t generation = 1;  // of his approvals
-    std::size_t policies = 0;      // that are installed
+    std::string pcrs;               // that it is sealed to; with no approver either: this TPM only
+    std::string approver;           // the fingerprint of his key
+    std::uint32_t generation = 1;   // of his approvals
+    std::size_t policies = 0;       // that are installed, of this generation
+    std::size_t next_policies = 0;  // of the next one: for renew()
     bool has_recovery_key = false;
     std::int64_t created = 0;
     std::string refusal;  // why it is not open; empty if it is
@@ -54,7 +56,8 @@ public:
     Result<Manifest *> manifest(const std::string &group);
 
     // kInvalid: no name for a group. kInUse: there is one of that name. kRefused: it cannot be sealed so.
-    Result<> create(const KeyPolicy &policy);
+    // Its NV index is chosen here.
+    Result<> create(KeyPolicy policy);
     // A group that was refused because the store is an older one, or not all of one time: taken as it is.
     Result<> accept_rollback(const std::string &group);
     // A key that opens the group without this TPM, as text: it is told once. kInUse: there is one already, and it is
@@ -65,8 +68,13 @@ public:
     // then belongs to this TPM. kRefused: another key; or the store is an older one, which kYes takes as it is.
     enum class AcceptRollback { kNo, kYes };
     Result<> recover(const std::string &group, std::string_view recovery_key, AcceptRollback accept);
-    // An open group's key, from now on under `policy`, whose generation is the present one or a later one.
-    Result<> reseal(const KeyPolicy &policy);
+    // An open group's key, from now on under `policy`, whose generation is the present one or a later one. Whatever it
+    // was sealed under before opens nothing any more, wherever a copy of it lies. An error that says
+    // so: until that is said again, or the manager starts again, it may.
+    Result<> reseal(KeyPolicy policy);
+    // The same under its approver's next generation: his approvals of this one are void for good. kRefused unless one
+    // of the next approves the present boot. kInvalid: the group has no approver.
+    Result<> renew(const std::string &group);
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
     // A group that will not open again: with all its vTPMs, for good.
@@ -94,7 +102,14 @@ private:
     Result<> require_free(const std::string &name);
     enum class WithVtpms { kNo, kYes };
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
-    void forget_epoch(const GroupRecord &group);
+    Result<> begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group);
+    Result<bool> complete(Sealer &sealer, const GroupRecord &group);
+    // `record` writes what belongs into the same transaction.
+    Result<> seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record);
+    Result<> renew(Sealer &sealer, const KeyPolicy &policy);
+    Result<> require_approved(Sealer &sealer, const KeyPolicy &policy);
+    Result<> remove_former_policies(const KeyPolicy &policy);
+    void forget_indices(const GroupRecord &group);
     Result<> try_unlock(bool may_start_anew);
     Result<> first_start(Sealer &sealer, bool may_start_anew);
     Result<> unseal_groups(Sealer &sealer);
@@ -110,6 +125,8 @@ private:
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
     std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
     std::string sealer_description_;
+    // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
+    std::map<std::string, std::uint32_t> cut_renewals_;
 };
 
 }  // namespace vtpm

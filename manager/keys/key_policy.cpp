@@ -11,7 +11,7 @@ std::string describe(const KeyPolicy &policy) {
 }
 
 Result<KeyPolicy> policy_of(const GroupRecord &group) {
-    KeyPolicy policy{group.name, {}, {}, group.generation};
+    KeyPolicy policy{group.name, {}, {}, group.generation, group.nv_index};
     const auto pcrs = PcrSelection::parse(group.pcrs);
     if (!pcrs) return fail(ErrorCode::kRefused, "store: the policy of the group's key is damaged: {}", group.pcrs);
     policy.pcrs = *pcrs;
@@ -20,16 +20,17 @@ Result<KeyPolicy> policy_of(const GroupRecord &group) {
     return policy;
 }
 
-Result<std::vector<BootPolicy>> approvals_of(Store &store, const std::string &group) {
+Result<std::vector<BootPolicy>> approvals_of(Store &store, const KeyPolicy &policy) {
     VTPM_ASSIGN(const auto records, store.policies());
     std::vector<BootPolicy> approvals;
     for (const PolicyRecord &record : records) {
-        if (record.group != group) continue;
+        if (record.group != policy.group) continue;
         auto approval = BootPolicy::parse(record.document);
-        if (approval)
+        if (!approval)
+            log::error("store: boot policy {} of group '{}' is damaged: {}", record.id, policy.group,
+                       approval.error().text);
+        else if (approval->approval().generation == policy.generation)
             approvals.push_back(std::move(*approval));
-        else
-            log::error("store: boot policy {} of group '{}' is damaged: {}", record.id, group, approval.error().text);
     }
     return approvals;
 }

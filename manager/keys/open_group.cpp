@@ -63,11 +63,14 @@ tl::unexpected<Error> rolled_back(const GroupRecord &record, std::string_view wh
 
 }  // namespace
 
-Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, Key key) {
+Result<std::uint32_t> new_index(Store &store, Sealer &sealer) {
     VTPM_ASSIGN(const auto groups, store.groups());
     std::vector<std::uint32_t> taken;
     for (const GroupRecord &group : groups) taken.push_back(group.nv_index);
-    VTPM_ASSIGN(record.nv_index, sealer.free_index(taken));
+    return sealer.free_index(taken);
+}
+
+Result<OpenGroup> new_group(Store &store, GroupRecord &record, Key key) {
     VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
     VTPM_ASSIGN(record.manifest, group.manifest.seal(Epoch(), Epoch()));
     return group;

@@ -17,8 +17,10 @@ struct OpenGroup {
     Key epoch_authorization;
 };
 
-// A group that this TPM does not know yet: `record` gets its index and its manifest. Write it, then begin_epoch().
-Result<OpenGroup> new_group(Store &store, Sealer &sealer, GroupRecord &record, Key key);
+// For a group that this TPM does not know yet; 0: nowhere.
+Result<std::uint32_t> new_index(Store &store, Sealer &sealer);
+// Such a group, with its index: `record` gets its manifest. Write it, then begin_epoch().
+Result<OpenGroup> new_group(Store &store, GroupRecord &record, Key key);
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group);
 
 // Whether the group's rows are those of its manifest; not which epoch that is of. kRefused: they are not.

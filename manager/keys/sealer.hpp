@@ -27,11 +27,17 @@ public:
     [[nodiscard]] virtual ByteView identity() const = 0;
     // One line for `xen-vtpm status`.
     [[nodiscard]] virtual std::string description() const = 0;
-    // To be unsealed under `policy`. kRefused if that cannot be.
+    // To be unsealed under `policy`, from advance() on. kRefused if that cannot be.
     virtual Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) = 0;
-    // `approvals`: the approver's, of which one must be of the present boot. kRefused says what is not as it must be.
+    // Whatever was sealed for this group before `object`, which is the last one, opens nothing any more, wherever a
+    // copy of it lies. Does nothing if that is so already. kRefused: `object` itself opens nothing.
+    virtual Result<> advance(const SealedObject &object, const KeyPolicy &policy) = 0;
+    // Advances to `object` if a crash came before that. `approvals`: the approver's, of which one must be of the
+    // present boot. kRefused says what is not as it must be.
     virtual Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
                                const std::vector<BootPolicy> &approvals) = 0;
+    // kRefused unless one of `approvals` would let `policy` be met in the present boot.
+    virtual Result<> require_approved(const KeyPolicy &policy, const std::vector<BootPolicy> &approvals) = 0;
     // What `pcrs` are now. kRefused: there are no such PCRs.
     virtual Result<PcrValues> read(const PcrSelection &pcrs) = 0;
 
@@ -48,14 +54,16 @@ public:
     virtual Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, const Key &ca_authorization,
                                         ByteView data) = 0;
 
-    // Where a group's epoch (manifest.hpp) can be kept: an index that is free and not `taken` (0: nowhere), and those
-    // that are in use.
+    // Where a group's epoch (manifest.hpp) and its counter can be kept: an index that is free and not `taken` (0:
+    // nowhere), and those that are in use.
     virtual Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) = 0;
     virtual Result<std::vector<std::uint32_t>> used_indices() = 0;
     // kNotFound: nothing is kept there. kRefused: something else is.
     virtual Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) = 0;
     virtual Result<> write_epoch(std::uint32_t index, const Key &authorization, ByteView epoch) = 0;
     virtual Result<> remove_epoch(std::uint32_t index) = 0;
+    // What was ever sealed with it opens nothing any more.
+    virtual Result<> remove_counter(std::uint32_t index) = 0;
 };
 
 // Opens the sealer that the configuration names. `pinned` is the identity it must have; empty at the first start.

@@ -15,6 +15,8 @@ namespace {
 // Of those that are left to the owner (TCG Registry of Reserved TPM 2.0 Handles, 2.2.2).
 constexpr std::uint32_t kFirstIndex = 0x0180a700;
 constexpr std::uint32_t kLastIndex = 0x0180a7ff;
+// From a group's epoch to its counter.
+constexpr std::uint32_t kToCounter = 0x100;
 constexpr std::size_t kEpochSize = 32;
 
 class TpmSealer final : public Sealer {
@@ -24,19 +26,40 @@ public:
     [[nodiscard]] ByteView identity() const override { return tpm_.storage_key_name(); }
     [[nodiscard]] std::string description() const override { return tpm_.description(); }
 
+    // For the counter's next value. A counter that an attempt to create the group left is as good as a new one.
     Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
-        if (policy.approver) return tpm_.seal(key.view(), approver_of(policy));
-        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), policy.pcrs));
+        VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
+        VTPM_ASSIGN(const std::uint64_t present, tpm_.ensure_counter(index));
+        const Count next{index, present + 1};
+        if (policy.approver) return tpm_.seal(key.view(), approver_of(policy), next);
+        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), policy.pcrs, next));
         object.pcr_events = event_record(events(policy.pcrs));
         return object;
     }
 
+    Result<> advance(const SealedObject &object, const KeyPolicy &policy) override {
+        VTPM_ASSIGN(const Count before, present_count(policy));
+        VTPM_ASSIGN(const Count after, advanced(object, policy, before));
+        if (!is_sealed_for(object, policy, after)) return another_count(after);
+        return {};
+    }
+
     Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
                        const std::vector<BootPolicy> &approvals) override {
-        const auto plaintext =
-            policy.approver ? unseal_approved(object, policy, approvals) : tpm_.unseal(object, policy.pcrs);
-        if (!plaintext) return tl::make_unexpected(explained(plaintext.error(), object, policy));
-        return key_from(plaintext->view());
+        VTPM_ASSIGN(const Count before, present_count(policy));
+        VTPM_ASSIGN(const Count count, advanced(object, policy, before));
+        const auto plaintext = policy.approver ? unseal_approved(object, policy, approvals, count)
+                                               : tpm_.unseal(object, policy.pcrs, count);
+        if (plaintext) return key_from(plaintext->view());
+        // What the object says of itself decides nothing, but tells why the TPM refused it.
+        if (plaintext.error().code == ErrorCode::kRefused && !is_sealed_for(object, policy, count))
+            return another_count(count);
+        return tl::make_unexpected(explained(plaintext.error(), object, policy));
+    }
+
+    Result<> require_approved(const KeyPolicy &policy, const std::vector<BootPolicy> &approvals) override {
+        VTPM_ASSIGN(const ApprovedBoot boot, present_boot(policy, approvals));
+        return tpm_.require_approved(approver_of(policy), boot);
     }
 
     Result<PcrValues> read(const PcrSelection &pcrs) override { return tpm_.read(pcrs); }
@@ -74,20 +97,68 @@ public:
         return tpm_.nv_write(index, authorization.view(), epoch);
     }
     Result<> remove_epoch(std::uint32_t index) override { return tpm_.nv_remove(index); }
+    Result<> remove_counter(std::uint32_t index) override { return tpm_.nv_remove(index + kToCounter); }
 
 private:
     static Approver approver_of(const KeyPolicy &policy) {
         return policy.approver->for_tpm(policy_ref(policy.group, policy.generation));
     }
 
-    Result<SecretBytes> unseal_approved(const SealedObject &object, const KeyPolicy &policy,
-                                        const std::vector<BootPolicy> &approvals) {
+    static Result<std::uint32_t> counter_of(const KeyPolicy &policy) {
+        if (policy.nv_index >= kFirstIndex && policy.nv_index <= kLastIndex) return policy.nv_index + kToCounter;
+        return fail(ErrorCode::kRefused, "store: {:#x} is no NV index of a group: it is damaged; restore it",
+                    policy.nv_index);
+    }
+
+    static bool is_sealed_for(const SealedObject &object, const KeyPolicy &policy, const Count &count) {
+        return policy.approver ? sealed_for(object, approver_of(policy), count)
+                               : sealed_for(object, policy.pcrs, count);
+    }
+
+    static tl::unexpected<Error> another_count(const Count &count) {
+        return fail(
+            ErrorCode::kRefused,
+            "the hardware TPM does not unseal the group key: it was not sealed for what NV counter {:#x} is at, "
+            "{}: this is an older copy of the store, from before the key was sealed anew (restore the present "
+            "one), or somebody changed the store or the counter (the recovery key opens the group: xen-vtpm "
+            "group recover)",
+            count.index, count.value);
+    }
+
+    Result<Count> present_count(const KeyPolicy &policy) {
+        VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
+        const auto value = tpm_.counter(index);
+        if (value) return Count{index, *value};
+        if (value.error().code != ErrorCode::kNotFound) return tl::make_unexpected(value.error());
+        return fail(
+            ErrorCode::kRefused,
+            "the hardware TPM has lost NV counter {:#x}, for which the group key is sealed: somebody removed it; "
+            "the recovery key opens the group: xen-vtpm group recover",
+            index);
+    }
+
+    // From `present`, for which what was sealed before is sealed, to the count for which `object` is. Only for one that
+    // this TPM sealed: no count is lost to who writes into the store.
+    Result<Count> advanced(const SealedObject &object, const KeyPolicy &policy, Count present) {
+        const Count next{present.index, present.value + 1};
+        if (!is_sealed_for(object, policy, next)) return present;
+        VTPM_TRY(tpm_.require_own(object));
+        VTPM_TRY(tpm_.increment(next.index));
+        return next;
+    }
+
+    Result<ApprovedBoot> present_boot(const KeyPolicy &policy, const std::vector<BootPolicy> &approvals) {
         const auto read_pcrs = [this](const PcrSelection &pcrs) { return tpm_.read(pcrs); };
         const auto read_events = [this](const PcrSelection &pcrs) { return events(pcrs); };
         VTPM_ASSIGN(const BootPolicy *boot,
                     approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr), read_events));
-        VTPM_ASSIGN(const ApprovedBoot approved, boot->for_tpm(*policy.approver));
-        return tpm_.unseal(object, approver_of(policy), approved);
+        return boot->for_tpm(*policy.approver);
+    }
+
+    Result<SecretBytes> unseal_approved(const SealedObject &object, const KeyPolicy &policy,
+                                        const std::vector<BootPolicy> &approvals, const Count &count) {
+        VTPM_ASSIGN(const ApprovedBoot boot, present_boot(policy, approvals));
+        return tpm_.unseal(object, approver_of(policy), boot, count);
     }
 
     [[nodiscard]] std::vector<BootEvent> events(const PcrSelection &pcrs) const {

@@ -2,9 +2,12 @@
 // Whether a TPM accepts what the approver's keys and policies say: our bytes against its own.
 #include "manager/policy/boot_policy.hpp"
 
+#include <tss2/tss2_mu.h>
+
 #include <algorithm>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/nv_handle.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/expect.hpp"
@@ -15,6 +18,8 @@ using namespace vtpm;
 using Catch::Matchers::Contains;
 
 namespace {
+
+constexpr std::uint32_t kCounter = 0x0180a800;
 
 template <typename T>
 Bytes bytes(const T &sized) {
@@ -174,14 +179,103 @@ TEST_CASE_METHOD(Fixture, "what is sealed to an approver opens by his approval o
     const Approver approver = key.for_tpm(policy_ref("default", 1));
     const Bytes secret{1, 2, 3};
     HardwareTpm tpm = expect(HardwareTpm::open(swtpm.tcti(), {}));
-    const SealedObject sealed = expect(tpm.seal(secret, approver));
-    const auto unsealed = [&](const BootPolicy &policy) { return tpm.unseal(sealed, approver, *policy.for_tpm(key)); };
+    const Count count{kCounter, expect(tpm.ensure_counter(kCounter))};
+    const SealedObject sealed = expect(tpm.seal(secret, approver, count));
+    REQUIRE(sealed_for(sealed, approver, count));
+    const auto unsealed = [&](const BootPolicy &policy) {
+        return tpm.unseal(sealed, approver, *policy.for_tpm(key), count);
+    };
 
     const BootPolicy before = signed_by(openssl, {"default", pcrs, values()});
     REQUIRE(std::ranges::equal(expect(unsealed(before)).view(), secret));
     extend(ESYS_TR_PCR4);
     require_refusal(unsealed(before));
     REQUIRE(std::ranges::equal(expect(unsealed(signed_by(openssl, {"default", pcrs, values()}))).view(), secret));
-    REQUIRE_FALSE(tpm.unseal(sealed, PcrSelection()));
-    REQUIRE_FALSE(tpm.unseal(sealed, pcrs));
+    REQUIRE_FALSE(tpm.unseal(sealed, PcrSelection(), count));
+    REQUIRE_FALSE(tpm.unseal(sealed, pcrs, count));
+}
+
+namespace {
+
+// Who has a copy of the sealed object and of the signed policy, the boot that it approves, and the TPM.
+struct Attacker : Fixture {
+    const ApproverKey key = key_of(p256());
+    const Approver approver = key.for_tpm(policy_ref("default", 1));
+    const BootPolicy approval = signed_by(p256(), {"default", pcrs, values()});
+    const Bytes secret{1, 2, 3};
+    Count count{kCounter, 0};
+    SealedObject sealed;
+
+    Attacker() {
+        HardwareTpm tpm = open_tpm();
+        count.value = expect(tpm.ensure_counter(kCounter));
+        sealed = expect(tpm.seal(secret, approver, count));
+    }
+    [[nodiscard]] HardwareTpm open_tpm() const { return expect(HardwareTpm::open(swtpm.tcti(), {})); }
+    [[nodiscard]] Result<> unseal(const Count &at) const {
+        HardwareTpm tpm = open_tpm();
+        VTPM_TRY(tpm.unseal(sealed, approver, *approval.for_tpm(key), at));
+        return {};
+    }
+    // Without our checks: the commands as the TPM takes them.
+    [[nodiscard]] TSS2_RC unseal_by_hand() const {
+        const EsysHandle policy = session(SessionUse::kPolicy);
+        expect(assert_approved_boot(esys.get(), policy.get(), approver, *approval.for_tpm(key)));
+        const NvHandle nv = expect(find_nv(esys.get(), kCounter, {}));
+        const Bytes content = content_of(count);
+        TPM2B_OPERAND operand{static_cast<UINT16>(content.size()), {}};
+        std::ranges::copy(content, operand.buffer);
+        const TSS2_RC asserted = Esys_PolicyNV(esys.get(), nv.get(), nv.get(), policy.get(), ESYS_TR_PASSWORD,
+                                               ESYS_TR_NONE, ESYS_TR_NONE, &operand, 0, TPM2_EO_EQ);
+        if (asserted != TSS2_RC_SUCCESS) return asserted;
+        expect(assert_unseal(esys.get(), policy.get()));
+        TPM2B_PUBLIC public_area{};
+        TPM2B_PRIVATE private_area{};
+        std::size_t offset = 0;
+        REQUIRE(Tss2_MU_TPM2B_PUBLIC_Unmarshal(sealed.public_area.data(), sealed.public_area.size(), &offset,
+                                               &public_area) == TSS2_RC_SUCCESS);
+        offset = 0;
+        REQUIRE(Tss2_MU_TPM2B_PRIVATE_Unmarshal(sealed.private_area.data(), sealed.private_area.size(), &offset,
+                                                &private_area) == TSS2_RC_SUCCESS);
+        ESYS_TR raw = ESYS_TR_NONE;
+        REQUIRE(Esys_Load(esys.get(), primary.handle.get(), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
+                          &public_area, &raw) == TSS2_RC_SUCCESS);
+        const EsysHandle loaded(esys.get(), raw);
+        EsysPtr<TPM2B_SENSITIVE_DATA> data;
+        return Esys_Unseal(esys.get(), loaded.get(), policy.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(data));
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Attacker, "a former sealed object and the former approval open nothing once the counter moved") {
+    expect(unseal(count));
+    REQUIRE(unseal_by_hand() == TSS2_RC_SUCCESS);
+    expect(open_tpm().increment(kCounter));
+    REQUIRE(expect_error(unseal(count)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(unseal({kCounter, count.value + 1})).code == ErrorCode::kRefused);
+    REQUIRE(plain_code(unseal_by_hand()) == TPM2_RC_POLICY);
+    // It is the same boot still: what is sealed now opens by the same approval.
+    count.value += 1;
+    sealed = expect(open_tpm().seal(secret, approver, count));
+    expect(unseal(count));
+}
+
+TEST_CASE_METHOD(Attacker, "a counter that the attacker removes and defines anew does not help him") {
+    expect(open_tpm().increment(kCounter));
+    for (int i = 0; i < 3; ++i) {
+        expect(open_tpm().nv_remove(kCounter));
+        REQUIRE_FALSE(unseal(count));
+        REQUIRE(expect(open_tpm().ensure_counter(kCounter)) > count.value + 1);
+        REQUIRE(expect_error(unseal(count)).code == ErrorCode::kRefused);
+        REQUIRE(plain_code(unseal_by_hand()) == TPM2_RC_POLICY);
+    }
+}
+
+TEST_CASE_METHOD(Attacker, "an NV index that can be set back does not stand in for the counter") {
+    expect(open_tpm().increment(kCounter));
+    expect(open_tpm().nv_remove(kCounter));
+    expect(open_tpm().nv_write(kCounter, {}, content_of(count)));
+    REQUIRE_THAT(expect_error(unseal(count)).text, Contains("is not the counter"));
+    REQUIRE(plain_code(unseal_by_hand()) == TPM2_RC_POLICY_FAIL);
 }

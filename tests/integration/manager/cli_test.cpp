@@ -130,13 +130,15 @@ struct ApproverFixture : Fixture {
         arguments.insert(arguments.end(), more.begin(), more.end());
         return cli("unix:path=/nonexistent", arguments);
     }
-    [[nodiscard]] std::string signed_policy() const {
+    [[nodiscard]] std::string signed_policy(const char *generation = "1") const {
         write("values.json", prediction());
-        const Output policy = sign({"--group", "tenant", "--values", directory / "values.json"});
+        const Output policy =
+            sign({"--group", "tenant", "--generation", generation, "--values", directory / "values.json"});
         CAPTURE(policy.err);
         REQUIRE(policy.status == 0);
-        write("policy.json", policy.out);
-        return directory / "policy.json";
+        const std::string name = fmt::format("policy{}.json", generation);
+        write(name.c_str(), policy.out);
+        return directory / name.c_str();
     }
     [[nodiscard]] std::string refusal() const { return answer({"group", "show", "tenant"}).at("reason"); }
 };
@@ -178,6 +180,35 @@ TEST_CASE_METHOD(ApproverFixture, "an approver signs for a boot before it happen
     REQUIRE(xen_vtpm({"policy", "revoke", id}).status == 3);
     restart();
     REQUIRE(refusal().empty());
+}
+
+TEST_CASE_METHOD(ApproverFixture, "a group is renewed when its next generation is approved, and the former is void") {
+    REQUIRE(answer({"group", "create", "tenant", "--approver", directory / "approver.pub"}).at("generation") == 1);
+    manager.end(SIGTERM);
+    const std::string former = signed_policy("1");
+    const std::string next = signed_policy("2");
+    restarted.emplace(place);
+    const auto id = answer({"policy", "install", former}).at("policy").get<std::string>();
+    const Output too_early = xen_vtpm({"group", "renew", "tenant"});
+    REQUIRE(too_early.status == 5);
+    REQUIRE_THAT(too_early.err, Contains("policy sign --group tenant --generation 2"));
+    REQUIRE_THAT(answer({"policy", "install", next}).at("reason").get<std::string>(), Contains("group renew tenant"));
+    REQUIRE_THAT(xen_vtpm({"group", "show", "tenant"}).out, Contains("1 of generation 1, 1 of the next"));
+
+    const json renewed = answer({"group", "renew", "tenant"});
+    REQUIRE(renewed.at("generation") == 2);
+    REQUIRE(renewed.at("policies") == 1);
+    REQUIRE(renewed.at("next_policies") == 0);
+    REQUIRE(answer({"policy", "list"}).size() == 1);
+    REQUIRE(xen_vtpm({"policy", "install", former}).status == 5);
+    REQUIRE_THAT(xen_vtpm({"audit"}).out, Contains("group-renewed      tenant generation 2") &&
+                                              Contains(id + " group tenant, generation 1 is over"));
+    REQUIRE(xen_vtpm({"group", "renew", "default"}).status == 2);
+    REQUIRE(xen_vtpm({"group", "renew", "nobody"}).status == 5);
+    restarted->end(SIGKILL);
+    restarted.emplace(place);
+    REQUIRE(refusal().empty());
+    REQUIRE_THAT(xen_vtpm({"group", "show", "tenant"}).out, Contains("1 of generation 2\n"));
 }
 
 TEST_CASE_METHOD(ApproverFixture, "an older store is refused until the administrator takes it") {

@@ -39,6 +39,11 @@ std::uint32_t handles(const std::string &tcti, std::uint32_t first) {
     return data->data.handles.count;
 }
 
+constexpr std::uint32_t kCounter = 0x0180a800;
+
+// As it is now.
+Count count(HardwareTpm &tpm) { return {kCounter, expect(tpm.ensure_counter(kCounter))}; }
+
 struct Fixture {
     TemporaryDirectory directory;
     Swtpm swtpm{directory / "tpm"};
@@ -59,11 +64,11 @@ TEST_CASE_METHOD(Fixture, "what the TPM sealed it unseals, also to a later conne
     {
         HardwareTpm tpm = open();
         name = bytes(tpm.storage_key_name());
-        object = expect(tpm.seal(kSecret, pcrs));
-        REQUIRE(bytes(expect(tpm.unseal(object, pcrs)).view()) == kSecret);
+        object = expect(tpm.seal(kSecret, pcrs, count(tpm)));
+        REQUIRE(bytes(expect(tpm.unseal(object, pcrs, count(tpm))).view()) == kSecret);
     }
     HardwareTpm tpm = open(name);
-    REQUIRE(bytes(expect(tpm.unseal(object, pcrs)).view()) == kSecret);
+    REQUIRE(bytes(expect(tpm.unseal(object, pcrs, count(tpm))).view()) == kSecret);
 }
 
 TEST_CASE_METHOD(Fixture, "a power cycle changes neither the storage key nor what it sealed") {
@@ -74,63 +79,63 @@ TEST_CASE_METHOD(Fixture, "a power cycle changes neither the storage key nor wha
         const Swtpm before(other / "tpm");
         HardwareTpm tpm = expect(HardwareTpm::open(before.tcti(), {}));
         name = bytes(tpm.storage_key_name());
-        object = expect(tpm.seal(kSecret, pcr7));
+        object = expect(tpm.seal(kSecret, pcr7, count(tpm)));
     }
     const Swtpm after(other / "tpm");
     HardwareTpm tpm = expect(HardwareTpm::open(after.tcti(), name));
-    REQUIRE(bytes(expect(tpm.unseal(object, pcr7)).view()) == kSecret);
+    REQUIRE(bytes(expect(tpm.unseal(object, pcr7, count(tpm))).view()) == kSecret);
 }
 
 TEST_CASE_METHOD(Fixture, "another TPM is refused by its storage key's Name, and does not unseal") {
     HardwareTpm tpm = open();
-    const SealedObject object = expect(tpm.seal(kSecret, none));
+    const SealedObject object = expect(tpm.seal(kSecret, none, count(tpm)));
     const Swtpm another(directory / "another");
     const Error error = expect_error(HardwareTpm::open(another.tcti(), tpm.storage_key_name()));
     REQUIRE(error.code == ErrorCode::kRefused);
     REQUIRE_THAT(error.text, Contains("this is not the hardware TPM that sealed this store"));
     HardwareTpm wrong = expect(HardwareTpm::open(another.tcti(), {}));
-    REQUIRE(expect_error(wrong.unseal(object, none)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(wrong.unseal(object, none, count(wrong))).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "a changed PCR is refused and named; another PCR does not matter") {
     HardwareTpm tpm = open();
-    const SealedObject to_pcr7 = expect(tpm.seal(kSecret, pcr7));
+    const SealedObject to_pcr7 = expect(tpm.seal(kSecret, pcr7, count(tpm)));
     extend_pcr(swtpm.tcti(), ESYS_TR_PCR8);
-    expect(tpm.unseal(to_pcr7, pcr7));
+    expect(tpm.unseal(to_pcr7, pcr7, count(tpm)));
     extend_pcr(swtpm.tcti(), ESYS_TR_PCR7);
-    const Error error = expect_error(tpm.unseal(to_pcr7, pcr7));
+    const Error error = expect_error(tpm.unseal(to_pcr7, pcr7, count(tpm)));
     REQUIRE(error.code == ErrorCode::kRefused);
     REQUIRE_THAT(error.text, Contains("sha256:7") && Contains("PCR 7 was 0000") && !Contains("PCR 8"));
 }
 
 TEST_CASE_METHOD(Fixture, "a policy that is said to ask for less does not open") {
     HardwareTpm tpm = open();
-    const SealedObject object = expect(tpm.seal(kSecret, pcr7));
-    REQUIRE(expect_error(tpm.unseal(object, none)).code == ErrorCode::kRefused);
+    const SealedObject object = expect(tpm.seal(kSecret, pcr7, count(tpm)));
+    REQUIRE(expect_error(tpm.unseal(object, none, count(tpm))).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "a sealed object with a byte changed, or cut, is refused") {
     HardwareTpm tpm = open();
-    const SealedObject object = expect(tpm.seal(kSecret, none));
+    const SealedObject object = expect(tpm.seal(kSecret, none, count(tpm)));
     for (std::size_t i = 0; i < object.private_area.size(); i += 7) {
         SealedObject changed = object;
         changed.private_area[i] ^= 1;
-        REQUIRE_FALSE(tpm.unseal(changed, none));
+        REQUIRE_FALSE(tpm.unseal(changed, none, count(tpm)));
     }
     SealedObject cut = object;
     cut.private_area.pop_back();
-    REQUIRE(expect_error(tpm.unseal(cut, none)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(tpm.unseal(cut, none, count(tpm))).code == ErrorCode::kRefused);
     cut = object;
     cut.public_area.clear();
-    REQUIRE(expect_error(tpm.unseal(cut, none)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(tpm.unseal(cut, none, count(tpm))).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "no object and no session stays in the TPM, after success or failure") {
     for (int i = 0; i < 50; ++i) {
         HardwareTpm tpm = open();
-        const SealedObject object = expect(tpm.seal(kSecret, pcr7));
-        expect(tpm.unseal(object, pcr7));
-        REQUIRE_FALSE(tpm.unseal(object, none));
+        const SealedObject object = expect(tpm.seal(kSecret, pcr7, count(tpm)));
+        expect(tpm.unseal(object, pcr7, count(tpm)));
+        REQUIRE_FALSE(tpm.unseal(object, none, count(tpm)));
     }
     REQUIRE(handles(swtpm.tcti(), TPM2_TRANSIENT_FIRST) == 0);
     REQUIRE(handles(swtpm.tcti(), TPM2_LOADED_SESSION_FIRST) == 0);
@@ -159,8 +164,8 @@ TEST_CASE_METHOD(Fixture, "the secret crosses the bus neither way in plain text"
     ::setenv("TCTI_PCAP_FILE", capture.c_str(), 1);
     {
         HardwareTpm tpm = expect(HardwareTpm::open("pcap:" + swtpm.tcti(), {}));
-        const SealedObject object = expect(tpm.seal(kSecret, pcr7));
-        expect(tpm.unseal(object, pcr7));
+        const SealedObject object = expect(tpm.seal(kSecret, pcr7, count(tpm)));
+        expect(tpm.unseal(object, pcr7, count(tpm)));
     }
     std::ifstream file(capture, std::ios::binary);
     const std::string traffic(std::istreambuf_iterator<char>(file), {});
@@ -187,6 +192,66 @@ TEST_CASE_METHOD(Fixture, "an NV index keeps what was written, for who knows its
     expect(tpm.nv_remove(kIndex));
     expect(tpm.nv_remove(kIndex));
     REQUIRE(expect(tpm.nv_indices(kIndex - 1, kIndex + 1)).empty());
+}
+
+TEST_CASE_METHOD(Fixture, "a counter counts up by one, also for a later connection") {
+    std::uint64_t before = 0;
+    {
+        HardwareTpm tpm = open();
+        REQUIRE(expect_error(tpm.counter(kCounter)).code == ErrorCode::kNotFound);
+        REQUIRE(expect_error(tpm.increment(kCounter)).code == ErrorCode::kNotFound);
+        before = expect(tpm.ensure_counter(kCounter));
+        REQUIRE(expect(tpm.ensure_counter(kCounter)) == before);
+    }
+    HardwareTpm tpm = open();
+    REQUIRE(expect(tpm.counter(kCounter)) == before);
+    for (int i = 0; i < 5; ++i) expect(tpm.increment(kCounter));
+    REQUIRE(expect(tpm.counter(kCounter)) == before + 5);
+}
+
+TEST_CASE_METHOD(Fixture, "a counter that is removed and made anew goes on above its former values") {
+    HardwareTpm tpm = open();
+    const std::uint64_t other = expect(tpm.ensure_counter(kCounter + 1));
+    std::uint64_t before = expect(tpm.ensure_counter(kCounter));
+    for (int i = 0; i < 3; ++i) {
+        expect(tpm.increment(kCounter));
+        expect(tpm.nv_remove(kCounter));
+        REQUIRE(expect_error(tpm.counter(kCounter)).code == ErrorCode::kNotFound);
+        const std::uint64_t now = expect(tpm.ensure_counter(kCounter));
+        REQUIRE(now > before + 1);
+        before = now;
+    }
+    REQUIRE(expect(tpm.counter(kCounter + 1)) == other);
+}
+
+TEST_CASE_METHOD(Fixture, "nothing but a counter is taken for one") {
+    HardwareTpm tpm = open();
+    expect(tpm.nv_write(kCounter, {}, Bytes(8)));
+    for (const Result<> &refused : {tpm.increment(kCounter), tpm.counter(kCounter).map([](auto) {}),
+                                    tpm.ensure_counter(kCounter).map([](auto) {})}) {
+        REQUIRE(expect_error(refused).code == ErrorCode::kRefused);
+        REQUIRE_THAT(expect_error(refused).text, Contains("tpm2_nvundefine -C o 0x180a800"));
+    }
+}
+
+TEST_CASE_METHOD(Fixture, "what is sealed opens at one value of the counter, and is known to") {
+    const PcrSelection &pcrs = GENERATE(true, false) ? pcr7 : none;
+    HardwareTpm tpm = open();
+    const Count now = count(tpm);
+    const Count next{now.index, now.value + 1};
+    const SealedObject former = expect(tpm.seal(kSecret, pcrs, now));
+    const SealedObject object = expect(tpm.seal(kSecret, pcrs, next));
+    REQUIRE((sealed_for(former, pcrs, now) && !sealed_for(former, pcrs, next)));
+    REQUIRE((!sealed_for(object, pcrs, now) && sealed_for(object, pcrs, next)));
+    expect(tpm.unseal(former, pcrs, now));
+    REQUIRE(expect_error(tpm.unseal(object, pcrs, now)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(tpm.unseal(object, pcrs, next)).code == ErrorCode::kRefused);
+    expect(tpm.increment(kCounter));
+    REQUIRE(bytes(expect(tpm.unseal(object, pcrs, next)).view()) == kSecret);
+    for (const Count &any : {now, next, Count{kCounter, next.value + 1}})
+        REQUIRE(expect_error(tpm.unseal(former, pcrs, any)).code == ErrorCode::kRefused);
+    expect(tpm.ensure_counter(kCounter + 1));
+    REQUIRE_FALSE(tpm.unseal(object, pcrs, {kCounter + 1, expect(tpm.counter(kCounter + 1))}));
 }
 
 TEST_CASE_METHOD(Fixture, "a signing key signs on its TPM, for who knows its authorization, and nowhere else") {

@@ -30,11 +30,21 @@ struct Fixture {
     }
 
     // Of a boot in which every byte of every PCR is `boot`.
-    static BootApproval approval(std::uint8_t boot) {
-        return {"tenant", expect(PcrSelection::parse("sha256:4,7")), {{4, Bytes(32, boot)}, {7, Bytes(32, boot)}}};
+    static BootApproval approval(std::uint8_t boot, std::uint32_t generation = 1) {
+        return {"tenant",
+                expect(PcrSelection::parse("sha256:4,7")),
+                {{4, Bytes(32, boot)}, {7, Bytes(32, boot)}},
+                std::nullopt,
+                generation};
     }
     static std::string document(const BootApproval &approval, EVP_PKEY *key = p256()) {
         return expect(BootPolicy::sign(view(private_pem(key)), approval)).to_json();
+    }
+    GroupRecord tenant() { return expect(store.groups()).at(1); }
+    [[nodiscard]] std::vector<std::string> events() {
+        std::vector<std::string> all;
+        for (const AuditRecord &record : expect(store.audit_records())) all.push_back(record.event);
+        return all;
     }
     Error refused(const std::string &document) { return expect_error(policies.install(document)); }
     // A restart of the manager in a boot.
@@ -106,7 +116,7 @@ TEST_CASE_METHOD(Fixture, "what cannot open the group is not installed") {
     wrong.not_after = 1;
     REQUIRE_THAT(refused(document(wrong)).text, Contains("expired"));
     wrong = approval(1);
-    wrong.generation = 2;
+    wrong.generation = 3;
     REQUIRE_THAT(refused(document(wrong)).text, Contains("--generation 1"));
     REQUIRE(refused(document({"tenant", expect(PcrSelection::parse("sha512:7")), {{7, Bytes(64)}}})).code ==
             ErrorCode::kRefused);
@@ -160,4 +170,164 @@ TEST_CASE_METHOD(Fixture, "an approver's key that is damaged in the store refuse
     expect(store.update_group(record));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("approver's key in the store is damaged"));
     expect(keys.key("default"));
+}
+
+TEST_CASE_METHOD(Fixture, "a renewal ends what was approved before, and what is approved for it counts") {
+    const std::string former = document(approval(1));
+    expect(policies.install(former));
+    expect(policies.install(document(approval(2))));
+    const std::string next = expect(policies.install(document(approval(1, 2))));
+    const auto list = expect(policies.list());
+    REQUIRE(std::ranges::count_if(list, [](const BootPolicyInfo &info) { return info.problem.empty(); }) == 2);
+    REQUIRE(std::ranges::count_if(list, [](const BootPolicyInfo &info) {
+                return info.problem.find("generation 2 on: xen-vtpm group renew tenant") != std::string::npos;
+            }) == 1);
+    REQUIRE(expect(keys.list()).at(1).policies == 2);
+    REQUIRE(expect(keys.list()).at(1).next_policies == 1);
+    expect(restart(1));  // both generations approve it, and the present one counts
+
+    expect(keys.renew("tenant"));
+    REQUIRE(tenant().generation == 2);
+    const auto left = expect(policies.list());
+    REQUIRE(left.size() == 1);
+    REQUIRE((left[0].record.id == next && left[0].problem.empty()));
+    REQUIRE(std::ranges::count(events(), "group-renewed") == 1);
+    REQUIRE(std::ranges::count(events(), "policy-removed") == 2);
+    expect(keys.key("tenant"));
+    expect(restart(1));
+    REQUIRE_FALSE(restart(2));
+    REQUIRE_THAT(refused(former).text, Contains("which is at 2: have it signed with --generation 2"));
+}
+
+TEST_CASE_METHOD(Fixture, "nobody locks himself out by a renewal") {
+    expect(policies.install(document(approval(1))));
+    expect(policies.install(document(approval(2, 2))));
+    BootApproval soon = approval(1, 2);
+    soon.not_after = 1;
+    const BootPolicy expired = expect(BootPolicy::parse(document(soon)));
+    expect(store.insert_policy({expired.id(), "tenant", expired.to_json(), 1}));
+    const GroupRecord before = tenant();
+    const auto counters = tpm.counters;
+    const Error error = expect_error(keys.renew("tenant"));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("--generation 2") && Contains("expired"));
+    REQUIRE(tenant().key.public_area == before.key.public_area);
+    REQUIRE(tenant().generation == 1);
+    REQUIRE(tpm.counters == counters);
+    expect(restart(1));
+    REQUIRE(expect_error(keys.renew("default")).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(keys.renew("nobody")).code == ErrorCode::kRefused);
+    REQUIRE_FALSE(restart(3));
+    REQUIRE(expect_error(keys.renew("tenant")).code == ErrorCode::kRefused);  // it is not open
+}
+
+TEST_CASE_METHOD(Fixture, "what was sealed before opens nothing any more") {
+    expect(policies.install(document(approval(1))));
+    expect(policies.install(document(approval(1, 2))));
+    const GroupRecord former = tenant();
+    const bool renewed = GENERATE(true, false);
+    expect(renewed ? keys.renew("tenant") : keys.reseal({"tenant", {}, approver(), 1}));
+    expect(restart(1));
+    GroupRecord put_back = tenant();
+    put_back.key = former.key;
+    put_back.generation = former.generation;
+    expect(store.update_group(put_back));
+    expect(store.insert_policy({"former", "tenant", document(approval(1)), 1}));
+    REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
+    REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));  // and nothing moved to it
+}
+
+TEST_CASE_METHOD(Fixture, "a renewal that is cut before its count is complete after the next start") {
+    expect(policies.install(document(approval(1))));
+    expect(policies.install(document(approval(1, 2))));
+    const GroupRecord former = tenant();
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeCount, FakeTpm::Crash::kAfterCount);
+    const Error error = expect_error(keys.renew("tenant"));
+    REQUIRE(error.code == ErrorCode::kUnavailable);
+    REQUIRE_THAT(error.text, Contains("what was sealed before may open still"));
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(restart(1));
+    REQUIRE(tenant().generation == 2);
+    const std::uint64_t count = tpm.counters.at(former.nv_index);
+    expect(restart(1));
+    REQUIRE(tpm.counters.at(former.nv_index) == count);  // once
+    GroupRecord put_back = tenant();
+    put_back.key = former.key;
+    put_back.generation = 1;
+    expect(store.update_group(put_back));
+    expect(store.insert_policy({"former", "tenant", document(approval(1)), 1}));
+    REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
+}
+
+TEST_CASE_METHOD(Fixture, "a renewal that is cut is completed when it is said again") {
+    expect(policies.install(document(approval(1))));
+    expect(policies.install(document(approval(1, 2))));
+    const GroupRecord former = tenant();
+    const std::uint64_t count = tpm.counters.at(former.nv_index);
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeCount, FakeTpm::Crash::kAfterCount);
+    REQUIRE_FALSE(keys.renew("tenant"));
+    if (tpm.crash == FakeTpm::Crash::kBeforeCount) REQUIRE_FALSE(keys.renew("tenant"));
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(keys.renew("tenant"));
+    REQUIRE(tenant().generation == 2);  // not 3
+    REQUIRE(tpm.counters.at(former.nv_index) == count + 1);
+    REQUIRE_THAT(expect_error(keys.renew("tenant")).text, Contains("--generation 3"));
+    expect(restart(1));
+}
+
+TEST_CASE_METHOD(Fixture, "what a cut attempt sealed opens nothing after the next one") {
+    tpm.crash = FakeTpm::Crash::kBeforeCount;
+    REQUIRE_FALSE(keys.reseal({"tenant", {}, {}, 1}));
+    const GroupRecord cut = tenant();
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(keys.reseal({"tenant", expect(PcrSelection::parse("sha256:7")), {}, 1}));
+    expect(restart(1));
+    GroupRecord put_back = tenant();
+    put_back.key = cut.key;
+    put_back.pcrs = cut.pcrs;
+    expect(store.update_group(put_back));
+    REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
+}
+
+TEST_CASE_METHOD(Fixture, "a renewal completes what was cut before it, and is not taken for that") {
+    expect(policies.install(document(approval(1))));
+    expect(policies.install(document(approval(1, 2))));
+    tpm.crash = FakeTpm::Crash::kBeforeCount;
+    REQUIRE_FALSE(keys.reseal({"tenant", {}, approver(), 1}));
+    const GroupRecord cut = tenant();
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(keys.renew("tenant"));
+    REQUIRE(tenant().generation == 2);
+    GroupRecord put_back = tenant();
+    put_back.key = cut.key;
+    expect(store.update_group(put_back));
+    REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
+}
+
+TEST_CASE_METHOD(Fixture, "a cut renewal whose counter was changed as well is had in the same generation") {
+    expect(policies.install(document(approval(1, 2))));
+    tpm.crash = FakeTpm::Crash::kBeforeCount;
+    REQUIRE_FALSE(keys.renew("tenant"));
+    tpm.crash = FakeTpm::Crash::kNone;
+    for (int i = 0; i < 3; ++i) tpm.increment(tenant().nv_index);
+    expect(keys.renew("tenant"));
+    REQUIRE(tenant().generation == 2);
+    expect(restart(1));
+}
+
+TEST_CASE_METHOD(Fixture, "a counter that somebody incremented is made good while the key is there") {
+    expect(policies.install(document(approval(1, 2))));
+    tpm.increment(tenant().nv_index);
+    expect(keys.renew("tenant"));
+    expect(restart(1));
+}
+
+TEST_CASE_METHOD(Fixture, "a counter that is made anew begins above what the former one was at") {
+    const std::uint32_t index = tenant().nv_index;
+    const std::uint64_t count = tpm.counters.at(index);
+    expect(keys.remove("tenant"));
+    REQUIRE_FALSE(tpm.counters.contains(index));
+    expect(keys.create({"tenant", {}, approver(), 1}));
+    REQUIRE(tenant().nv_index == index);
+    REQUIRE(tpm.counters.at(index) > count);
 }

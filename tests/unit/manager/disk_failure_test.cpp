@@ -60,8 +60,9 @@ struct Place {
     void run_sql(const char *sql) const { expect(expect(Database::open(directory / "store.db")).script(sql)); }
 };
 
-std::string policy_of_boot(std::uint8_t boot) {
-    const BootApproval approval{"tenant", expect(PcrSelection::parse("sha256:7")), {{7, Bytes(32, boot)}}};
+std::string policy_of_boot(std::uint8_t boot, std::uint32_t generation = 1) {
+    const BootApproval approval{
+        "tenant", expect(PcrSelection::parse("sha256:7")), {{7, Bytes(32, boot)}}, std::nullopt, generation};
     return expect(BootPolicy::sign(view(private_pem(p256())), approval)).to_json();
 }
 
@@ -211,6 +212,20 @@ std::vector<Operation> operations() {
                                      "sha256:7 2");
                    },
                    "group-resealed"});
+    all.push_back({"renewal of a group", [](Place &place) { return place.manager->keys.renew("tenant"); },
+                   [](Manager &manager) {
+                       const KeyPolicy policy = expect(manager.keys.policy("tenant"));
+                       expect(manager.keys.key("tenant"));
+                       return either(fmt::format("{} {}", policy.generation, expect(manager.store.policies()).size()),
+                                     "1 3", "2 1");
+                   },
+                   "group-renewed",
+                   [](Place &place) {
+                       place.start();
+                       expect(place.manager->policies.install(policy_of_boot(place.tpm.boot, 2)));
+                       place.manager->keys.close();
+                       place.crash();
+                   }});
     all.push_back({"deletion of a group", [](Place &place) { return place.manager->keys.remove("spare"); },
                    [](Manager &manager) {
                        const bool there = has_group(manager, "spare");

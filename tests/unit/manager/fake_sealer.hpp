@@ -13,21 +13,30 @@
 // By index: the authorization, and what is kept.
 using FakeEpochs = std::map<std::uint32_t, std::pair<vtpm::Bytes, vtpm::Bytes>>;
 
-// Seals nothing: for what is above the sealer. Its members are what the test makes of it.
+// Hides nothing: for what is above the sealer. What it seals opens at one value of its group's counter. Its members are
+// what the test makes of it.
 struct FakeTpm {
     vtpm::Bytes identity{'o', 'n', 'e'};
     bool away = false;
     std::string refused{};  // what is sealed to these PCRs does not open
     std::uint8_t boot = 1;  // every byte of every PCR
     FakeEpochs epochs{};
-    bool signs = false;  // whether new vTPMs get certificates
+    std::map<std::uint32_t, std::uint64_t> counters{};
+    std::uint64_t highest = 0;  // that any of them ever was at
+    bool signs = false;         // whether new vTPMs get certificates
     FakeSigningKeys keys{};
     FakeAttestation attestation{};
-    // Where the manager ends when it moves an epoch: before the TPM has it, or before it hears so.
-    enum class Crash { kNone, kBeforeEpoch, kAfterEpoch };
+    // Where the manager ends when it moves an epoch, or a counter: before the TPM has it, or before it hears so.
+    enum class Crash { kNone, kBeforeEpoch, kAfterEpoch, kBeforeCount, kAfterCount };
     Crash crash = Crash::kNone;
 
     [[nodiscard]] vtpm::OpenSealer opener();
+    // A new one begins above all that there ever were.
+    std::uint64_t count(std::uint32_t index) {
+        if (!counters.contains(index)) counters[index] = ++highest;
+        return counters[index];
+    }
+    void increment(std::uint32_t index) { highest = std::max(highest, ++counters[index]); }
 };
 
 class FakeSealer final : public vtpm::Sealer {
@@ -35,12 +44,27 @@ public:
     explicit FakeSealer(FakeTpm *tpm) : identity_(tpm->identity), tpm_(tpm) {}
     [[nodiscard]] vtpm::ByteView identity() const override { return identity_; }
     [[nodiscard]] std::string description() const override { return "a fake"; }
-    vtpm::Result<vtpm::SealedObject> seal(const vtpm::Key &key, const vtpm::KeyPolicy &) override {
-        return vtpm::SealedObject{{}, {}, vtpm::Bytes(key.view().begin(), key.view().end())};
+    vtpm::Result<vtpm::SealedObject> seal(const vtpm::Key &key, const vtpm::KeyPolicy &policy) override {
+        if (policy.nv_index == 0) return no_index();
+        return vtpm::SealedObject{{},
+                                  sealed_for(policy, tpm_->count(policy.nv_index) + 1),
+                                  vtpm::Bytes(key.view().begin(), key.view().end())};
+    }
+    vtpm::Result<> advance(const vtpm::SealedObject &object, const vtpm::KeyPolicy &policy) override {
+        const auto counter = tpm_->counters.find(policy.nv_index);
+        if (counter == tpm_->counters.end()) return no_index();
+        if (object.public_area == sealed_for(policy, counter->second)) return {};
+        if (object.public_area != sealed_for(policy, counter->second + 1))
+            return vtpm::fail(vtpm::ErrorCode::kRefused, "sealed for another count");
+        if (tpm_->crash == FakeTpm::Crash::kBeforeCount) return vtpm::fail(vtpm::ErrorCode::kUnavailable, "crash");
+        tpm_->increment(policy.nv_index);
+        if (tpm_->crash == FakeTpm::Crash::kAfterCount) return vtpm::fail(vtpm::ErrorCode::kUnavailable, "crash");
+        return {};
     }
     vtpm::Result<vtpm::Key> unseal(const vtpm::SealedObject &object, const vtpm::KeyPolicy &policy,
                                    const std::vector<vtpm::BootPolicy> &approvals) override {
-        if (policy.approver) VTPM_TRY(approval(policy, approvals));
+        VTPM_TRY(advance(object, policy));
+        if (policy.approver) VTPM_TRY(require_approved(policy, approvals));
         if (!policy.pcrs.empty() && policy.pcrs.to_string() == tpm_->refused)
             return vtpm::fail(vtpm::ErrorCode::kRefused, "other PCRs");
         return vtpm::key_from(object.private_area);
@@ -102,15 +126,28 @@ public:
         tpm_->epochs.erase(index);
         return {};
     }
+    vtpm::Result<> remove_counter(std::uint32_t index) override {
+        tpm_->counters.erase(index);
+        return {};
+    }
 
-private:
     // As a TPM does it: an approval for another group, or for another generation of its key, counts for nothing.
-    vtpm::Result<> approval(const vtpm::KeyPolicy &policy, const std::vector<vtpm::BootPolicy> &approvals) {
+    vtpm::Result<> require_approved(const vtpm::KeyPolicy &policy,
+                                    const std::vector<vtpm::BootPolicy> &approvals) override {
         const auto read_pcrs = [this](const vtpm::PcrSelection &pcrs) { return read(pcrs); };
         VTPM_ASSIGN(const vtpm::BootPolicy *boot,
                     vtpm::approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr)));
         if (boot->approval().group == policy.group && boot->approval().generation == policy.generation) return {};
         return vtpm::fail(vtpm::ErrorCode::kRefused, "for something else");
+    }
+
+private:
+    static vtpm::Bytes sealed_for(const vtpm::KeyPolicy &policy, std::uint64_t count) {
+        const std::string text = fmt::format("{} at {}", policy.nv_index, count);
+        return {text.begin(), text.end()};
+    }
+    static tl::unexpected<vtpm::Error> no_index() {
+        return vtpm::fail(vtpm::ErrorCode::kRefused, "the group has no counter");
     }
 
     vtpm::Bytes identity_;

@@ -161,7 +161,8 @@ TEST_CASE_METHOD(Fixture, "on another TPM the recovery key opens its group, and 
 }
 
 TEST_CASE_METHOD(Fixture, "after a crash in a recovery the group opens") {
-    for (const auto crash : {FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch}) {
+    for (const auto crash : {FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch, FakeTpm::Crash::kBeforeCount,
+                             FakeTpm::Crash::kAfterCount}) {
         FakeTpm next{.identity = {static_cast<std::uint8_t>('a' + static_cast<int>(crash))}};
         next.crash = crash;
         {
@@ -188,6 +189,32 @@ TEST_CASE_METHOD(Fixture, "the recovery key opens a group whose boot has changed
     expect(manager->keys.recover("tenant", recovery_key, AcceptRollback::kNo));
     REQUIRE(manager->state(two) == state_of(2));
     REQUIRE(manager->state(one) == state_of(1));
+}
+
+TEST_CASE_METHOD(Fixture, "the recovery key opens a group whose counter was removed or incremented") {
+    const bool removed = GENERATE(true, false);
+    for (auto &[index, count] : tpm.counters) count += 2;
+    if (removed) tpm.counters.clear();
+    {
+        const auto manager = open();
+        REQUIRE_THAT(expect_error(manager->keys.unlock()).text, Contains("count"));
+        expect(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        REQUIRE(manager->state(one) == state_of(1));
+        manager->keys.close();
+    }
+    REQUIRE(start()->state(one) == state_of(1));
+}
+
+TEST_CASE_METHOD(Fixture, "after a crash in a recovery on the same TPM the group opens") {
+    tpm.counters.clear();
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeCount, FakeTpm::Crash::kAfterCount);
+    {
+        const auto manager = open();
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE_FALSE(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        tpm.crash = FakeTpm::Crash::kNone;
+    }
+    REQUIRE(start()->state(one) == state_of(1));
 }
 
 TEST_CASE_METHOD(Fixture, "a recovery key does not make an older store the last one") {

@@ -199,16 +199,23 @@ TEST_CASE_METHOD(Fixture, "a volatile state that was used is not used again") {
 }
 
 TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the group") {
-    const std::string sql = GENERATE(
-        as<std::string>(), "DELETE FROM states; DELETE FROM vtpms",
-        "UPDATE vtpms SET sequence = 0, tag = x''; DELETE FROM states", "UPDATE vtpms SET tpm_version = '1.2'",
-        "UPDATE vtpms SET created = 0", "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
-        "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
-        "UPDATE vtpms SET endorsement = x'00'", "UPDATE groups SET manifest = x''", "UPDATE groups SET nv_index = 0",
-        "UPDATE groups SET nv_index = 3 - nv_index", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
+    const std::string sql = GENERATE(as<std::string>(), "DELETE FROM states; DELETE FROM vtpms",
+                                     "UPDATE vtpms SET sequence = 0, tag = x''; DELETE FROM states",
+                                     "UPDATE vtpms SET tpm_version = '1.2'", "UPDATE vtpms SET created = 0",
+                                     "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
+                                     "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
+                                     "UPDATE vtpms SET endorsement = x'00'", "UPDATE groups SET manifest = x''",
+                                     "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);
     for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("--accept-rollback"));
+}
+
+TEST_CASE_METHOD(Fixture, "a group whose NV index is changed in the store is sealed for another counter") {
+    run_sql(GENERATE("UPDATE groups SET nv_index = 0", "UPDATE groups SET nv_index = 3 - nv_index"));
+    const auto counters = tpm.counters;
+    for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("count"));
+    REQUIRE(tpm.counters == counters);
 }
 
 TEST_CASE_METHOD(Fixture, "another group's manifest is not this one's") {
@@ -282,18 +289,20 @@ TEST_CASE_METHOD(Fixture, "a crash while the epoch moves leaves a store that ope
 TEST_CASE("a crash in the first start leaves a store that opens") {
     const TemporaryDirectory directory;
     FakeTpm tpm;
-    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch);
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch, FakeTpm::Crash::kBeforeCount,
+                         FakeTpm::Crash::kAfterCount);
     REQUIRE_FALSE(Manager(directory.path(), tpm).keys.unlock());
     tpm.crash = FakeTpm::Crash::kNone;
     expect(Manager(directory.path(), tpm).keys.unlock());
 }
 
-TEST_CASE_METHOD(Fixture, "a group that cannot get an epoch is not created") {
+TEST_CASE_METHOD(Fixture, "a group that cannot get an epoch or a count is not created") {
     const auto manager = start();
-    tpm.crash = FakeTpm::Crash::kBeforeEpoch;
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kBeforeCount, FakeTpm::Crash::kAfterCount);
     REQUIRE_FALSE(manager->keys.create({"third", {}, {}, 1}));
     tpm.crash = FakeTpm::Crash::kNone;
     expect(manager->keys.create({"third", {}, {}, 1}));
     expect(manager->keys.remove("third"));
     REQUIRE(tpm.epochs.size() == 2);
+    REQUIRE(tpm.counters.size() == 2);
 }

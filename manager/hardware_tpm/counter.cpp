@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/hardware_tpm/counter.hpp"
+
+#include <openssl/sha.h>
+#include <tss2/tss2_mu.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/nv_handle.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr std::uint16_t kSize = 8;
+
+// Without a secret: it is read before any key is there, and after a crash incremented before one is. Who increments it
+// makes keys worthless, as does who removes it, for which the owner's empty authorization is enough.
+TPMS_NV_PUBLIC counter_area(std::uint32_t index) {
+    TPMS_NV_PUBLIC area{};
+    area.nvIndex = index;
+    area.nameAlg = TPM2_ALG_SHA256;
+    area.attributes = TPM2_NT_COUNTER << TPMA_NV_TPM2_NT_SHIFT | TPMA_NV_AUTHREAD | TPMA_NV_AUTHWRITE | TPMA_NV_NO_DA;
+    area.dataSize = kSize;
+    return area;
+}
+
+// TCG Part 1, 16: nameAlg, then the digest of the marshalled public area.
+TPM2B_NAME name_of(const TPMS_NV_PUBLIC &area) {
+    std::array<std::uint8_t, sizeof area> buffer{};
+    std::size_t size = 0;
+    require(Tss2_MU_TPMS_NV_PUBLIC_Marshal(&area, buffer.data(), buffer.size(), &size) == TSS2_RC_SUCCESS,
+            "an NV index's public area is marshalled");
+    TPM2B_NAME name{2 + SHA256_DIGEST_LENGTH, {TPM2_ALG_SHA256 >> 8, TPM2_ALG_SHA256 & 0xff}};
+    SHA256(buffer.data(), size, name.name + 2);
+    return name;
+}
+
+bool operator==(const TPM2B_NAME &left, const TPM2B_NAME &right) {
+    return std::ranges::equal(std::span(left.name, left.size), std::span(right.name, right.size));
+}
+
+struct FoundCounter {
+    NvHandle handle;
+    bool counts;  // it was incremented once; before that it has no value
+};
+
+// By its Name, which the TPM authenticates with each command: an index that can be set back would open old keys.
+Result<FoundCounter> find_counter(ESYS_CONTEXT *context, std::uint32_t index) {
+    VTPM_ASSIGN(NvHandle handle, find_nv(context, index, {}));
+    EsysPtr<TPM2B_NAME> name;
+    VTPM_TRY(checked("Esys_TR_GetName", [&] { return Esys_TR_GetName(context, handle.get(), out(name)); }));
+    const bool counts = *name == counter_name(index);
+    if (counts || *name == name_of(counter_area(index))) return FoundCounter{std::move(handle), counts};
+    return fail(ErrorCode::kRefused,
+                "NV index {0:#x} of the hardware TPM is not the counter that it must be: if nobody else needs it, "
+                "tpm2_nvundefine -C o {0:#x}",
+                index);
+}
+
+}  // namespace
+
+TPM2B_NAME counter_name(std::uint32_t index) {
+    TPMS_NV_PUBLIC area = counter_area(index);
+    area.attributes |= TPMA_NV_WRITTEN;
+    return name_of(area);
+}
+
+Bytes content_of(const Count &count) {
+    Bytes content;
+    for (int shift = 8 * (kSize - 1); shift >= 0; shift -= 8)
+        content.push_back(static_cast<std::uint8_t>(count.value >> shift));
+    return content;
+}
+
+Result<std::uint64_t> HardwareTpm::counter(std::uint32_t index) {
+    VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
+    if (!found.counts) return fail(ErrorCode::kNotFound, "NV counter {:#x} was never incremented", index);
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    EsysPtr<TPM2B_MAX_NV_BUFFER> data;
+    VTPM_TRY(checked("TPM2_NV_Read of a counter", [&] {
+        return Esys_NV_Read(esys_.get(), found.handle.get(), found.handle.get(), command.get(), ESYS_TR_NONE,
+                            ESYS_TR_NONE, kSize, 0, out(data));
+    }));
+    if (data->size != kSize) return fail(ErrorCode::kSystem, "NV counter {:#x} has {} bytes", index, data->size);
+    std::uint64_t value = 0;
+    for (const std::uint8_t byte : std::span(data->buffer, kSize)) value = value << 8 | byte;
+    return value;
+}
+
+Result<std::uint64_t> HardwareTpm::ensure_counter(std::uint32_t index) {
+    auto present = counter(index);
+    if (present || present.error().code != ErrorCode::kNotFound) return present;
+    if (const auto found = find_counter(esys_.get(), index); !found) {  // else a crash came before its first increment
+        VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+        VTPM_TRY(define_nv(esys_.get(), command.get(), {0, counter_area(index)}, {}));
+    }
+    VTPM_TRY(increment(index));
+    return counter(index);
+}
+
+Result<> HardwareTpm::increment(std::uint32_t index) {
+    VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    return checked("TPM2_NV_Increment", [&] {
+        return Esys_NV_Increment(esys_.get(), found.handle.get(), found.handle.get(), command.get(), ESYS_TR_NONE,
+                                 ESYS_TR_NONE);
+    });
+}
+
+Result<> HardwareTpm::assert_count(const EsysHandle &policy, const Count &count) {
+    VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), count.index));
+    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    const Bytes content = content_of(count);
+    TPM2B_OPERAND operand{static_cast<UINT16>(content.size()), {}};
+    std::ranges::copy(content, operand.buffer);
+    return checked("TPM2_PolicyNV", [&] {
+        return Esys_PolicyNV(esys_.get(), found.handle.get(), found.handle.get(), policy.get(), command.get(),
+                             ESYS_TR_NONE, ESYS_TR_NONE, &operand, 0, TPM2_EO_EQ);
+    });
+}
+
+}  // namespace vtpm
