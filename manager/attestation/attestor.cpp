@@ -28,7 +28,7 @@ Result<VtpmRecord> attestable(Store &store, const Uuid &uuid) {
 // The approver's policy for the boot that this host is in; nothing, if there is none.
 Result<std::optional<BootPolicy>> present_approval(Store &store, Sealer &sealer, const KeyPolicy &policy) {
     if (!policy.approver) return std::nullopt;
-    VTPM_ASSIGN(const auto approvals, approvals_of(store, policy.group));
+    VTPM_ASSIGN(const auto approvals, approvals_of(store, policy));
     const auto read = [&](const PcrSelection &pcrs) { return sealer.read(pcrs); };
     const auto approval = approval_of_present_boot(approvals, *policy.approver, read, std::time(nullptr));
     if (!approval && approval.error().code == ErrorCode::kRefused) return std::nullopt;

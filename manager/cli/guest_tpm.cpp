@@ -54,8 +54,8 @@ struct Part {
     Bytes bytes;
 };
 Result<std::optional<Part>> read_part(int device, ByteView nonce, std::size_t offset) {
-    const Preimage parameters = Preimage("").number(nonce.size(), 2).raw(nonce).number(offset, 4);
-    const Preimage command = Preimage("")
+    const Preimage parameters = Preimage().number(nonce.size(), 2).raw(nonce).number(offset, 4);
+    const Preimage command = Preimage()
                                  .number(kNoSessions, 2)
                                  .number(kHeader + parameters.bytes().size(), 4)
                                  .number(kAttest, 4)

@@ -66,7 +66,7 @@ Result<SecretBytes> HardwareTpm::nv_read(std::uint32_t index, ByteView authoriza
 
 Result<Bytes> HardwareTpm::nv_read_public(std::uint32_t index) {
     constexpr std::size_t kChunk = 512;  // less than any TPM's MAX_NV_BUFFER_SIZE
-    VTPM_ASSIGN(const NvHandle nv, find(esys_.get(), index, {}));
+    VTPM_ASSIGN(const NvHandle nv, find_nv(esys_.get(), index, {}));
     EsysPtr<TPM2B_NV_PUBLIC> area;
     VTPM_TRY(checked("TPM2_NV_ReadPublic", [&] {
         return Esys_NV_ReadPublic(esys_.get(), nv.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, out(area), nullptr);

@@ -4,18 +4,13 @@
 #include <openssl/sha.h>
 #include <tss2/tss2_mu.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/result.hpp"
 
 namespace vtpm {
 namespace {
-
-void append(Bytes &out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
-
-void append_number(Bytes &out, std::uint32_t value, int size) {
-    for (int shift = 8 * (size - 1); shift >= 0; shift -= 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
-}
 
 std::array<std::uint8_t, SHA256_DIGEST_LENGTH> sha256(ByteView bytes) {
     std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
@@ -35,44 +30,32 @@ Bytes marshalled(const PcrSelection &pcrs) {
 }
 
 PolicyDigest &PolicyDigest::pcrs(const PcrSelection &pcrs, const PcrValues &values) {
-    Bytes with = marshalled(pcrs);
-    append(with, sha256(joined(values)));
-    extend(TPM2_CC_PolicyPCR, with);
-    return *this;
+    return extend(TPM2_CC_PolicyPCR, Preimage().raw(marshalled(pcrs)).raw(sha256(joined(values))));
 }
 
 PolicyDigest &PolicyDigest::authorize(const TPM2B_NAME &key, const TPM2B_NONCE &policy_ref) {
     value_ = {TPM2_SHA256_DIGEST_SIZE, {}};
-    extend(TPM2_CC_PolicyAuthorize, {key.name, key.size});
-    Bytes with_ref(value_.buffer, value_.buffer + value_.size);
-    append(with_ref, {policy_ref.buffer, policy_ref.size});
-    SHA256(with_ref.data(), with_ref.size(), value_.buffer);
-    return *this;
+    extend(TPM2_CC_PolicyAuthorize, Preimage().raw({key.name, key.size}));
+    return set(Preimage().raw({value_.buffer, value_.size}).raw({policy_ref.buffer, policy_ref.size}));
 }
 
 PolicyDigest &PolicyDigest::nv_equals(const TPM2B_NAME &index, ByteView content) {
-    Bytes arguments(content.begin(), content.end());
-    append_number(arguments, 0, 2);  // the offset
-    append_number(arguments, TPM2_EO_EQ, 2);
-    Bytes with;
-    append(with, sha256(arguments));
-    append(with, {index.name, index.size});
-    extend(TPM2_CC_PolicyNV, with);
-    return *this;
+    constexpr std::uint16_t kOffset = 0;
+    const auto arguments = sha256(Preimage().raw(content).number(kOffset, 2).number(TPM2_EO_EQ, 2).bytes());
+    return extend(TPM2_CC_PolicyNV, Preimage().raw(arguments).raw({index.name, index.size}));
 }
 
 PolicyDigest &PolicyDigest::command_code(TPM2_CC code) {
-    Bytes with;
-    append_number(with, code, 4);
-    extend(TPM2_CC_PolicyCommandCode, with);
-    return *this;
+    return extend(TPM2_CC_PolicyCommandCode, Preimage().number(code, 4));
 }
 
-void PolicyDigest::extend(TPM2_CC assertion, ByteView with) {
-    Bytes bytes(value_.buffer, value_.buffer + value_.size);
-    append_number(bytes, assertion, 4);
-    append(bytes, with);
-    SHA256(bytes.data(), bytes.size(), value_.buffer);
+PolicyDigest &PolicyDigest::extend(TPM2_CC assertion, const Preimage &with) {
+    return set(Preimage().raw({value_.buffer, value_.size}).number(assertion, 4).raw(with.bytes()));
+}
+
+PolicyDigest &PolicyDigest::set(const Preimage &of) {
+    std::ranges::copy(sha256(of.bytes()), value_.buffer);
+    return *this;
 }
 
 }  // namespace vtpm

@@ -8,6 +8,7 @@
 #include "base/bytes.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/hardware_tpm/pcr_values.hpp"
+#include "manager/policy/preimage.hpp"
 
 namespace vtpm {
 
@@ -28,7 +29,8 @@ public:
     [[nodiscard]] const TPM2B_DIGEST &value() const { return value_; }
 
 private:
-    void extend(TPM2_CC assertion, ByteView with);
+    PolicyDigest &extend(TPM2_CC assertion, const Preimage &with);
+    PolicyDigest &set(const Preimage &of);
     TPM2B_DIGEST value_{TPM2_SHA256_DIGEST_SIZE, {}};
 };
 

@@ -132,12 +132,12 @@ std::string BootPolicy::id() const {
 Bytes BootPolicy::tpm_statement() const {
     const TPM2B_DIGEST policy = pcr_policy(approval_.pcrs, approval_.values);
     const TPM2B_NONCE ref = policy_ref(approval_.group, approval_.generation);
-    return Preimage("").raw({policy.buffer, policy.size}).raw({ref.buffer, ref.size}).bytes();
+    return Preimage().raw({policy.buffer, policy.size}).raw({ref.buffer, ref.size}).bytes();
 }
 
 // Everything but its own signature, in one form for one content.
 Bytes BootPolicy::document() const {
-    Preimage not_after("");
+    Preimage not_after;
     if (approval_.not_after) not_after.number(static_cast<std::uint64_t>(*approval_.not_after), 8);
     Preimage document(kDocumentPrefix);
     document.field(bytes_of(approval_.group)).field(marshalled(approval_.pcrs)).field(joined(approval_.values));

@@ -11,8 +11,8 @@ namespace vtpm {
 // What is hashed or signed: in one form for one content. Numbers are big endian.
 class Preimage {
 public:
-    // `kind`: what it is, NUL included, so that no preimage begins as one of another kind does.
-    explicit Preimage(std::string_view kind) { raw(bytes_of(kind)); }
+    // `kind`: what it is, NUL included, so that no preimage begins as one of another kind does. Empty: a TPM says how.
+    explicit Preimage(std::string_view kind = {}) { raw(bytes_of(kind)); }
     Preimage &raw(ByteView bytes) {
         bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
         return *this;

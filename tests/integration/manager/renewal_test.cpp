@@ -43,7 +43,7 @@ struct Fixture {
     void start() {
         stop();
         store.emplace(expect(Store::open(directory / "state")));
-        keys.emplace(*store, "tpm", [this](ByteView pinned) { return open_tpm_sealer(swtpm.tcti(), pinned); });
+        keys.emplace(*store, "tpm", [this](ByteView pinned) { return open_tpm_sealer(swtpm.tcti(), pinned, {}); });
         policies.emplace(*store, *keys);
         expect(keys->unlock());
     }
