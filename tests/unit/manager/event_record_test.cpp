@@ -102,7 +102,11 @@ TEST_CASE("whatever the store has as a record, the explanation is one short line
             check(changed);
         }
     }
-    check(Bytes(3'000'000, 1));  // far more events than are kept
+    check(Bytes(3'000'000, 1));
+    Bytes too_many;  // more than are ever kept
+    while (too_many.size() < 1025 * 34) too_many.insert(too_many.end(), record.begin(), record.begin() + 34);
+    REQUIRE_THAT(explain({{4, Bytes(32, 1)}}, {{4, Bytes(32, 2)}}, too_many, now),
+                 Contains("2 of its events, at last"));
     const Bytes cut(record.begin(), record.end() - 1);
     REQUIRE_THAT(explain({{4, Bytes(32, 1)}}, {{4, Bytes(32, 2)}}, cut, now), Contains("2 of its events, at last"));
 }
