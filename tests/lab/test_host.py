@@ -138,14 +138,19 @@ def test_our_driver_with_a_tpm_1_2(lab):
     assert re.search(r"PCR-00: (00 ?){20}", out)
 
 
-def test_a_group_opens_in_the_boots_that_its_approver_signed(lab, tmp_path):
-    """As docs/boot-policies.md has it; the approver's machine is dom0 as well."""
-    group = lambda name="tenant": json.loads(lab.dom0(f"xen-vtpm --json group show {name}").stdout)
+def push_approver(lab, tmp_path):
+    """A key pair, in dom0's home directory: the approver's machine is dom0 as well."""
     for command in (["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "approver.pem"],
                     ["openssl", "pkey", "-in", "approver.pem", "-pubout", "-out", "approver.pub"]):
         subprocess.run(command, cwd=tmp_path, check=True)
     for file in ("approver.pem", "approver.pub"):
         lab.run("push", str(tmp_path / file), f"/root/{file}")
+
+
+def test_a_group_opens_in_the_boots_that_its_approver_signed(lab, tmp_path):
+    """As docs/boot-policies.md has it."""
+    group = lambda name="tenant": json.loads(lab.dom0(f"xen-vtpm --json group show {name}").stdout)
+    push_approver(lab, tmp_path)
     lab.dom0("xen-vtpm group create tenant --approver approver.pub")
     lab.dom0("xen-vtpm policy predict | grep -E '^PCR 7 +[0-9a-f]{64}$'")
     lab.dom0("xen-vtpm policy predict --json > boot.json")
@@ -175,6 +180,42 @@ def test_yesterdays_store_is_refused_until_the_administrator_takes_it(lab):
             lab.dom0(f"xen-vtpm recover --accept-rollback {group['group']}")
     assert "rollback-accepted" in lab.dom0("xen-vtpm audit --verify").stdout
     lab.dom0("systemctl start xen-vtpmd && xen-vtpm status")
+
+
+# As a firmware or a boot loader that measures something else does.
+OTHER_BOOT = """[Unit]
+Before=xen-vtpm-managerd.service
+[Service]
+Type=oneshot
+ExecStart=tpm2_pcrextend 4:sha256={digest}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.mark.last
+def test_a_host_that_boots_something_else_is_refused_until_its_approver_signs(lab, tmp_path):
+    approve = ("xen-vtpm policy predict --pcrs sha256:4 --json > boot.json && xen-vtpm policy sign --key approver.pem "
+               "--group fleet --values boot.json > policy.json && xen-vtpm policy install policy.json")
+    push_approver(lab, tmp_path)
+    lab.dom0(f"xen-vtpm group create fleet --approver approver.pub && {approve}")
+    uuid = lab.dom0("xen-vtpm create --group fleet").stdout.strip()
+    lab.create("fleet", "--vtpm", uuid)
+    lab.guest("fleet", "tpm2_nvdefine -Q 0x1500033 -C o -s 4 && printf kept | tpm2_nvwrite -Q 0x1500033 -C o -i-")
+    lab.dom0("cat > /etc/systemd/system/other-boot.service && systemctl enable other-boot",
+             input=OTHER_BOOT.format(digest="5" * 64))
+    lab.run("reset", timeout=400)
+    reason = json.loads(lab.dom0("xen-vtpm --json group show fleet").stdout)["reason"]
+    assert "PCR 4 approved" in reason and "no boot policy" in reason
+    assert json.loads(lab.dom0("xen-vtpm --json group show default").stdout)["reason"] == ""
+    assert lab.run("guest", "start", "fleet", check=False, timeout=300).returncode != 0
+    assert "PCR 4 approved" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
+    lab.dom0(approve)
+    assert json.loads(lab.dom0("xen-vtpm --json group show fleet").stdout)["reason"] == ""
+    lab.run("guest", "start", "fleet", timeout=400)
+    assert lab.guest("fleet", "tpm2_nvread 0x1500033 -C o -s 4").stdout == "kept"
+    lab.destroy("fleet")
+    lab.dom0("systemctl disable other-boot")
 
 
 @pytest.mark.last
