@@ -202,7 +202,7 @@ def test_a_host_that_boots_something_else_is_refused_until_its_approver_signs(la
     uuid = lab.dom0("xen-vtpm create --group fleet").stdout.strip()
     lab.create("fleet", "--vtpm", uuid)
     lab.guest("fleet", "tpm2_nvdefine -Q 0x1500033 -C o -s 4 && printf kept | tpm2_nvwrite -Q 0x1500033 -C o -i-")
-    lab.dom0("cat > /etc/systemd/system/other-boot.service && systemctl enable other-boot",
+    lab.dom0("cat > /etc/systemd/system/other-boot.service && systemctl enable other-boot && sync",
              input=OTHER_BOOT.format(digest="5" * 64))
     lab.run("reset", timeout=400)
     reason = json.loads(lab.dom0("xen-vtpm --json group show fleet").stdout)["reason"]
