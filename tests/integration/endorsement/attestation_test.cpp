@@ -176,7 +176,8 @@ TEST_CASE("the endorsement keys of an attestation are those of the guest's TPM, 
     std::ifstream stream(key, std::ios::binary);
     const std::string written(std::istreambuf_iterator<char>(stream), {});
     REQUIRE(written == text(machine.endorsement_public(EkTemplate::kRsa2048)));
-    for (const json &certified : parsed_file(attestation)["endorsement_keys"]) {
+    const json document = parsed_file(attestation);
+    for (const json &certified : document["endorsement_keys"]) {
         const Bytes area = from_base64(certified["public"].get<std::string>()).value();
         const EndorsementKey ek = expect(endorsement_key(area));
         REQUIRE(area == machine.endorsement_public(ek.kind));
