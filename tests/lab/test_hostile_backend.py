@@ -28,7 +28,7 @@ class Victim:
         return self.lab.guest(self.name, script, **options)
 
     def become(self, mode):
-        self.lab.dom0(f"echo '{mode}' > /run/hostile-backend")
+        self.lab.dom0(f"echo '{mode}' > /run/hostile-backend.new; mv /run/hostile-backend.new /run/hostile-backend")
 
     def exchange(self):
         return self.sh(f"timeout 60 python3 -c '{EXCHANGE}'").stdout.strip()
@@ -65,6 +65,8 @@ def victim(request, lab):
         lab.dom0("systemctl stop xen-vtpmd; domid=$(xl domid %s); "
                  "xenstore-write /local/domain/0/backend/vtpm/$domid/0/state 2; "
                  "systemd-run --quiet --unit=hostile-backend python3 /root/hostile_backend.py $domid" % victim.name)
+    # The kernel's own user of the TPM, as it may come at any time; here all the time.
+    victim.sh("(while head -c 64 /dev/hwrng || sleep 1; do sleep 0.3; done) > /dev/null 2>&1 &")
     yield victim
     lab.dom0("systemctl stop hostile-backend; systemctl start xen-vtpmd")
     lab.destroy(victim.name)
