@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "shared-protocol/tpm_message.hpp"
+
 extern "C" {
 // gntdev.h uses types of the other two.
 #include <xen/grant_table.h>
@@ -21,13 +23,6 @@ namespace vtpm {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the page is little endian, and so are Xen's hosts");
-
-// The size that a TPM message claims for itself: big endian, TCG Part 1, 18.1.
-std::uint32_t claimed_size(ByteView message) {
-    std::uint32_t size = 0;
-    for (std::size_t i = 0; i < 4; ++i) size = size << 8 | message[TPM_MESSAGE_SIZE_OFFSET + i];
-    return size;
-}
 
 }  // namespace
 
@@ -84,7 +79,7 @@ SharedPage::Taken SharedPage::take() {
     if (header.length < TPM_MESSAGE_HEADER_SIZE || header.length > room()) return taken;
     std::memcpy(copy_.data(), page_ + data_offset_, header.length);
     const ByteView command = ByteView(copy_).first(header.length);
-    if (claimed_size(command) != command.size()) return taken;
+    if (tpm_size(command) != command.size()) return taken;
     taken.event = Event::kCommand;
     taken.command = command;
     return taken;

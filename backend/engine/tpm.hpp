@@ -53,7 +53,7 @@ private:
     TpmVersion version_;
     StateChannel channel_;
     std::uint64_t sequence_ = 0;  // of the state that is known to be durable
-    ErrorResponse fault_{};
+    Bytes fault_;
     AttestationCommand attestation_;
     std::uint8_t *response_ = nullptr;  // libtpms' malloc'ed buffer, reused for each command
     std::uint32_t response_capacity_ = 0;

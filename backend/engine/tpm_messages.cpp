@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "shared-protocol/tpmif.h"
+#include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {
 namespace {
@@ -23,72 +23,50 @@ std::uint32_t code_of(TpmVersion version, GuestFault fault) {
     return v12 ? 9 : 0x101;
 }
 
-std::uint32_t u32_at(ByteView message, std::size_t at) {
-    std::uint32_t value = 0;
-    for (std::size_t i = 0; i < 4; ++i) value = value << 8 | message[at + i];
-    return value;
-}
-
-void put_u32(std::uint8_t *out, std::uint32_t value) {
-    for (int i = 0; i < 4; ++i) out[i] = static_cast<std::uint8_t>(value >> (24 - 8 * i));
-}
-
-// TPM 1.2 Part 3: tag TPM_TAG_RQU_COMMAND, size, ordinal, parameters.
-Bytes command_12(std::uint32_t ordinal, std::initializer_list<std::uint8_t> parameters) {
-    Bytes command(TPM_MESSAGE_HEADER_SIZE + parameters.size());
-    command[1] = 0xC1;
-    std::copy(parameters.begin(), parameters.end(), command.begin() + TPM_MESSAGE_HEADER_SIZE);
-    put_u32(command.data() + 2, static_cast<std::uint32_t>(command.size()));
-    put_u32(command.data() + 6, ordinal);
-    return command;
-}
-
 constexpr std::uint32_t kTpmStartup = 0x99;
 constexpr std::uint32_t kPhysicalEnable = 0x6F;
 constexpr std::uint32_t kPhysicalSetDeactivated = 0x72;
 constexpr std::uint32_t kPhysicalPresence = 0x4000000A;
-constexpr std::uint8_t kPresenceCmdEnable = 0x20;
-constexpr std::uint8_t kPresencePresent = 0x08;
-constexpr std::uint8_t kPresenceNotPresentAndLock = 0x14;
+constexpr std::uint16_t kPresenceCmdEnable = 0x20;
+constexpr std::uint16_t kPresencePresent = 0x08;
+constexpr std::uint16_t kPresenceNotPresentAndLock = 0x14;
 
-Bytes startup_12() { return command_12(kTpmStartup, {0x00, 0x01}); }  // TPM_ST_CLEAR
+// TPM 1.2 Part 3: tag, size, ordinal, parameters.
+Bytes command_12(std::uint32_t ordinal, const BigEndian &parameters = {}) {
+    return tpm_message(kTpm12Request, ordinal, parameters.bytes());
+}
 
-Bytes startup_20() { return {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0x00, 0x00}; }   // TPM_SU_CLEAR
-Bytes shutdown_20() { return {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0x00, 0x00}; }  // TPM_SU_CLEAR
+constexpr std::uint16_t kTpmStClear = 1;
+Bytes startup_12() { return command_12(kTpmStartup, BigEndian().u16(kTpmStClear)); }
+Bytes presence_12(std::uint16_t presence) { return command_12(kPhysicalPresence, BigEndian().u16(presence)); }
+
+constexpr std::uint16_t kTpmSuClear = 0;
+Bytes startup_20() { return tpm_message(kTpmNoSessions, 0x144, BigEndian().u16(kTpmSuClear).bytes()); }
+Bytes shutdown_20() { return tpm_message(kTpmNoSessions, 0x145, BigEndian().u16(kTpmSuClear).bytes()); }
 
 // TPM2_HierarchyControl(TPM_RH_PLATFORM, enable = TPM_RH_PLATFORM, state = NO), by the empty password.
 Bytes disable_platform_20() {
-    return {0x80, 0x02, 0,    0,    0,    32,                          // TPM_ST_SESSIONS
-            0,    0,    0x01, 0x21,                                    // TPM_CC_HierarchyControl
-            0x40, 0,    0,    0x0C,                                    // TPM_RH_PLATFORM
-            0,    0,    0,    9,    0x40, 0,  0, 0x09, 0, 0, 0, 0, 0,  // TPM_RS_PW
-            0x40, 0,    0,    0x0C, 0};
+    constexpr std::uint32_t kPlatform = 0x4000000C;
+    return tpm_message(kTpmSessions, 0x121,
+                       BigEndian().u32(kPlatform).raw(empty_password()).u32(kPlatform).u8(0).bytes());
 }
 
 }  // namespace
 
-ErrorResponse error_response(TpmVersion version, GuestFault fault) {
-    // TPM_ST_NO_SESSIONS and TPM_TAG_RSP_COMMAND
-    ErrorResponse response{};
-    if (version == TpmVersion::k12)
-        response[1] = 0xC4;
-    else
-        response[0] = 0x80, response[1] = 0x01;
-    put_u32(response.data() + TPM_MESSAGE_SIZE_OFFSET, static_cast<std::uint32_t>(response.size()));
-    put_u32(response.data() + 6, code_of(version, fault));
-    return response;
+Bytes error_response(TpmVersion version, GuestFault fault) {
+    const auto tag = version == TpmVersion::k12 ? kTpm12Response : kTpmNoSessions;
+    return tpm_message(tag, code_of(version, fault));
 }
 
 std::uint32_t return_code(ByteView response) {
     if (response.size() < TPM_MESSAGE_HEADER_SIZE) return code_of(TpmVersion::k20, GuestFault::kFailure);
-    return u32_at(response, 6);
+    return tpm_code(response);
 }
 
 Result<std::vector<Bytes>> split_commands(ByteView commands) {
     std::vector<Bytes> all;
     while (!commands.empty()) {
-        const std::size_t size =
-            commands.size() < TPM_MESSAGE_HEADER_SIZE ? 0 : u32_at(commands, TPM_MESSAGE_SIZE_OFFSET);
+        const std::size_t size = commands.size() < TPM_MESSAGE_HEADER_SIZE ? 0 : tpm_size(commands);
         if (size < TPM_MESSAGE_HEADER_SIZE || size > commands.size())
             return fail(ErrorCode::kInvalid, "a command's length is not what its header says");
         all.emplace_back(commands.begin(), commands.begin() + static_cast<std::ptrdiff_t>(size));
@@ -98,15 +76,13 @@ Result<std::vector<Bytes>> split_commands(ByteView commands) {
 }
 
 std::vector<Bytes> power_on_commands(TpmVersion version) {
-    if (version == TpmVersion::k12)
-        return {startup_12(), command_12(kPhysicalPresence, {0x00, kPresenceNotPresentAndLock})};
+    if (version == TpmVersion::k12) return {startup_12(), presence_12(kPresenceNotPresentAndLock)};
     return {startup_20(), disable_platform_20()};
 }
 
 std::vector<Bytes> first_power_on_commands_12() {
-    return {startup_12(), command_12(kPhysicalPresence, {0x00, kPresenceCmdEnable}),
-            command_12(kPhysicalPresence, {0x00, kPresencePresent}), command_12(kPhysicalEnable, {}),
-            command_12(kPhysicalSetDeactivated, {0x00})};
+    return {startup_12(), presence_12(kPresenceCmdEnable), presence_12(kPresencePresent), command_12(kPhysicalEnable),
+            command_12(kPhysicalSetDeactivated, BigEndian().u8(0))};
 }
 
 std::vector<Bytes> power_off_commands(TpmVersion version) {

@@ -3,7 +3,6 @@
 // the error responses for what never reaches libtpms.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -20,8 +19,7 @@ enum class GuestFault : std::uint8_t {
     kFailure,        // TPM_RC_FAILURE, TPM_FAIL: libtpms itself gave up
 };
 
-using ErrorResponse = std::array<std::uint8_t, 10>;
-ErrorResponse error_response(TpmVersion version, GuestFault fault);
+Bytes error_response(TpmVersion version, GuestFault fault);
 
 // The return code of a response; of one that is too short to have one, a failure.
 std::uint32_t return_code(ByteView response);

@@ -5,12 +5,13 @@
 
 #include <array>
 
+#include "base/big_endian.hpp"
 #include "manager/ca/ca_key.hpp"
 #include "manager/ca/endorsement_key.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/json_object.hpp"
-#include "manager/policy/preimage.hpp"
 #include "manager/policy/public_area.hpp"
+#include "shared-protocol/attest_command.hpp"
 
 namespace vtpm {
 namespace {
@@ -69,9 +70,9 @@ Result<HostEvidence> host_of(const JsonObject &object, const PcrSelection &pcrs)
 
 Result<Bytes> nonce_from(std::string_view hexadecimal) {
     auto nonce = from_hex(hexadecimal);
-    if (!nonce || nonce->size() < Attestation::kMinNonce || nonce->size() > Attestation::kMaxNonce)
-        return fail(ErrorCode::kInvalid, "a nonce is {} to {} random bytes in lower-case hexadecimal",
-                    Attestation::kMinNonce, Attestation::kMaxNonce);
+    if (!nonce || nonce->size() < kMinAttestNonce || nonce->size() > kMaxAttestNonce)
+        return fail(ErrorCode::kInvalid, "a nonce is {} to {} random bytes in lower-case hexadecimal", kMinAttestNonce,
+                    kMaxAttestNonce);
     return std::move(*nonce);
 }
 
@@ -130,7 +131,7 @@ Result<Attestation> Attestation::parse(std::string_view text) {
 Result<Bytes> Attestation::bound_data() const {
     const auto ca = area_of_form(ca_key, ca_key_form());
     if (!ca) return fail(ErrorCode::kInvalid, "the CA's key is not one that xen-vtpm makes in a TPM");
-    Preimage bound(kBound);
+    BigEndian bound(kBound);
     bound.field(nonce).raw(vtpm.bytes).field(bytes_of(group)).number(generation, 4).field(bytes_of(approver));
     bound.field(tpm_name(*ca)).field(ca_certificate).number(endorsement_keys.size(), 4);
     for (const CertifiedKey &key : endorsement_keys) {

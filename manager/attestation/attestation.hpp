@@ -16,8 +16,6 @@ namespace vtpm {
 
 struct Attestation {
     static constexpr std::size_t kMaxSize = 65'536;
-    static constexpr std::size_t kMinNonce = 8;
-    static constexpr std::size_t kMaxNonce = 64;
 
     Bytes nonce;  // the verifier's
     Uuid vtpm;
@@ -40,7 +38,7 @@ struct Attestation {
     [[nodiscard]] Result<Bytes> bound_data() const;
 };
 
-// kInvalid: not of kMinNonce to kMaxNonce bytes in hexadecimal.
+// kInvalid: not of kMinAttestNonce to kMaxAttestNonce bytes in hexadecimal.
 Result<Bytes> nonce_from(std::string_view hexadecimal);
 
 }  // namespace vtpm

@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/big_endian.hpp"
 #include "base/secret.hpp"
-#include "manager/policy/preimage.hpp"
 #include "manager/policy/public_area.hpp"
 
 namespace vtpm {
@@ -36,7 +36,7 @@ struct SharedSeed {
 
 // KDFa for at most one block of HMAC-SHA-256 (Part 1, 11.4.10.2).
 Result<Seed> kdfa(const Seed &key, std::string_view label, ByteView context, std::uint32_t bits) {
-    const Preimage input = Preimage().number(1, 4).raw(bytes_of(label)).raw(context).number(bits, 4);
+    const BigEndian input = BigEndian().number(1, 4).raw(bytes_of(label)).raw(context).number(bits, 4);
     Seed out;
     if (HMAC(EVP_sha256(), key.view().data(), static_cast<int>(kDigest), input.bytes().data(), input.bytes().size(),
              out.writable().data(), nullptr) == nullptr)
@@ -92,7 +92,7 @@ Result<SharedSeed> seed_for_ecc(const EndorsementKey &key) {
     for (const ByteView part : {ByteView(kCounter), z.view(), bytes_of(kIdentity), our_x, key_x})
         at = std::ranges::copy(part, at).out;
     SHA256(input.view().data(), input.view().size(), shared.seed.writable().data());
-    shared.encrypted = Preimage().number(kCoordinate, 2).raw(our_x).number(kCoordinate, 2).raw(our_y).bytes();
+    shared.encrypted = BigEndian().number(kCoordinate, 2).raw(our_x).number(kCoordinate, 2).raw(our_y).bytes();
     return shared;
 }
 
@@ -124,16 +124,16 @@ Result<Credential> make_credential(const EndorsementKey &key, ByteView name, Byt
     std::ranges::copy(secret, credential.writable().begin() + 2);
     VTPM_ASSIGN(const Bytes identity, encrypted(storage, credential.view()));
 
-    const Preimage authenticated = Preimage().raw(identity).raw(name);
+    const BigEndian authenticated = BigEndian().raw(identity).raw(name);
     std::array<std::uint8_t, kDigest> hmac{};
     if (HMAC(EVP_sha256(), integrity.view().data(), static_cast<int>(kDigest), authenticated.bytes().data(),
              authenticated.bytes().size(), hmac.data(), nullptr) == nullptr)
         return openssl_failed("HMAC");
-    const Preimage content = Preimage().number(kDigest, 2).raw(hmac).raw(identity);
+    const BigEndian content = BigEndian().number(kDigest, 2).raw(hmac).raw(identity);
     return Credential{
         marshalled(TPM2B_PUBLIC{0, key.area}),
-        Preimage().number(content.bytes().size(), 2).raw(content.bytes()).bytes(),
-        Preimage().number(shared.encrypted.size(), 2).raw(shared.encrypted).bytes(),
+        BigEndian().number(content.bytes().size(), 2).raw(content.bytes()).bytes(),
+        BigEndian().number(shared.encrypted.size(), 2).raw(shared.encrypted).bytes(),
     };
 }
 

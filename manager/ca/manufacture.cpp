@@ -7,67 +7,33 @@
 #include <span>
 
 #include "manager/policy/public_area.hpp"
+#include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {
 namespace {
 
 constexpr EkTemplate kKeys[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
-constexpr std::size_t kHeader = 10;
 constexpr std::size_t kNvChunk = 512;  // less than any TPM's MAX_NV_BUFFER_SIZE
 
 // Read by everyone, written by the platform, which the guest never is (2.2.2.3 of the profile).
 constexpr TPMA_NV kCertificate = TPMA_NV_PPWRITE | TPMA_NV_WRITEDEFINE | TPMA_NV_PPREAD | TPMA_NV_OWNERREAD |
                                  TPMA_NV_AUTHREAD | TPMA_NV_NO_DA | TPMA_NV_PLATFORMCREATE;
 
-// Big endian, as all of a TPM's messages.
-class Message {
-public:
-    Message &u8(std::uint8_t value) { return number(value, 1); }
-    Message &u16(std::uint16_t value) { return number(value, 2); }
-    Message &u32(std::uint32_t value) { return number(value, 4); }
-    Message &raw(ByteView bytes) {
-        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-        return *this;
-    }
-    Message &sized(ByteView bytes) { return u16(static_cast<std::uint16_t>(bytes.size())).raw(bytes); }
-    [[nodiscard]] const Bytes &bytes() const { return bytes_; }
-
-private:
-    Message &number(std::uint32_t value, int size) {
-        for (int shift = 8 * (size - 1); shift >= 0; shift -= 8)
-            bytes_.push_back(static_cast<std::uint8_t>(value >> shift));
-        return *this;
-    }
-    Bytes bytes_;
-};
-
-Bytes with_header(TPM2_ST tag, TPM2_CC code, const Message &rest) {
-    Message message;
-    message.u16(tag).u32(static_cast<std::uint32_t>(kHeader + rest.bytes().size())).u32(code).raw(rest.bytes());
-    return message.bytes();
-}
-
-Bytes plain(TPM2_CC code, const Message &parameters) { return with_header(TPM2_ST_NO_SESSIONS, code, parameters); }
+Bytes plain(TPM2_CC code, const BigEndian &parameters) { return tpm_message(kTpmNoSessions, code, parameters.bytes()); }
 
 // By the empty password of the first handle.
-Bytes authorized(TPM2_CC code, std::initializer_list<TPM2_HANDLE> handles, const Message &parameters) {
-    Message message;
+Bytes authorized(TPM2_CC code, std::initializer_list<TPM2_HANDLE> handles, const BigEndian &parameters) {
+    BigEndian message;
     for (const TPM2_HANDLE handle : handles) message.u32(handle);
-    message.u32(9).u32(TPM2_RS_PW).u16(0).u8(TPMA_SESSION_CONTINUESESSION).u16(0).raw(parameters.bytes());
-    return with_header(TPM2_ST_SESSIONS, code, message);
+    message.raw(empty_password()).raw(parameters.bytes());
+    return tpm_message(kTpmSessions, code, message.bytes());
 }
 
 // TPM2B_NV_PUBLIC.
 Bytes nv_public(std::uint32_t index, std::size_t size) {
-    Message area;
+    BigEndian area;
     area.u32(index).u16(TPM2_ALG_SHA256).u32(kCertificate).u16(0).u16(static_cast<std::uint16_t>(size));
-    return Message().sized(area.bytes()).bytes();
-}
-
-std::uint32_t u32_at(ByteView bytes, std::size_t at) {
-    std::uint32_t value = 0;
-    for (const std::uint8_t byte : bytes.subspan(at, 4)) value = value << 8 | byte;
-    return value;
+    return BigEndian().sized(area.bytes()).bytes();
 }
 
 tl::unexpected<Error> malformed(const char *what) {
@@ -77,27 +43,27 @@ tl::unexpected<Error> malformed(const char *what) {
 }  // namespace
 
 Manufacture::Manufacture(ByteView entropy, Certify certify) : certify_(std::move(certify)) {
-    then("TPM2_Startup", plain(TPM2_CC_Startup, Message().u16(TPM2_SU_CLEAR)));
+    then("TPM2_Startup", plain(TPM2_CC_Startup, BigEndian().u16(TPM2_SU_CLEAR)));
     make_seeds(entropy);
     if (!certify_) {
         shut_down();
         return;
     }
     then("TPM2_GetCapability",
-         plain(TPM2_CC_GetCapability, Message().u32(TPM2_CAP_TPM_PROPERTIES).u32(TPM2_PT_FIXED).u32(64)),
+         plain(TPM2_CC_GetCapability, BigEndian().u32(TPM2_CAP_TPM_PROPERTIES).u32(TPM2_PT_FIXED).u32(64)),
          [this](ByteView response) { return describe(response); });
     for (const EkTemplate kind : kKeys) create_key(kind);
 }
 
 // The seeds that it was born with come from its own entropy alone: these are made after ours was stirred in.
 void Manufacture::make_seeds(ByteView entropy) {
-    then("TPM2_StirRandom", plain(TPM2_CC_StirRandom, Message().sized(entropy)));
+    then("TPM2_StirRandom", plain(TPM2_CC_StirRandom, BigEndian().sized(entropy)));
     then("TPM2_ChangePPS", authorized(TPM2_CC_ChangePPS, {TPM2_RH_PLATFORM}, {}));
     then("TPM2_ChangeEPS", authorized(TPM2_CC_ChangeEPS, {TPM2_RH_PLATFORM}, {}));
     then("TPM2_Clear", authorized(TPM2_CC_Clear, {TPM2_RH_PLATFORM}, {}));  // the storage seed
 }
 
-void Manufacture::shut_down() { then("TPM2_Shutdown", plain(TPM2_CC_Shutdown, Message().u16(TPM2_SU_CLEAR))); }
+void Manufacture::shut_down() { then("TPM2_Shutdown", plain(TPM2_CC_Shutdown, BigEndian().u16(TPM2_SU_CLEAR))); }
 
 void Manufacture::then(const char *what, Bytes command, std::function<Result<>(ByteView)> take) {
     steps_.push_back({what, std::move(command), std::move(take)});
@@ -108,10 +74,10 @@ Result<Bytes> Manufacture::next(ByteView response) {
         const Step step = std::move(steps_.front());
         steps_.pop_front();
         asked_ = false;
-        if (response.size() < kHeader) return malformed(step.what);
-        if (const std::uint32_t code = u32_at(response, 6); code != TPM2_RC_SUCCESS)
+        if (response.size() < TPM_MESSAGE_HEADER_SIZE) return malformed(step.what);
+        if (const std::uint32_t code = tpm_code(response); code != TPM2_RC_SUCCESS)
             return fail(ErrorCode::kRefused, "the new TPM fails {} with {:#x}", step.what, code);
-        if (step.take) VTPM_TRY(step.take(response.subspan(kHeader)));
+        if (step.take) VTPM_TRY(step.take(response.subspan(TPM_MESSAGE_HEADER_SIZE)));
     }
     if (steps_.empty()) return Bytes();
     asked_ = true;
@@ -119,7 +85,7 @@ Result<Bytes> Manufacture::next(ByteView response) {
 }
 
 void Manufacture::create_key(EkTemplate kind) {
-    Message parameters;
+    BigEndian parameters;
     parameters.u16(4).u16(0).u16(0);    // TPM2B_SENSITIVE_CREATE: no authorization, no data
     parameters.raw(ek_template(kind));  // TPM2B_PUBLIC
     parameters.u16(0).u32(0);           // outsideInfo, creationPCR
@@ -151,12 +117,12 @@ Result<> Manufacture::describe(ByteView response) {
 Result<> Manufacture::take_key(ByteView response) {
     constexpr std::size_t kPublic = 8;
     if (response.size() < kPublic + 2) return malformed("TPM2_CreatePrimary");
-    const std::uint32_t handle = u32_at(response, 0);
-    const std::size_t size = 2U + (std::size_t{response[kPublic]} << 8 | response[kPublic + 1]);
+    const auto handle = static_cast<TPM2_HANDLE>(big_endian(response.first(4)));
+    const std::size_t size = 2 + big_endian(response.subspan(kPublic, 2));
     if (response.size() < kPublic + size) return malformed("TPM2_CreatePrimary");
     VTPM_ASSIGN(EndorsementKey key, endorsement_key(response.subspan(kPublic, size)));
     keys_.push_back(std::move(key));
-    steps_.push_front({"TPM2_FlushContext", plain(TPM2_CC_FlushContext, Message().u32(handle)), nullptr});
+    steps_.push_front({"TPM2_FlushContext", plain(TPM2_CC_FlushContext, BigEndian().u32(handle)), nullptr});
     if (keys_.size() == std::size(kKeys)) return certify();
     return {};
 }
@@ -174,11 +140,11 @@ Result<> Manufacture::certify() {
 
 void Manufacture::write(std::uint32_t index, ByteView content) {
     then("TPM2_NV_DefineSpace", authorized(TPM2_CC_NV_DefineSpace, {TPM2_RH_PLATFORM},
-                                           Message().u16(0).raw(nv_public(index, content.size()))));
+                                           BigEndian().u16(0).raw(nv_public(index, content.size()))));
     for (std::size_t at = 0; at < content.size(); at += kNvChunk) {
         const ByteView chunk = content.subspan(at, std::min(kNvChunk, content.size() - at));
         then("TPM2_NV_Write", authorized(TPM2_CC_NV_Write, {TPM2_RH_PLATFORM, index},
-                                         Message().sized(chunk).u16(static_cast<std::uint16_t>(at))));
+                                         BigEndian().sized(chunk).u16(static_cast<std::uint16_t>(at))));
     }
     then("TPM2_NV_WriteLock", authorized(TPM2_CC_NV_WriteLock, {TPM2_RH_PLATFORM, index}, {}));
 }

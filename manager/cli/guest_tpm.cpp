@@ -10,26 +10,18 @@
 #include <thread>
 
 #include "base/unique_fd.hpp"
-#include "manager/policy/preimage.hpp"
+#include "shared-protocol/attest_command.hpp"
+#include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm::cli {
 namespace {
 
-constexpr std::uint16_t kNoSessions = 0x8001;
-constexpr std::uint32_t kAttest = 0x20005854;
 constexpr std::uint32_t kCommandCode = 0x143;  // TPM_RC_COMMAND_CODE
 constexpr std::uint32_t kRetry = 0x922;        // TPM_RC_RETRY
-constexpr std::size_t kHeader = 10;
 constexpr std::size_t kMaxResponse = 4096;
 constexpr std::size_t kMaxAttestation = 65'536;
 constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::milliseconds kPause{500};
-
-std::uint32_t big_endian(ByteView bytes) {
-    std::uint32_t value = 0;
-    for (const std::uint8_t byte : bytes) value = value << 8 | byte;
-    return value;
-}
 
 struct Response {
     std::uint32_t code = 0;
@@ -42,10 +34,11 @@ Result<Response> transmit(int device, ByteView command) {
     std::array<std::uint8_t, kMaxResponse> buffer{};
     const ssize_t size = ::read(device, buffer.data(), buffer.size());
     if (size < 0) return fail_errno("the TPM gives no response");
-    if (static_cast<std::size_t>(size) < kHeader) return fail(ErrorCode::kSystem, "the TPM's response is too short");
+    if (static_cast<std::size_t>(size) < TPM_MESSAGE_HEADER_SIZE)
+        return fail(ErrorCode::kSystem, "the TPM's response is too short");
     const ByteView response = ByteView(buffer).first(static_cast<std::size_t>(size));
-    const ByteView parameters = response.subspan(kHeader);
-    return Response{big_endian(response.subspan(6, 4)), Bytes(parameters.begin(), parameters.end())};
+    const ByteView parameters = response.subspan(TPM_MESSAGE_HEADER_SIZE);
+    return Response{tpm_code(response), Bytes(parameters.begin(), parameters.end())};
 }
 
 // One part, and how large the whole is; nothing while it is being made.
@@ -54,13 +47,9 @@ struct Part {
     Bytes bytes;
 };
 Result<std::optional<Part>> read_part(int device, ByteView nonce, std::size_t offset) {
-    const Preimage parameters = Preimage().number(nonce.size(), 2).raw(nonce).number(offset, 4);
-    const Preimage command = Preimage()
-                                 .number(kNoSessions, 2)
-                                 .number(kHeader + parameters.bytes().size(), 4)
-                                 .number(kAttest, 4)
-                                 .raw(parameters.bytes());
-    VTPM_ASSIGN(const Response response, transmit(device, command.bytes()));
+    const BigEndian parameters = BigEndian().sized(nonce).number(offset, 4);
+    VTPM_ASSIGN(const Response response,
+                transmit(device, tpm_message(kTpmNoSessions, kAttestCommand, parameters.bytes())));
     if (response.code == kRetry) return std::nullopt;
     if (response.code == kCommandCode)
         return fail(ErrorCode::kRefused,

@@ -8,6 +8,7 @@
 #include <array>
 #include <span>
 
+#include "base/big_endian.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/nv_handle.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
@@ -69,12 +70,7 @@ TPM2B_NAME counter_name(std::uint32_t index) {
     return name_of(area);
 }
 
-Bytes content_of(const Count &count) {
-    Bytes content;
-    for (int shift = 8 * (kSize - 1); shift >= 0; shift -= 8)
-        content.push_back(static_cast<std::uint8_t>(count.value >> shift));
-    return content;
-}
+Bytes content_of(const Count &count) { return BigEndian().number(count.value, kSize).bytes(); }
 
 Result<std::uint64_t> HardwareTpm::counter(std::uint32_t index) {
     VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
@@ -86,9 +82,7 @@ Result<std::uint64_t> HardwareTpm::counter(std::uint32_t index) {
                             ESYS_TR_NONE, kSize, 0, out(data));
     }));
     if (data->size != kSize) return fail(ErrorCode::kSystem, "NV counter {:#x} has {} bytes", index, data->size);
-    std::uint64_t value = 0;
-    for (const std::uint8_t byte : std::span(data->buffer, kSize)) value = value << 8 | byte;
-    return value;
+    return big_endian(ByteView(data->buffer, kSize));
 }
 
 Result<std::uint64_t> HardwareTpm::ensure_counter(std::uint32_t index) {

@@ -30,30 +30,30 @@ Bytes marshalled(const PcrSelection &pcrs) {
 }
 
 PolicyDigest &PolicyDigest::pcrs(const PcrSelection &pcrs, const PcrValues &values) {
-    return extend(TPM2_CC_PolicyPCR, Preimage().raw(marshalled(pcrs)).raw(sha256(joined(values))));
+    return extend(TPM2_CC_PolicyPCR, BigEndian().raw(marshalled(pcrs)).raw(sha256(joined(values))));
 }
 
 PolicyDigest &PolicyDigest::authorize(const TPM2B_NAME &key, const TPM2B_NONCE &policy_ref) {
     value_ = {TPM2_SHA256_DIGEST_SIZE, {}};
-    extend(TPM2_CC_PolicyAuthorize, Preimage().raw({key.name, key.size}));
-    return set(Preimage().raw({value_.buffer, value_.size}).raw({policy_ref.buffer, policy_ref.size}));
+    extend(TPM2_CC_PolicyAuthorize, BigEndian().raw({key.name, key.size}));
+    return set(BigEndian().raw({value_.buffer, value_.size}).raw({policy_ref.buffer, policy_ref.size}));
 }
 
 PolicyDigest &PolicyDigest::nv_equals(const TPM2B_NAME &index, ByteView content) {
     constexpr std::uint16_t kOffset = 0;
-    const auto arguments = sha256(Preimage().raw(content).number(kOffset, 2).number(TPM2_EO_EQ, 2).bytes());
-    return extend(TPM2_CC_PolicyNV, Preimage().raw(arguments).raw({index.name, index.size}));
+    const auto arguments = sha256(BigEndian().raw(content).number(kOffset, 2).number(TPM2_EO_EQ, 2).bytes());
+    return extend(TPM2_CC_PolicyNV, BigEndian().raw(arguments).raw({index.name, index.size}));
 }
 
 PolicyDigest &PolicyDigest::command_code(TPM2_CC code) {
-    return extend(TPM2_CC_PolicyCommandCode, Preimage().number(code, 4));
+    return extend(TPM2_CC_PolicyCommandCode, BigEndian().number(code, 4));
 }
 
-PolicyDigest &PolicyDigest::extend(TPM2_CC assertion, const Preimage &with) {
-    return set(Preimage().raw({value_.buffer, value_.size}).number(assertion, 4).raw(with.bytes()));
+PolicyDigest &PolicyDigest::extend(TPM2_CC assertion, const BigEndian &with) {
+    return set(BigEndian().raw({value_.buffer, value_.size}).number(assertion, 4).raw(with.bytes()));
 }
 
-PolicyDigest &PolicyDigest::set(const Preimage &of) {
+PolicyDigest &PolicyDigest::set(const BigEndian &of) {
     std::ranges::copy(sha256(of.bytes()), value_.buffer);
     return *this;
 }

@@ -5,10 +5,10 @@
 
 #include <tss2/tss2_tpm2_types.h>
 
+#include "base/big_endian.hpp"
 #include "base/bytes.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/hardware_tpm/pcr_values.hpp"
-#include "manager/policy/preimage.hpp"
 
 namespace vtpm {
 
@@ -29,8 +29,8 @@ public:
     [[nodiscard]] const TPM2B_DIGEST &value() const { return value_; }
 
 private:
-    PolicyDigest &extend(TPM2_CC assertion, const Preimage &with);
-    PolicyDigest &set(const Preimage &of);
+    PolicyDigest &extend(TPM2_CC assertion, const BigEndian &with);
+    PolicyDigest &set(const BigEndian &of);
     TPM2B_DIGEST value_{TPM2_SHA256_DIGEST_SIZE, {}};
 };
 

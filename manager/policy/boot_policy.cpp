@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
+#include "base/big_endian.hpp"
 #include "manager/hardware_tpm/policy_digest.hpp"
 #include "manager/policy/encoding.hpp"
-#include "manager/policy/preimage.hpp"
 #include "manager/policy/signing_key.hpp"
 
 namespace vtpm {
@@ -77,7 +77,7 @@ Result<> check_not_after(const std::optional<std::int64_t> &not_after) {
 }  // namespace
 
 TPM2B_NONCE policy_ref(std::string_view group, std::uint32_t generation) {
-    return sha256(Preimage(kPolicyRefPrefix).number(generation, 4).raw(bytes_of(group)).bytes());
+    return sha256(BigEndian(kPolicyRefPrefix).number(generation, 4).raw(bytes_of(group)).bytes());
 }
 
 TPM2B_DIGEST pcr_policy(const PcrSelection &pcrs, const PcrValues &values) {
@@ -132,14 +132,14 @@ std::string BootPolicy::id() const {
 Bytes BootPolicy::tpm_statement() const {
     const TPM2B_DIGEST policy = pcr_policy(approval_.pcrs, approval_.values);
     const TPM2B_NONCE ref = policy_ref(approval_.group, approval_.generation);
-    return Preimage().raw({policy.buffer, policy.size}).raw({ref.buffer, ref.size}).bytes();
+    return BigEndian().raw({policy.buffer, policy.size}).raw({ref.buffer, ref.size}).bytes();
 }
 
 // Everything but its own signature, in one form for one content.
 Bytes BootPolicy::document() const {
-    Preimage not_after;
+    BigEndian not_after;
     if (approval_.not_after) not_after.number(static_cast<std::uint64_t>(*approval_.not_after), 8);
-    Preimage document(kDocumentPrefix);
+    BigEndian document(kDocumentPrefix);
     document.field(bytes_of(approval_.group)).field(marshalled(approval_.pcrs)).field(joined(approval_.values));
     document.field(not_after.bytes()).number(approval_.generation, 4);
     document.field(bytes_of(approver_)).field(tpm_signature_);

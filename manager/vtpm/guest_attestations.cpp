@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "shared-protocol/attest_command.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -14,7 +16,7 @@ tl::unexpected<Error> not_yet() { return fail(ErrorCode::kUnavailable, "the atte
 
 Result<std::string> GuestAttestations::ask(const Uuid &vtpm, ByteView nonce, Clock::time_point now) {
     if (!enabled_) return fail(ErrorCode::kRefused, "guest_attestation = false: guests get none");
-    if (nonce.size() < Attestation::kMinNonce || nonce.size() > Attestation::kMaxNonce)
+    if (nonce.size() < kMinAttestNonce || nonce.size() > kMaxAttestNonce)
         return fail(ErrorCode::kInvalid, "a nonce of {} bytes", nonce.size());
     const auto found = requests_.find(vtpm);
     if (found == requests_.end()) return begin(vtpm, nonce, now);

@@ -3,46 +3,24 @@
 
 #include <openssl/sha.h>
 
-#include "shared-protocol/tpmif.h"
+#include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {
 namespace {
 
-// Its last parameter, and its size.
-Bytes completed(Bytes command, ByteView data) {
-    command.insert(command.end(), data.begin(), data.end());
-    require(command.size() <= 0xff, "a PCR's value is short: the sizes below are one byte");
-    command[TPM_MESSAGE_SIZE_OFFSET + 3] = static_cast<std::uint8_t>(command.size());
-    return command;
-}
+constexpr std::uint32_t kPcrEvent = 0x13C;  // TPM_CC_PCR_Event
+constexpr std::uint32_t kExtend = 0x14;     // TPM_ORD_Extend
 
 // TPM2_PCR_Event, by the PCR's empty password.
 Bytes event_20(unsigned pcr, ByteView value) {
-    return completed({0x80, 0x02,
-                      0,    0,
-                      0,    0,  // TPM_ST_SESSIONS
-                      0,    0,
-                      0x01, 0x3C,  // TPM_CC_PCR_Event
-                      0,    0,
-                      0,    static_cast<std::uint8_t>(pcr),  //
-                      0,    0,
-                      0,    9,
-                      0x40, 0,
-                      0,    0x09,
-                      0,    0,
-                      0,    0,
-                      0,  // TPM_RS_PW
-                      0,    static_cast<std::uint8_t>(value.size())},
-                     value);
+    const BigEndian rest = BigEndian().u32(pcr).raw(empty_password()).sized(value);
+    return tpm_message(kTpmSessions, kPcrEvent, rest.bytes());
 }
 
 Bytes extend_12(unsigned pcr, ByteView value) {
     Bytes digest(SHA_DIGEST_LENGTH);
     SHA1(value.data(), value.size(), digest.data());
-    return completed({0x00, 0xC1, 0, 0, 0, 0,  // TPM_TAG_RQU_COMMAND
-                      0, 0, 0, 0x14,           // TPM_ORD_Extend
-                      0, 0, 0, static_cast<std::uint8_t>(pcr)},
-                     digest);
+    return tpm_message(kTpm12Request, kExtend, BigEndian().u32(pcr).raw(digest).bytes());
 }
 
 }  // namespace
