@@ -89,18 +89,16 @@ Result<> HardwareTpm::quote(const PcrSelection &pcrs, const Primary &key, ByteVi
 
 Result<TpmStatement> HardwareTpm::certify(const TpmKey &ca, ByteView ca_authorization, const Primary &key,
                                           ByteView data) {
-    VTPM_ASSIGN(const EsysHandle certified, load(ca.public_area, ca.private_area));
-    const Authorization auth(ca_authorization);
-    VTPM_TRY(checked("Esys_TR_SetAuth", [&] { return Esys_TR_SetAuth(esys_.get(), certified.get(), &auth); }));
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR certified, loaded(ca, ca_authorization));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     const TPM2B_DATA extra = qualifying(data);
     TPMT_SIG_SCHEME scheme{};
     scheme.scheme = TPM2_ALG_NULL;  // the key's
     EsysPtr<TPM2B_ATTEST> attested;
     EsysPtr<TPMT_SIGNATURE> signature;
     VTPM_TRY(checked("TPM2_Certify", [&] {
-        return Esys_Certify(esys_.get(), certified.get(), key.handle.get(), command.get(), ESYS_TR_PASSWORD,
-                            ESYS_TR_NONE, &extra, &scheme, out(attested), out(signature));
+        return Esys_Certify(esys_.get(), certified, key.handle.get(), command, ESYS_TR_PASSWORD, ESYS_TR_NONE, &extra,
+                            &scheme, out(attested), out(signature));
     }));
     return statement(*attested, *signature);
 }
@@ -143,7 +141,7 @@ Result<SecretBytes> HardwareTpm::activate(const Credential &credential) {
     if (marshalled(ek.area) != marshalled(asked->area))
         return fail(ErrorCode::kRefused, "the challenge is for another TPM: it is not for this one's endorsement key");
     VTPM_ASSIGN(const Primary ak, create_primary(esys_.get(), Hierarchy::kEndorsement, attestation_key_form()));
-    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    VTPM_ASSIGN(const EsysHandle policy, policy_session());
     VTPM_TRY(assert_endorsement(esys_.get(), policy.get()));
     EsysPtr<TPM2B_DIGEST> secret;
     const TSS2_RC rc = with_retry([&] {

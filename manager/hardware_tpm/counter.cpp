@@ -75,11 +75,11 @@ Bytes content_of(const Count &count) { return BigEndian().number(count.value, kS
 Result<std::uint64_t> HardwareTpm::counter(std::uint32_t index) {
     VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
     if (!found.counts) return fail(ErrorCode::kNotFound, "NV counter {:#x} was never incremented", index);
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     EsysPtr<TPM2B_MAX_NV_BUFFER> data;
     VTPM_TRY(checked("TPM2_NV_Read of a counter", [&] {
-        return Esys_NV_Read(esys_.get(), found.handle.get(), found.handle.get(), command.get(), ESYS_TR_NONE,
-                            ESYS_TR_NONE, kSize, 0, out(data));
+        return Esys_NV_Read(esys_.get(), found.handle.get(), found.handle.get(), command, ESYS_TR_NONE, ESYS_TR_NONE,
+                            kSize, 0, out(data));
     }));
     if (data->size != kSize) return fail(ErrorCode::kSystem, "NV counter {:#x} has {} bytes", index, data->size);
     return big_endian(ByteView(data->buffer, kSize));
@@ -89,8 +89,8 @@ Result<std::uint64_t> HardwareTpm::ensure_counter(std::uint32_t index) {
     auto present = counter(index);
     if (present || present.error().code != ErrorCode::kNotFound) return present;
     if (const auto found = find_counter(esys_.get(), index); !found) {  // else a crash came before its first increment
-        VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
-        VTPM_TRY(define_nv(esys_.get(), command.get(), {0, counter_area(index)}, {}));
+        VTPM_ASSIGN(const ESYS_TR command, command_session());
+        VTPM_TRY(define_nv(esys_.get(), command, {0, counter_area(index)}, {}));
     }
     VTPM_TRY(increment(index));
     return counter(index);
@@ -98,22 +98,22 @@ Result<std::uint64_t> HardwareTpm::ensure_counter(std::uint32_t index) {
 
 Result<> HardwareTpm::increment(std::uint32_t index) {
     VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     return checked("TPM2_NV_Increment", [&] {
-        return Esys_NV_Increment(esys_.get(), found.handle.get(), found.handle.get(), command.get(), ESYS_TR_NONE,
+        return Esys_NV_Increment(esys_.get(), found.handle.get(), found.handle.get(), command, ESYS_TR_NONE,
                                  ESYS_TR_NONE);
     });
 }
 
 Result<> HardwareTpm::assert_count(const EsysHandle &policy, const Count &count) {
     VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), count.index));
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     const Bytes content = content_of(count);
     TPM2B_OPERAND operand{static_cast<UINT16>(content.size()), {}};
     std::ranges::copy(content, operand.buffer);
     return checked("TPM2_PolicyNV", [&] {
-        return Esys_PolicyNV(esys_.get(), found.handle.get(), found.handle.get(), policy.get(), command.get(),
-                             ESYS_TR_NONE, ESYS_TR_NONE, &operand, 0, TPM2_EO_EQ);
+        return Esys_PolicyNV(esys_.get(), found.handle.get(), found.handle.get(), policy.get(), command, ESYS_TR_NONE,
+                             ESYS_TR_NONE, &operand, 0, TPM2_EO_EQ);
     });
 }
 

@@ -58,8 +58,16 @@ Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned) 
     return HardwareTpm(std::move(esys), std::move(primary), std::move(description));
 }
 
+Result<ESYS_TR> HardwareTpm::command_session() {
+    if (!command_session_) {
+        VTPM_ASSIGN(EsysHandle session, start_session(esys_.get(), primary_.handle.get(), SessionUse::kCommand));
+        command_session_.emplace(std::move(session));
+    }
+    return command_session_->get();
+}
+
 Result<SecretBytes> HardwareTpm::random(std::size_t size) {
-    VTPM_ASSIGN(const EsysHandle encrypting, session(SessionUse::kPolicy));
+    VTPM_ASSIGN(const EsysHandle encrypting, policy_session());
     EsysPtr<TPM2B_DIGEST> bytes;
     VTPM_TRY(checked("TPM2_GetRandom", [&] {
         return Esys_GetRandom(esys_.get(), encrypting.get(), ESYS_TR_NONE, ESYS_TR_NONE, static_cast<UINT16>(size),

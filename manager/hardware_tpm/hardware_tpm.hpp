@@ -2,6 +2,7 @@
 // The machine's TPM 2.0, for as long as the object lives: its connection, its storage primary, and sealing under it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -83,14 +84,23 @@ public:
     Result<std::vector<std::uint32_t>> nv_indices(std::uint32_t first, std::uint32_t last);
 
 private:
+    struct LoadedKey {
+        TpmKey key;
+        EsysHandle handle;
+    };
+
     HardwareTpm(Esys esys, StoragePrimary primary, std::string description)
         : esys_(std::move(esys)), primary_(std::move(primary)), description_(std::move(description)) {}
     Result<> require_allocated(const PcrSelection &pcrs);
     Error other_boot(const PcrSelection &pcrs, const PcrValues &were);
-    Result<EsysHandle> session(SessionUse use) { return start_session(esys_.get(), primary_.handle.get(), use); }
+    Result<ESYS_TR> command_session();
+    Result<EsysHandle> policy_session() {
+        return start_session(esys_.get(), primary_.handle.get(), SessionUse::kPolicy);
+    }
     Result<SealedObject> create(ByteView secret, const TPM2B_DIGEST &policy);
     Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
     Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
+    Result<ESYS_TR> loaded(const TpmKey &key, ByteView authorization);
     Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session, const Count &count);
     Result<> assert_count(const EsysHandle &policy_session, const Count &count);
     Result<Primary> create_endorsement_key(EkTemplate kind);
@@ -100,6 +110,8 @@ private:
     Esys esys_;
     StoragePrimary primary_;
     std::string description_;
+    std::optional<EsysHandle> command_session_;  // one for all commands: a salted one is dear to begin
+    std::optional<LoadedKey> loaded_;            // the last one stays for its next signature
 };
 
 // Whether the object says that it opens under this policy; who has the disk could have written that.

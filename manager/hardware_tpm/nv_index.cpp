@@ -52,10 +52,10 @@ Result<NvHandle> define_nv(ESYS_CONTEXT *context, ESYS_TR session, const TPM2B_N
 
 Result<SecretBytes> HardwareTpm::nv_read(std::uint32_t index, ByteView authorization, std::size_t size) {
     VTPM_ASSIGN(const NvHandle nv, find_nv(esys_.get(), index, authorization));
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     EsysPtr<TPM2B_MAX_NV_BUFFER> data;
     const TSS2_RC rc = with_retry([&] {
-        return Esys_NV_Read(esys_.get(), nv.get(), nv.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE,
+        return Esys_NV_Read(esys_.get(), nv.get(), nv.get(), command, ESYS_TR_NONE, ESYS_TR_NONE,
                             static_cast<UINT16>(size), 0, out(data));
     });
     if (plain_code(rc) == TPM2_RC_NV_UNINITIALIZED)
@@ -86,17 +86,16 @@ Result<Bytes> HardwareTpm::nv_read_public(std::uint32_t index) {
 }
 
 Result<> HardwareTpm::nv_write(std::uint32_t index, ByteView authorization, ByteView content) {
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     const auto found = find_nv(esys_.get(), index, authorization).or_else([&](const Error &error) -> Result<NvHandle> {
         if (error.code != ErrorCode::kNotFound) return tl::make_unexpected(error);
-        return define_nv(esys_.get(), command.get(), nv_template(index, content.size()), authorization);
+        return define_nv(esys_.get(), command, nv_template(index, content.size()), authorization);
     });
     if (!found) return tl::make_unexpected(found.error());
     TPM2B_MAX_NV_BUFFER data{static_cast<UINT16>(content.size()), {}};
     std::ranges::copy(content, data.buffer);
     auto written = checked("TPM2_NV_Write", [&] {
-        return Esys_NV_Write(esys_.get(), found->get(), found->get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &data,
-                             0);
+        return Esys_NV_Write(esys_.get(), found->get(), found->get(), command, ESYS_TR_NONE, ESYS_TR_NONE, &data, 0);
     });
     explicit_bzero(&data, sizeof data);
     return written;
@@ -106,10 +105,9 @@ Result<> HardwareTpm::nv_remove(std::uint32_t index) {
     const auto found = find_nv(esys_.get(), index, {});
     if (!found && found.error().code == ErrorCode::kNotFound) return {};
     if (!found) return tl::make_unexpected(found.error());
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     return checked("TPM2_NV_UndefineSpace", [&] {
-        return Esys_NV_UndefineSpace(esys_.get(), ESYS_TR_RH_OWNER, found->get(), command.get(), ESYS_TR_NONE,
-                                     ESYS_TR_NONE);
+        return Esys_NV_UndefineSpace(esys_.get(), ESYS_TR_RH_OWNER, found->get(), command, ESYS_TR_NONE, ESYS_TR_NONE);
     });
 }
 

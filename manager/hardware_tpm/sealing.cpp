@@ -75,13 +75,13 @@ Result<SealedObject> HardwareTpm::create(ByteView secret, const TPM2B_DIGEST &po
 }
 
 Result<TpmKey> HardwareTpm::create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public) {
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     const TPM2B_DATA outside_info{};
     const TPML_PCR_SELECTION creation_pcrs{};
     EsysPtr<TPM2B_PRIVATE> private_area;
     EsysPtr<TPM2B_PUBLIC> public_area;
     VTPM_TRY(checked("TPM2_Create", [&] {
-        return Esys_Create(esys_.get(), primary_.handle.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
+        return Esys_Create(esys_.get(), primary_.handle.get(), command, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
                            &in_public, &outside_info, &creation_pcrs, out(private_area), out(public_area), nullptr,
                            nullptr, nullptr);
     }));
@@ -94,10 +94,10 @@ Result<TpmKey> HardwareTpm::create(const TPM2B_SENSITIVE_CREATE &sensitive, cons
 Result<EsysHandle> HardwareTpm::load(ByteView public_bytes, ByteView private_bytes) {
     VTPM_ASSIGN(const auto public_area, unmarshalled<TPM2B_PUBLIC>(public_bytes, Tss2_MU_TPM2B_PUBLIC_Unmarshal));
     VTPM_ASSIGN(const auto private_area, unmarshalled<TPM2B_PRIVATE>(private_bytes, Tss2_MU_TPM2B_PRIVATE_Unmarshal));
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     ESYS_TR raw = ESYS_TR_NONE;
     VTPM_TRY(checked("TPM2_Load of a key in the store", [&] {
-        return Esys_Load(esys_.get(), primary_.handle.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
+        return Esys_Load(esys_.get(), primary_.handle.get(), command, ESYS_TR_NONE, ESYS_TR_NONE, &private_area,
                          &public_area, &raw);
     }));
     return EsysHandle(esys_.get(), raw);
@@ -115,7 +115,7 @@ Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
 
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs, const Count &count) {
     VTPM_ASSIGN(const EsysHandle sealed, load(object.public_area, object.private_area));
-    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    VTPM_ASSIGN(const EsysHandle policy, policy_session());
     if (!pcrs.empty()) VTPM_TRY(assert_pcrs(esys_.get(), policy.get(), pcrs));
     auto secret = unseal(sealed, policy, count);
     if (!secret && secret.error().code == ErrorCode::kRefused && !pcrs.empty())
@@ -125,7 +125,7 @@ Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSel
 
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot,
                                         const Count &count) {
-    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    VTPM_ASSIGN(const EsysHandle policy, policy_session());
     VTPM_TRY(assert_approved_boot(esys_.get(), policy.get(), approver, boot));
     VTPM_ASSIGN(
         const EsysHandle sealed,
@@ -139,7 +139,7 @@ Result<> HardwareTpm::require_own(const SealedObject &object) {
 }
 
 Result<> HardwareTpm::require_approved(const Approver &approver, const ApprovedBoot &boot) {
-    VTPM_ASSIGN(const EsysHandle policy, session(SessionUse::kPolicy));
+    VTPM_ASSIGN(const EsysHandle policy, policy_session());
     return assert_approved_boot(esys_.get(), policy.get(), approver, boot);
 }
 

@@ -12,11 +12,21 @@ Result<TpmKey> HardwareTpm::create_signing_key(ByteView authorization) {
     return create(SensitiveCreate(authorization, {}), TPM2B_PUBLIC{0, ca_key_form()});
 }
 
-Result<Bytes> HardwareTpm::sign(const TpmKey &key, ByteView authorization, ByteView digest) {
-    VTPM_ASSIGN(const EsysHandle loaded, load(key.public_area, key.private_area));
+Result<ESYS_TR> HardwareTpm::loaded(const TpmKey &key, ByteView authorization) {
+    if (!loaded_ || loaded_->key != key) {
+        loaded_.reset();
+        VTPM_ASSIGN(EsysHandle handle, load(key.public_area, key.private_area));
+        loaded_.emplace(LoadedKey{key, std::move(handle)});
+    }
+    const ESYS_TR handle = loaded_->handle.get();
     const Authorization auth(authorization);
-    VTPM_TRY(checked("Esys_TR_SetAuth", [&] { return Esys_TR_SetAuth(esys_.get(), loaded.get(), &auth); }));
-    VTPM_ASSIGN(const EsysHandle command, session(SessionUse::kCommand));
+    VTPM_TRY(checked("Esys_TR_SetAuth", [&] { return Esys_TR_SetAuth(esys_.get(), handle, &auth); }));
+    return handle;
+}
+
+Result<Bytes> HardwareTpm::sign(const TpmKey &key, ByteView authorization, ByteView digest) {
+    VTPM_ASSIGN(const ESYS_TR signer, loaded(key, authorization));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
     TPM2B_DIGEST hashed{static_cast<UINT16>(digest.size()), {}};
     std::ranges::copy(digest, hashed.buffer);
     TPMT_SIG_SCHEME scheme{};
@@ -26,8 +36,8 @@ Result<Bytes> HardwareTpm::sign(const TpmKey &key, ByteView authorization, ByteV
     not_by_the_tpm.hierarchy = TPM2_RH_NULL;
     EsysPtr<TPMT_SIGNATURE> signature;
     VTPM_TRY(checked("TPM2_Sign", [&] {
-        return Esys_Sign(esys_.get(), loaded.get(), command.get(), ESYS_TR_NONE, ESYS_TR_NONE, &hashed, &scheme,
-                         &not_by_the_tpm, out(signature));
+        return Esys_Sign(esys_.get(), signer, command, ESYS_TR_NONE, ESYS_TR_NONE, &hashed, &scheme, &not_by_the_tpm,
+                         out(signature));
     }));
     return ecdsa_of(*signature);
 }

@@ -9,6 +9,7 @@ namespace vtpm {
 struct TpmKey {
     Bytes public_area;
     Bytes private_area;
+    bool operator==(const TpmKey &) const = default;
 };
 
 }  // namespace vtpm
