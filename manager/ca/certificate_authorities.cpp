@@ -69,6 +69,15 @@ Result<OpenCa> CertificateAuthorities::open(const std::string &group) {
     return OpenCa{std::move(sealer), std::move(authorization), std::move(record.ca), common_name_of(public_key.get())};
 }
 
+// The TPM is reached only where the CA is yet to be made.
+Result<CaRecord> CertificateAuthorities::record(const std::string &group) {
+    VTPM_TRY(keys_.key(group));
+    VTPM_ASSIGN(GroupRecord record, keys_.record(group));
+    if (!record.ca.certificate.empty()) return std::move(record.ca);
+    VTPM_ASSIGN(OpenCa ca, open(group));
+    return std::move(ca.record);
+}
+
 Result<CaRecord> CertificateAuthorities::create(const std::string &group, Sealer &sealer, const Key &authorization) {
     CaRecord ca;
     VTPM_ASSIGN(ca.key, sealer.create_signing_key(authorization));
@@ -109,14 +118,14 @@ Result<Certificates> CertificateAuthorities::certify(const std::string &group, c
 }
 
 Result<CaInfo> CertificateAuthorities::show(const std::string &group) {
-    VTPM_ASSIGN(const OpenCa ca, open(group));
-    VTPM_ASSIGN(const Certificate certificate, certificate_from(ca.record.certificate));
+    VTPM_ASSIGN(const CaRecord ca, record(group));
+    VTPM_ASSIGN(const Certificate certificate, certificate_from(ca.certificate));
     return CaInfo{group,
                   one_line(X509_get_subject_name(certificate.get())),
                   one_line(X509_get_issuer_name(certificate.get())),
                   X509_self_signed(certificate.get(), 0) == 1,
-                  to_hex(sha256(ca.record.certificate)),
-                  to_pem("CERTIFICATE", ca.record.certificate)};
+                  to_hex(sha256(ca.certificate)),
+                  to_pem("CERTIFICATE", ca.certificate)};
 }
 
 Result<std::string> CertificateAuthorities::request(const std::string &group) {
@@ -127,11 +136,11 @@ Result<std::string> CertificateAuthorities::request(const std::string &group) {
 }
 
 Result<> CertificateAuthorities::import_signed(const std::string &group, std::string_view pem) {
-    VTPM_ASSIGN(OpenCa ca, open(group));
-    VTPM_ASSIGN(const EvpKey key, public_key_of(ca.record.key));
-    VTPM_ASSIGN(ca.record.certificate,
-                signed_ca_from_pem(bytes_of(pem), ca.common_name, key.get(), std::time(nullptr)));
-    return inventory_.set_ca(group, ca.record, "ca-certificate-imported");
+    VTPM_ASSIGN(CaRecord ca, record(group));
+    VTPM_ASSIGN(const EvpKey key, public_key_of(ca.key));
+    VTPM_ASSIGN(ca.certificate,
+                signed_ca_from_pem(bytes_of(pem), common_name_of(key.get()), key.get(), std::time(nullptr)));
+    return inventory_.set_ca(group, ca, "ca-certificate-imported");
 }
 
 }  // namespace vtpm

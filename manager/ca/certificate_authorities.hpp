@@ -53,6 +53,7 @@ public:
 private:
     Result<Certificates> certify(const std::string &group, const Uuid &vtpm, const std::vector<EndorsementKey> &keys,
                                  const TpmDescription &tpm);
+    Result<CaRecord> record(const std::string &group);
     Result<CaRecord> create(const std::string &group, Sealer &sealer, const Key &authorization);
 
     GroupKeys &keys_;

@@ -75,7 +75,6 @@ Result<> BootPolicies::revoke(const std::string &id) {
     VTPM_TRY(store_.delete_policy(id));
     VTPM_TRY(Audit(store_).record("policy-revoked", id));
     VTPM_TRY(transaction.commit());
-    store_.wipe_log();
     log::info("boot policy {} revoked", id);
     return {};
 }

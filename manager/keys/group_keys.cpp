@@ -273,7 +273,6 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
     VTPM_TRY(audit_.record("recovery-key-exported", name, group.recovery.empty() ? "" : "the former is void"));
     VTPM_TRY(store_.set_recovery(name, wrapped));
     VTPM_TRY(transaction.commit());
-    store_.wipe_log();
     return recovery_text(recovery_key);
 }
 
@@ -309,7 +308,6 @@ Result<OpenGroup> GroupKeys::recover_here(Sealer &sealer, const GroupRecord &gro
     VTPM_TRY(audit_.record("group-recovered", group.name, "on the TPM that sealed it"));
     VTPM_TRY(store_.update_group(sealed));
     VTPM_TRY(transaction.commit());
-    store_.wipe_log();
     VTPM_TRY(sealer.advance(sealed.key, policy));
     return open;
 }
@@ -329,7 +327,6 @@ Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, GroupRecord group
     VTPM_TRY(audit_.record("group-recovered", group.name, "on another TPM: " + sealer.description()));
     VTPM_TRY(store_.move_to({sealing_, Bytes(identity.begin(), identity.end())}, group));
     VTPM_TRY(transaction.commit());
-    store_.wipe_log();
     VTPM_TRY(begin(sealer, group, open));
     return open;
 }
@@ -352,7 +349,6 @@ Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std
     VTPM_TRY(record());
     VTPM_TRY(store_.update_group(group));
     VTPM_TRY(transaction.commit());
-    store_.wipe_log();
     if (const auto advanced = sealer.advance(group.key, policy); !advanced)
         return fail(
             advanced.error().code,
@@ -445,7 +441,6 @@ Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     if (discarded) VTPM_TRY(store_.delete_vtpms_of(group.name));
     VTPM_TRY(store_.delete_group(group.name));
     VTPM_TRY(transaction.commit());
-    store_.wipe_log();
     groups_.erase(group.name);
     cut_renewals_.erase(group.name);
     forget_indices(group);

@@ -39,9 +39,7 @@ Result<> Inventory::remove(const VtpmRecord &vtpm) {
         VTPM_ASSIGN(Transaction transaction, store_.transaction());
         VTPM_TRY(Audit(store_).record("vtpm-destroyed", vtpm.uuid.to_string(), "group " + vtpm.group));
         VTPM_TRY(store_.delete_vtpm(vtpm.uuid, manifest));
-        VTPM_TRY(transaction.commit());
-        store_.wipe_log();
-        return {};
+        return transaction.commit();
     };
     return change(
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.remove(vtpm.uuid); }, write);
@@ -61,9 +59,7 @@ Result<> Inventory::restore(const VtpmRecord &vtpm, const StateWrite &state, con
         if (former) VTPM_TRY(store_.delete_vtpm(former->uuid, manifest));
         VTPM_TRY(store_.insert_vtpm(vtpm, manifest));
         VTPM_TRY(store_.write_states(states, {&manifest, 1}));
-        VTPM_TRY(transaction.commit());
-        store_.wipe_log();
-        return {};
+        return transaction.commit();
     };
     return change(keys_, vtpm.group, edit, write);
 }

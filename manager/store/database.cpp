@@ -82,6 +82,7 @@ Result<std::int64_t> Database::integer(std::string_view sql) {
 Result<Transaction> Transaction::begin(Database &database) {
     if (sqlite3_get_autocommit(database.raw()) == 0) return Transaction(nullptr);
     VTPM_TRY(database.execute("BEGIN IMMEDIATE"));
+    database.wipe_log_ = false;
     return Transaction(&database);
 }
 
@@ -93,6 +94,8 @@ Transaction::~Transaction() {
 Result<> Transaction::commit() {
     if (database_ == nullptr) return {};
     VTPM_TRY(database_->execute("COMMIT"));
+    // A failure leaves what was removed in the log, until the next checkpoint.
+    if (database_->wipe_log_) (void)database_->script("PRAGMA wal_checkpoint(TRUNCATE)");
     database_ = nullptr;
     return {};
 }

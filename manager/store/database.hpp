@@ -70,16 +70,21 @@ public:
     Result<> script(const char *sql);
     // The only value of the only row, as PRAGMA gives it.
     Result<std::int64_t> integer(std::string_view sql);
+    // What the transaction removes is to be gone from SQLite's log as well, once it is committed (secure_delete wipes
+    // the database's pages only). Without a transaction it means nothing.
+    void wipe_log_after_commit() { wipe_log_ = true; }
     [[nodiscard]] int changes() const { return sqlite3_changes(connection_.get()); }
     [[nodiscard]] sqlite3 *raw() { return connection_.get(); }
 
 private:
+    friend class Transaction;
     struct Close {
         void operator()(sqlite3 *connection) const { sqlite3_close_v2(connection); }
     };
     explicit Database(sqlite3 *connection) : connection_(connection) {}
     Result<Statement> prepare_only(std::string_view sql);
     std::unique_ptr<sqlite3, Close> connection_;
+    bool wipe_log_ = false;
 };
 
 // All or nothing: what is not committed is undone. One that begins inside another is a part of that.

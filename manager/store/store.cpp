@@ -161,20 +161,22 @@ Result<> Store::insert_group(const GroupRecord &group) {
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(
         database_,
         "UPDATE groups SET pcrs = ?, approver = ?, generation = ?, pcr_values = ?, pcr_events = ?, public_area = ?, "
         "private_area = ? WHERE name = ?",
         group.pcrs, ByteView(group.approver), std::int64_t{group.generation}, ByteView(group.key.pcr_values),
         ByteView(group.key.pcr_events), ByteView(group.key.public_area), ByteView(group.key.private_area), group.name));
-    wipe_log();
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 Result<> Store::set_recovery(const std::string &group, ByteView recovery) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(database_, "UPDATE groups SET recovery = ? WHERE name = ?", recovery, group));
-    wipe_log();
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
@@ -196,9 +198,8 @@ Result<> Store::delete_group(const std::string &name) {
         return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
     VTPM_TRY(change_one(database_, "DELETE FROM groups WHERE name = ?", name));
-    VTPM_TRY(transaction.commit());
-    wipe_log();
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 Result<> Store::delete_vtpms_of(const std::string &group) {
@@ -206,9 +207,8 @@ Result<> Store::delete_vtpms_of(const std::string &group) {
     VTPM_TRY(
         database_.execute("DELETE FROM states WHERE uuid IN (SELECT uuid FROM vtpms WHERE group_name = ?)", group));
     VTPM_TRY(database_.execute("DELETE FROM vtpms WHERE group_name = ?", group));
-    VTPM_TRY(transaction.commit());
-    wipe_log();
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 Result<std::vector<GroupRecord>> Store::groups() {
@@ -256,10 +256,11 @@ Result<> Store::insert_policy(const PolicyRecord &policy) {
 }
 
 Result<> Store::delete_policy(const std::string &id) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE id = ?", id));
     if (database_.changes() == 0) return fail(ErrorCode::kNotFound, "there is no boot policy {}", id);
-    wipe_log();
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 namespace {
@@ -301,9 +302,6 @@ Result<> Store::append_audit_record(const AuditRecord &record) {
         record.time, record.event, record.subject, record.detail, ByteView(record.chain));
 }
 
-// secure_delete wipes the database's pages; the log still has the former ones. A failure leaves only those.
-void Store::wipe_log() { (void)database_.script("PRAGMA wal_checkpoint(TRUNCATE)"); }
-
 Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
     VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE uuid = ?", uuid.to_string()));
     VTPM_ASSIGN(const bool found, row.step());
@@ -344,10 +342,12 @@ Result<> Store::require_stateless(const Uuid &uuid) {
 }
 
 Result<> Store::delete_orphaned_states(const Uuid &uuid) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ? AND uuid NOT IN (SELECT uuid FROM vtpms)",
                                uuid.to_string()));
     if (database_.changes() == 0) return fail(ErrorCode::kNotFound, "vTPM {} is unknown", uuid.to_string());
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
@@ -364,9 +364,8 @@ Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(change_one(database_, "DELETE FROM vtpms WHERE uuid = ?", uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
-    VTPM_TRY(transaction.commit());
-    wipe_log();
-    return {};
+    database_.wipe_log_after_commit();
+    return transaction.commit();
 }
 
 Result<std::optional<StateRecord>> Store::find_state(const Uuid &uuid, StateKind kind) {

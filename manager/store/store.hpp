@@ -142,8 +142,6 @@ public:
 
     // What is called before its commit() becomes durable with it, or not at all.
     Result<Transaction> transaction() { return Transaction::begin(database_); }
-    // What was deleted in a transaction of the caller's lies in SQLite's log until then.
-    void wipe_log();
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
     Result<std::vector<VtpmRecord>> vtpms();

@@ -77,7 +77,6 @@ Result<> Vtpms::destroy_remains(const Uuid &uuid) {
     VTPM_TRY(services_.store.delete_orphaned_states(uuid));
     VTPM_TRY(Audit(services_.store).record("vtpm-remains-destroyed", uuid.to_string()));
     VTPM_TRY(transaction.commit());
-    services_.store.wipe_log();
     log::warning("vTPM {}: the state that was left of it is destroyed", uuid.to_string());
     return {};
 }

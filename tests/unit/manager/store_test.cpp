@@ -181,7 +181,12 @@ TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the file
     vtpm.wrapped_key = Bytes(marker.begin(), marker.end());
     expect(store.insert_vtpm(vtpm, kNoChange));
     expect(write(store, some_state(vtpm.uuid, 1)));
-    expect(store.delete_vtpm(vtpm.uuid, kNoChange));
+    SECTION("by itself") expect(store.delete_vtpm(vtpm.uuid, kNoChange));
+    SECTION("as a part of something larger") {
+        Transaction whole = expect(store.transaction());
+        expect(store.delete_vtpm(vtpm.uuid, kNoChange));
+        expect(whole.commit());
+    }
     REQUIRE_FALSE(expect(store.find_vtpm(vtpm.uuid)));
     REQUIRE_FALSE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent)));
     for (const auto &entry : std::filesystem::directory_iterator(directory.path())) {

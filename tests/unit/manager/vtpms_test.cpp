@@ -53,6 +53,15 @@ TEST_CASE_METHOD(Fixture, "an unknown vTPM is created at attach, with the defaul
     REQUIRE(loaded.sequence == 0);
 }
 
+TEST_CASE_METHOD(Fixture, "a CA that is there is shown, and a certificate for it judged, without the TPM") {
+    tpm.signs = true;
+    const CaInfo made = expect(authorities.show("default"));
+    tpm.away = true;
+    REQUIRE(expect(authorities.show("default")).certificate == made.certificate);
+    REQUIRE(expect_error(authorities.import_signed("default", made.certificate)).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(authorities.request("default")).code == ErrorCode::kUnavailable);
+}
+
 TEST_CASE_METHOD(Fixture, "without auto_create an unknown vTPM is not found, and the remedy is said") {
     Vtpms strict(services, keys, {false, TpmVersion::k20});
     const Error error = expect_error(strict.prepare(uuid));
