@@ -5,8 +5,11 @@ import json
 import re
 import subprocess
 import time
+from hashlib import sha256
 
 import pytest
+
+PCR = r"(\d+) *: 0x([0-9A-F]{64})"
 
 
 def rc(lab, guest, command):
@@ -120,6 +123,22 @@ def test_hot_attach_and_detach(lab, pair):
     lab.dom0(f"xl vtpm-detach two {uuid}")
     assert uuid not in lab.dom0("xl vtpm-list two").stdout
     assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+
+
+def test_a_guest_sees_the_hosts_pcrs_where_it_is_to(lab, pair):
+    config = "/etc/xen-vtpm/manager.toml"
+    lab.dom0(f"sed -i.before 's/^#host_pcrs.*/host_pcrs = \"0,7\"/' {config} && systemctl restart xen-vtpm-managerd")
+    lab.power_cycle_vtpm("two")
+    lab.dom0(f"mv {config}.before {config} && systemctl restart xen-vtpm-managerd")
+    read = "tpm2_pcrread sha256:0,5,7"
+    host = {pcr: bytes.fromhex(value) for pcr, value in re.findall(PCR, lab.dom0(read).stdout)}
+    guest = {pcr: bytes.fromhex(value) for pcr, value in re.findall(PCR, lab.guest(
+        "two", f"timeout 60 sh -c 'until {read}; do sleep 0.5; done' 2> /dev/null").stdout)}
+    for pcr in ("0", "7"):
+        assert guest[pcr] == sha256(bytes(32) + sha256(host[pcr]).digest()).digest()
+    assert guest["5"] == bytes(32)
+    lab.power_cycle_vtpm("two")
+    lab.guest("two", f"timeout 60 sh -c 'until test $({read} | grep -c 0x{'0' * 64}) = 3; do sleep 0.5; done'")
 
 
 def test_the_stock_driver_with_a_tpm_1_2(lab):
