@@ -46,6 +46,8 @@ public:
         std::atomic_ref(page_[offsetof(tpmif_header, state)]).store(state, std::memory_order_release);
     }
     void notify() { (void)::eventfd_write(to_engine_.get(), 1); }
+    // Readable when the engine has rung.
+    [[nodiscard]] int fd() const { return to_guest_.get(); }
     [[nodiscard]] std::uint8_t state() {
         return std::atomic_ref(page_[offsetof(tpmif_header, state)]).load(std::memory_order_acquire);
     }
