@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <vector>
 
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
@@ -134,10 +135,10 @@ Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(const Uuid &uuid
 }
 
 std::uint32_t EngineHost::free_slot() const {
-    std::uint32_t slot = 0;
-    const auto taken = [&](const auto &entry) { return entry.second.slot == slot; };
-    while (std::ranges::any_of(running_, taken)) ++slot;
-    return slot;
+    std::vector<bool> taken(running_.size() + 1);  // so one of them is free
+    for (const auto &[id, running] : running_)
+        if (running.slot < taken.size()) taken[running.slot] = true;
+    return static_cast<std::uint32_t>(std::ranges::find(taken, false) - taken.begin());
 }
 
 void EngineHost::receive() {

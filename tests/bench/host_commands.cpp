@@ -34,6 +34,7 @@ public:
     PingPong(const PingPong &) = delete;
     PingPong &operator=(const PingPong &) = delete;
 
+    [[nodiscard]] pid_t pid() const { return echo_; }
     void round_trip() {
         (void)::eventfd_write(there_.get(), 1);
         wait(back_.get());
@@ -116,14 +117,21 @@ TEST_CASE("round trip") {
                                           {"PCR_Extend", commands::pcr_extend(10, 1)},
                                           {"GetRandom(16)", commands::get_random()}};
     nlohmann::json figures;
-    for (std::size_t turn = size_of("TURNS", 10); turn > 0; --turn) {
+    const auto take_turns = [&](const std::string &where) {
         for (auto &[name, command] : commands) {
-            nlohmann::json &row = figures[name];
+            nlohmann::json &row = figures[where][name];
             row["ours"].push_back(median_us(rounds, [&] { require_success(ours.guest().execute(command)); }));
             row["ping-pong"].push_back(median_us(rounds, [&] { ping_pong.round_trip(); }));
             row["direct"].push_back(median_us(rounds, [&] { require_success(direct.execute(command)); }));
             row["swtpm"].push_back(
                 median_us(rounds, [&] { require_success(swtpms.clients().front().execute(command)); }));
+        }
+    };
+    pin(0, 0);
+    for (std::size_t turn = size_of("TURNS", 10); turn > 0; --turn) {
+        for (const std::size_t core : {0, 1}) {
+            for (const pid_t pid : {ours.engines().at(0), ping_pong.pid(), swtpms.pids().at(0)}) pin(pid, core);
+            take_turns(core == 0 ? "one core" : "two cores");
         }
     }
     print({{"microseconds", figures}});
