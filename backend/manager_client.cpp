@@ -11,6 +11,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kRetry{250};
 constexpr std::chrono::seconds kAnswerLimit{5};  // libxl gives an attach 10 s altogether
+// The manager does not wait for who does not read: it closes a connection whose buffer its answers have filled. That
+// takes some hundreds, which a host's start or a manager's restart has.
+constexpr std::size_t kMaxWaiting = 64;
 
 }  // namespace
 
@@ -20,13 +23,19 @@ void ManagerClient::open(const Uuid &uuid, Answer answer) { ask(OpenVtpm{.uuid =
 
 template <typename Request>
 void ManagerClient::ask(const Request &request, Answer answer) {
-    if ((socket_ || connect()) && send(socket_.get(), request)) {
-        waiting_.push_back(std::move(answer));
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    const ByteView message = encode(request, buffer);
+    unsent_.push_back({Bytes(message.begin(), message.end()), std::move(answer)});
+    send_unsent();
+}
+
+void ManagerClient::send_unsent() {
+    if (!socket_ && !connect()) return disconnect(last_error_);
+    for (; !unsent_.empty() && waiting_.size() < kMaxWaiting; unsent_.pop_front()) {
+        if (!send_message(socket_.get(), unsent_.front().message)) return disconnect(last_error_);
+        waiting_.push_back(std::move(unsent_.front().answer));
         if (waiting_.size() == 1) restart_deadline();
-        return;
     }
-    failing_.push_back(std::move(answer));
-    disconnect(last_error_);
 }
 
 bool ManagerClient::connect() {
@@ -55,6 +64,7 @@ void ManagerClient::disconnect(const std::string &why) {
     socket_.reset();
     std::move(waiting_.begin(), waiting_.end(), std::back_inserter(failing_));
     waiting_.clear();
+    for (Question &question : std::exchange(unsent_, {})) failing_.push_back(std::move(question.answer));
     if (auto source = loop_.when_idle([this, why] {
             for (const Answer &answer : std::exchange(failing_, {}))
                 answer(fail(ErrorCode::kUnavailable,
@@ -90,6 +100,7 @@ void ManagerClient::receive() {
     const Answer answer = std::move(waiting_.front());
     waiting_.pop_front();
     restart_deadline();
+    if (!unsent_.empty()) send_unsent();
     if (message->code != ErrorCode::kNone)
         answer(tl::make_unexpected(Error{message->code, std::string(message->text)}));
     else

@@ -37,6 +37,7 @@ public:
 private:
     template <typename Request>
     void ask(const Request &request, Answer answer);
+    void send_unsent();
     bool connect();
     void disconnect(const std::string &why);
     void receive();
@@ -51,6 +52,11 @@ private:
     EventSource retry_;
     EventSource deadline_;
     EventSource failures_;
+    struct Question {
+        Bytes message;
+        Answer answer;
+    };
+    std::deque<Question> unsent_;
     std::deque<Answer> waiting_;  // answers come in the order of the requests
     std::deque<Answer> failing_;
     std::string last_error_ = "it closed the connection";

@@ -264,6 +264,15 @@ TEST_CASE("an attach waits for a manager that is restarting") {
     CHECK(host.reaches(kDevice, "2"));
 }
 
+// Without a limit of what is under way, the answers fill a socket that the real manager then closes.
+TEST_CASE("a thousand questions at once are all answered") {
+    TestHost host;
+    int answered = 0;
+    for (int i = 0; i < 1000; ++i)
+        host.client.prepare(Uuid::random(), [&](const Result<OpenedVtpm> &answer) { answered += answer ? 1 : 0; });
+    CHECK(host.run_until([&] { return answered == 1000; }));
+}
+
 TEST_CASE("the same vTPM for a second guest is refused while the first runs") {
     TestHost host;
     LoopbackGuest guest;
