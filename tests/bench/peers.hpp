@@ -115,8 +115,11 @@ private:
     static DeviceId device(std::size_t guest) { return {static_cast<std::uint32_t>(guest) + 1, 0}; }
 
     TemporaryDirectory directory_;
-    ManagerPlace place_{
-        .directory = directory_, .tcti = "none", .more_config = "sealing = \"file\"\nek_certificates = false\n"};
+    PrivateBus bus_{directory_ / "bus"};  // without one the manager would look for it again and again
+    ManagerPlace place_{.directory = directory_,
+                        .tcti = "none",
+                        .bus_address = bus_.address(),
+                        .more_config = "sealing = \"file\"\nek_certificates = false\n"};
     ManagerProcess manager_{place_};
     std::deque<LoopbackGuest> guests_;
     std::vector<Uuid> uuids_;
