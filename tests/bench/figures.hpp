@@ -28,17 +28,17 @@ inline double seconds_since(Clock::time_point began) {
     return std::chrono::duration<double>(Clock::now() - began).count();
 }
 
-// Proportional set size: a page that n processes share counts 1/n in each.
-inline std::uint64_t pss_kib(pid_t pid) {
-    std::ifstream file(fmt::format("/proc/{}/smaps_rollup", pid));
-    for (std::string line; std::getline(file, line);)
-        if (line.starts_with("Pss:")) return std::stoul(line.substr(4));
-    throw std::runtime_error(fmt::format("no smaps_rollup of process {}", pid));
-}
-
-inline std::uint64_t pss_kib(const std::vector<pid_t> &pids) {
+// A line of /proc/PID/smaps_rollup, summed over the processes, in KiB. "Pss": a page that n processes share counts 1/n
+// in each, whoever they are. "Anonymous": what is backed by no file, and so what a leak adds to.
+inline std::uint64_t memory_kib(const std::string &kind, const std::vector<pid_t> &pids) {
     std::uint64_t sum = 0;
-    for (const pid_t pid : pids) sum += pss_kib(pid);
+    for (const pid_t pid : pids) {
+        std::ifstream file(fmt::format("/proc/{}/smaps_rollup", pid));
+        std::string line;
+        while (std::getline(file, line) && !line.starts_with(kind + ":")) {}
+        if (!file) throw std::runtime_error(fmt::format("no smaps_rollup of process {}", pid));
+        sum += std::stoul(line.substr(kind.size() + 1));
+    }
     return sum;
 }
 

@@ -47,18 +47,17 @@ def measure_all(long, log):
     return raw
 
 
-# ---- the table: rows of what, ours, the peer's, and the figure that has a goal ----
+# ---- the table: rows of ours, a peer's, and the ratio that has a goal; and notes ----
 
 
 def row(what, ours, peer, figure, goal):
-    """`goal` is ("at most" or "at least", limit), or None."""
-    met = goal is None or (figure <= goal[1] if goal[0] == "at most" else figure >= goal[1])
-    return {"figure": what, "ours": ours, "peer": peer, "value": round(figure, 3),
-            "goal": " ".join(map(str, goal)) if goal else "", "met": met}
+    """`goal` is "at most" or "at least", and a limit."""
+    met = figure <= goal[1] if goal[0] == "at most" else figure >= goal[1]
+    return {"figure": what, "ours": ours, "peer": peer, "value": round(figure, 3), "goal": "{} {}".format(*goal), "met": met}
 
 
-def not_reached(what, why):
-    return {"figure": what, "ours": f"not reached: {why}", "peer": "", "value": None, "goal": "", "met": False}
+def note(what, text):
+    return {"figure": what, "note": text}
 
 
 def round_trips(raw):
@@ -66,27 +65,29 @@ def round_trips(raw):
         for command, turns in commands.items():
             us = {who: statistics.median(values) for who, values in turns.items()}
             floor = us["ping-pong"] + us["direct"]
-            what = f"round trip, {where}: {command}"
-            yield row(f"{what} / swtpm", f"{us['ours']:.1f} us", f"{us['swtpm']:.1f} us",
+            what = f"round trip, {where}, {command}"
+            yield row(f"{what}: ours / swtpm", f"{us['ours']:.1f} us", f"{us['swtpm']:.1f} us",
                       us["ours"] / us["swtpm"], ("at most", 0.25))
-            yield row(f"{what} / floor", f"{us['ours']:.1f} us", f"{us['ping-pong']:.1f} + {us['direct']:.1f} us",
+            yield row(f"{what}: ours / floor", f"{us['ours']:.1f} us", f"{us['ping-pong']:.1f} + {us['direct']:.1f} us",
                       us["ours"] / floor, ("at most", 1.3))
+            yield note("  the floor / swtpm", f"{floor / us['swtpm']:.2f}")
 
 
 def throughputs(raw):
-    for guests, turns in raw["commands per second"].items():
+    for guests, turns in sorted(raw["commands per second"].items(), key=lambda item: int(item[0])):
         rate = {who: statistics.median(values) for who, values in turns.items()}
-        yield row(f"throughput, guests: {guests} / swtpm", f"{rate['ours']:.0f} /s", f"{rate['swtpm']:.0f} /s",
+        yield row(f"commands, {guests} guests: ours / swtpm", f"{rate['ours']:.0f} /s", f"{rate['swtpm']:.0f} /s",
                   rate["ours"] / rate["swtpm"], ("at least", 3))
+        yield note("  as many bare ping-pongs / swtpm", f"{rate['ping-pong'] / rate['swtpm']:.2f} ({rate['ping-pong']:.0f} /s)")
 
 
 def starts_and_memory(raw):
     count = raw["guests"]
     start = {who: statistics.median(values) * 1e3 for who, values in raw["start, seconds"].items()}
-    yield row(f"start of an existing vTPM, at once: {count} / swtpm", f"{start['ours']:.1f} ms", f"{start['swtpm']:.1f} ms",
+    yield row(f"start of {count} existing vTPMs: ours / swtpm", f"{start['ours']:.1f} ms", f"{start['swtpm']:.1f} ms",
               start["ours"] / start["swtpm"], ("at most", 0.5))
     pss = {who: statistics.median(values) / count for who, values in raw["PSS, KiB"].items()}
-    yield row(f"memory per idle vTPM: {count} / swtpm", f"{pss['ours']:.0f} KiB", f"{pss['swtpm']:.0f} KiB",
+    yield row(f"memory of each of {count} idle vTPMs: ours / swtpm", f"{pss['ours']:.0f} KiB", f"{pss['swtpm']:.0f} KiB",
               pss["ours"] / pss["swtpm"], ("at most", 0.3))
 
 
@@ -96,21 +97,20 @@ def durable_writes(raw):
     yield row("durable NV writes, 1 guest / fdatasync", f"{one:.0f} /s", f"{appends:.0f} /s", one / appends, ("at least", 0.7))
     yield row("durable NV writes, 100 guests / 1 guest", f"{many:.0f} /s", f"{one:.0f} /s", many / one, ("at least", 10))
     for guests in ("1", "100"):
-        cores = {who: statistics.median(values) for who, values in raw[guests]["cores"].items()}
+        cores = [f"{who} {statistics.median(values):.2f}" for who, values in raw[guests]["cores"].items()]
         busy = statistics.median(raw[guests]["machine busy"])
-        yield row(f"  processor meanwhile, guests: {guests}", ", ".join(f"{who} {use:.2f}" for who, use in cores.items()),
-                  "all cores", busy, None)
+        yield note(f"  processors busy, {guests} guests", f"{busy:.0%} of all; cores: {', '.join(cores)}")
 
 
 def wake_ups(raw):
     for who, count in raw["wake-ups"].items():
-        yield row(f"wake-ups in 10 s, {raw['guests']} idle guests: {who}", str(count), "", count, ("at most", 0))
+        yield row(f"wake-ups while {raw['guests']} guests idle: {who}", f"{count}", "", count, ("at most", 0))
 
 
 def growth(raw):
-    for who, kib in ((key.split(",")[0], values) for key, values in raw.items() if isinstance(values, list)):
-        during = f"{raw['commands']} commands" if who == "engine" else f"{raw['cycles']} attaches"
-        yield row(f"memory growth, KiB, {during}: {who}", f"{kib[-1]} KiB", f"{kib[1]} KiB", kib[-1] - kib[1], ("at most", 0))
+    for who, kib in raw["anonymous memory, KiB"].items():
+        during = f"{raw['commands']} commands" if who == "engine" else f"{raw['attaches']} attaches"
+        yield row(f"growth over {during}, in KiB: {who}", f"{kib[-1]}", f"{kib[1]}", kib[-1] - kib[1], ("at most", 0))
 
 
 def table(raw):
@@ -119,17 +119,18 @@ def table(raw):
              "durable": [durable_writes], "growth": [growth]}
     for name, rows in parts.items():
         for of in rows:
-            yield from [not_reached(name, raw[name]["failed"])] if "failed" in raw[name] else of(raw[name])
+            failed = raw[name].get("failed")
+            yield from [note(name, f"NOT REACHED: {failed}")] if failed else of(raw[name])
 
 
 def show(rows):
-    print(f"{'':58}{'ours':>14}{'peer':>18}{'figure':>9}  goal")
+    print(f"{'':54}{'ours':>12}{'peer':>16}{'ratio':>8}  goal")
     for line in rows:
-        if line["value"] is None:
-            print(f"{line['figure']:58}{line['ours']}")
+        if "note" in line:
+            print(f"{line['figure']:54}{line['note']:>12}")
             continue
         verdict = "" if line["met"] else "  MISSED"
-        print(f"{line['figure']:58}{line['ours']:>14}{line['peer']:>18}{line['value']:9.2f}  {line['goal']}{verdict}")
+        print(f"{line['figure']:54}{line['ours']:>12}{line['peer']:>16}{line['value']:8.2f}  {line['goal']}{verdict}")
 
 
 def main():

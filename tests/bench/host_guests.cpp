@@ -24,10 +24,10 @@ TEST_CASE("guests") {
     Swtpms swtpms(count);
     for (std::size_t turn = size_of("TURNS", 10); turn > 0; --turn) {
         figures["start, seconds"]["ours"].push_back(ours.attach(count));
-        figures["PSS, KiB"]["ours"].push_back(pss_kib(with(ours.engines(), ours.zygote())));
+        figures["PSS, KiB"]["ours"].push_back(memory_kib("Pss", with(ours.engines(), ours.zygote())));
         if (turn > 1) ours.detach();
         figures["start, seconds"]["swtpm"].push_back(swtpms.start());
-        figures["PSS, KiB"]["swtpm"].push_back(pss_kib(swtpms.pids()));
+        figures["PSS, KiB"]["swtpm"].push_back(memory_kib("Pss", swtpms.pids()));
         swtpms.stop();
     }
 
@@ -45,8 +45,8 @@ TEST_CASE("guests") {
     }
     // The daemon's only sleep is ours: until the time is over.
     figures["wake-ups"]["daemon"] = figures["wake-ups"]["daemon"].get<std::int64_t>() - 1;
-    figures["PSS of the manager, KiB"] = pss_kib(ours.manager());
-    figures["PSS of the daemon and its guests, KiB"] = pss_kib(::getpid());
+    figures["PSS of the manager, KiB"] = memory_kib("Pss", {ours.manager()});
+    figures["PSS of the daemon and its guests, KiB"] = memory_kib("Pss", {::getpid()});
     ours.detach();
     print(figures);
 }
@@ -59,23 +59,19 @@ TEST_CASE("growth") {
 
     const std::size_t commands = size_of("COMMANDS", 200'000);
     const std::vector<Bytes> kinds{commands::pcr_read(10), commands::pcr_extend(10, 1), commands::get_random()};
-    for (std::size_t i = 0; i < commands; ++i) {
-        if (i % (commands / 10) == 0) figures["engine, PSS in KiB"].push_back(pss_kib(ours.engines()));
+    for (std::size_t i = 0; i <= commands; ++i) {
+        if (i % (commands / 10) == 0) figures["engine"].push_back(memory_kib("Anonymous", ours.engines()));
         require_success(ours.guest().execute(kinds[i % kinds.size()]));
     }
-    figures["engine, PSS in KiB"].push_back(pss_kib(ours.engines()));
-    figures["commands"] = commands;
-
     const std::size_t cycles = size_of("CYCLES", 500);
     for (std::size_t i = 0; i <= cycles; ++i) {
         if (i % (cycles / 10) == 0) {
-            figures["daemon, PSS in KiB"].push_back(pss_kib(::getpid()));
-            figures["zygote, PSS in KiB"].push_back(pss_kib(ours.zygote()));
-            figures["manager, PSS in KiB"].push_back(pss_kib(ours.manager()));
+            figures["daemon"].push_back(memory_kib("Anonymous", {::getpid()}));
+            figures["zygote"].push_back(memory_kib("Anonymous", {ours.zygote()}));
+            figures["manager"].push_back(memory_kib("Anonymous", {ours.manager()}));
         }
         ours.detach();
         ours.attach(1);
     }
-    figures["cycles"] = cycles;
-    print(figures);
+    print({{"commands", commands}, {"attaches", cycles}, {"anonymous memory, KiB", figures}});
 }

@@ -20,12 +20,13 @@
 
 namespace vtpm {
 
-// A process on one processor: otherwise the scheduler's choice, one or two of them, decides a round trip.
-inline void pin(pid_t pid, std::size_t core) {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(core, &one);
-    if (::sched_setaffinity(pid, sizeof one, &one) != 0) throw std::runtime_error("sched_setaffinity");
+// Otherwise the scheduler's choice, one processor or two, decides how long a round trip takes.
+inline void run_on(const std::vector<std::size_t> &processors, const std::vector<pid_t> &pids) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const std::size_t processor : processors) CPU_SET(processor, &set);
+    for (const pid_t pid : pids)
+        if (::sched_setaffinity(pid, sizeof set, &set) != 0) throw std::runtime_error("sched_setaffinity");
 }
 
 inline void require_success(ByteView response) {
