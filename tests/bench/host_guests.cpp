@@ -13,7 +13,7 @@ std::vector<pid_t> with(std::vector<pid_t> pids, pid_t one_more) {
 
 }  // namespace
 
-// GUESTS of them at once. An empty SWTPM= leaves the peer out.
+// GUESTS of them at once.
 TEST_CASE("guests") {
     const std::size_t count = size_of("GUESTS", 1);
     Vtpms ours;
@@ -51,7 +51,7 @@ TEST_CASE("guests") {
     print(figures);
 }
 
-// After the first tenth nothing may grow: what is allocated once is there by then.
+// In eleven steps. What is a cache fills and stays.
 TEST_CASE("growth") {
     Vtpms ours;
     ours.attach(1);
