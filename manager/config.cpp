@@ -58,6 +58,22 @@ std::string take_host_pcrs(const toml::node &node, PcrSelection &value) {
     return {};
 }
 
+std::string take_pcr_banks(const toml::node &node, PcrBanks &value) {
+    constexpr auto kExpected = "must be PCR banks such as [\"sha256\", \"sha384\"]";
+    const toml::array *const names = node.as_array();
+    if (names == nullptr || names->empty()) return kExpected;
+    value = {};
+    for (const toml::node &name : *names)
+        if (const auto added = value.add(name.value_exact<std::string>().value_or("")); !added)
+            return fmt::format("{}: {}", kExpected, added.error().text);
+    return {};
+}
+
+std::string apply_profile(TpmProfile &profile, std::string_view key, const toml::node &value) {
+    if (key == "pcr_banks") return take_pcr_banks(value, profile.pcr_banks);
+    return "is unknown";
+}
+
 // Empty: taken. Otherwise what is wrong.
 std::string apply(Config &config, std::string_view key, const toml::node &value) {
     const auto expect = [](bool taken, const char *expected) {
@@ -72,18 +88,35 @@ std::string apply(Config &config, std::string_view key, const toml::node &value)
     if (key == "guest_attestation") return expect(take(value, config.guest_attestation), "true or false");
     if (key == "auto_create") return expect(take(value, config.auto_create), "true or false");
     if (key == "default_tpm") return expect(take(value, config.default_tpm), "\"2.0\" or \"1.2\"");
+    if (key == "profile") return "must be a table: [profile]";
     if (key == "state_directory") return expect(take(value, config.state_directory), "a path");
     if (key == "socket") return expect(take(value, config.socket), "a path");
     return "is unknown";
+}
+
+tl::unexpected<Error> wrong_key(const std::string &path, const toml::key &key, std::string_view table,
+                                std::string_view wrong) {
+    return fail(ErrorCode::kInvalid, "{}:{}: '{}{}' {}", path, key.source().begin.line, table, key.str(), wrong);
+}
+
+Result<> apply_profile(TpmProfile &profile, const toml::table &table, const std::string &path) {
+    for (const auto &[key, value] : table) {
+        const std::string wrong = apply_profile(profile, key.str(), value);
+        if (!wrong.empty()) return wrong_key(path, key, "profile.", wrong);
+    }
+    return {};
 }
 
 Result<Config> from_table(const toml::table &table, const std::string &path) {
     Config config;
     VTPM_ASSIGN(config.seal_pcrs, PcrSelection::parse(kDefaultPcrs));
     for (const auto &[key, value] : table) {
+        if (const toml::table *const profile = value.as_table(); profile != nullptr && key == "profile") {
+            VTPM_TRY(apply_profile(config.profile, *profile, path));
+            continue;
+        }
         const std::string wrong = apply(config, key.str(), value);
-        if (!wrong.empty())
-            return fail(ErrorCode::kInvalid, "{}:{}: '{}' {}", path, key.source().begin.line, key.str(), wrong);
+        if (!wrong.empty()) return wrong_key(path, key, "", wrong);
     }
     if (config.sealing == Sealing::kFile && !config.host_pcrs.empty())
         return fail(ErrorCode::kInvalid,

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "manager/ca/tpm_profile.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
 #include "shared-protocol/messages.hpp"
 
@@ -22,6 +23,7 @@ struct Config {
     bool ek_certificates = true;
     bool guest_attestation = true;
     TpmVersion default_tpm = TpmVersion::k20;
+    TpmProfile profile;  // [profile]: of a new TPM 2.0
     std::string state_directory = "/var/lib/xen-vtpm";
     std::string socket = "/run/xen-vtpm/manager.sock";
 };

@@ -59,7 +59,7 @@ Result<> run(const Config &config) {
     GuestAttestations attestations(*worker, attestor, config.guest_attestation);
     const HostPcrs host_pcrs(keys, config.host_pcrs);
     StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
-    Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm});
+    Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
     bus::Server control(loop, kManagerBus,

@@ -90,15 +90,16 @@ Result<CaRecord> CertificateAuthorities::create(const std::string &group, Sealer
     return ca;
 }
 
-Result<std::unique_ptr<Manufacture>> CertificateAuthorities::manufacture(const std::string &group, const Uuid &vtpm) {
+Result<std::unique_ptr<Manufacture>> CertificateAuthorities::manufacture(const VtpmRecord &vtpm) {
     VTPM_ASSIGN(const auto sealer, keys_.sealer());
     VTPM_ASSIGN(const SecretBytes entropy, sealer->random(kEntropy));
     Manufacture::Certify certify;
     if (enabled_ && sealer->has_signing_keys())
-        certify = [this, group, vtpm](const std::vector<EndorsementKey> &keys, const TpmDescription &tpm) {
-            return this->certify(group, vtpm, keys, tpm);
+        certify = [this, group = vtpm.group, uuid = vtpm.uuid](const std::vector<EndorsementKey> &keys,
+                                                               const TpmDescription &tpm) {
+            return this->certify(group, uuid, keys, tpm);
         };
-    return std::make_unique<Manufacture>(entropy.view(), std::move(certify));
+    return std::make_unique<Manufacture>(entropy.view(), vtpm.profile, std::move(certify));
 }
 
 Result<Certificates> CertificateAuthorities::certify(const std::string &group, const Uuid &vtpm,

@@ -38,9 +38,9 @@ public:
     CertificateAuthorities(GroupKeys &keys, Inventory &inventory, bool enabled)
         : keys_(keys), inventory_(inventory), enabled_(enabled) {}
 
-    // Of a new vTPM of `group`: with entropy of the hardware TPM, and, where that can sign and it is wanted, with
-    // certificates.
-    Result<std::unique_ptr<Manufacture>> manufacture(const std::string &group, const Uuid &vtpm);
+    // Of a new vTPM: with its profile, with entropy of the hardware TPM, and, where that can sign and it is wanted,
+    // with certificates.
+    Result<std::unique_ptr<Manufacture>> manufacture(const VtpmRecord &vtpm);
 
     // All of an open group; its CA is made when it is first needed. kRefused: it is not open, or nothing signs here.
     Result<OpenCa> open(const std::string &group);

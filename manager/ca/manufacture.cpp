@@ -13,7 +13,8 @@ namespace vtpm {
 namespace {
 
 constexpr EkTemplate kKeys[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
-constexpr std::size_t kNvChunk = 512;  // less than any TPM's MAX_NV_BUFFER_SIZE
+constexpr std::size_t kPasswordAnswer = 5;  // the session area of a response to empty_password(): no nonce, no HMAC
+constexpr std::size_t kNvChunk = 512;       // less than any TPM's MAX_NV_BUFFER_SIZE
 
 // Read by everyone, written by the platform, which the guest never is (2.2.2.3 of the profile).
 constexpr TPMA_NV kCertificate = TPMA_NV_PPWRITE | TPMA_NV_WRITEDEFINE | TPMA_NV_PPREAD | TPMA_NV_OWNERREAD |
@@ -42,9 +43,11 @@ tl::unexpected<Error> malformed(const char *what) {
 
 }  // namespace
 
-Manufacture::Manufacture(ByteView entropy, Certify certify) : certify_(std::move(certify)) {
+Manufacture::Manufacture(ByteView entropy, TpmProfile profile, Certify certify)
+    : profile_(std::move(profile)), certify_(std::move(certify)) {
     then("TPM2_Startup", plain(TPM2_CC_Startup, BigEndian().u16(TPM2_SU_CLEAR)));
     make_seeds(entropy);
+    allocate_pcrs();
     if (!certify_) {
         shut_down();
         return;
@@ -61,6 +64,27 @@ void Manufacture::make_seeds(ByteView entropy) {
     then("TPM2_ChangePPS", authorized(TPM2_CC_ChangePPS, {TPM2_RH_PLATFORM}, {}));
     then("TPM2_ChangeEPS", authorized(TPM2_CC_ChangeEPS, {TPM2_RH_PLATFORM}, {}));
     then("TPM2_Clear", authorized(TPM2_CC_Clear, {TPM2_RH_PLATFORM}, {}));  // the storage seed
+}
+
+// In force from the next power-on. After TPM2_Clear: that of libtpms writes back what is in force now.
+void Manufacture::allocate_pcrs() {
+    constexpr std::size_t kBeforeList = 5;  // moreData, capability
+    // parameterSize, allocationSuccess, maxPCR, sizeNeeded, sizeAvailable.
+    const auto allocated = [](ByteView response) -> Result<> {
+        if (response.size() != 4 + 1 + 4 + 4 + 4 + kPasswordAnswer) return malformed("TPM2_PCR_Allocate");
+        if (response[4] != TPM2_YES) return fail(ErrorCode::kRefused, "the new TPM lacks room for its PCRs");
+        return {};
+    };
+    then(
+        "TPM2_GetCapability", plain(TPM2_CC_GetCapability, BigEndian().u32(TPM2_CAP_PCRS).u32(0).u32(1)),
+        [this, allocated](ByteView response) -> Result<> {
+            if (response.size() < kBeforeList || big_endian(response.subspan(1, 4)) != TPM2_CAP_PCRS)
+                return malformed("TPM2_GetCapability");
+            VTPM_ASSIGN(const Bytes list, profile_.pcr_banks.allocation(response.subspan(kBeforeList)));
+            steps_.push_front({"TPM2_PCR_Allocate",
+                               authorized(TPM2_CC_PCR_Allocate, {TPM2_RH_PLATFORM}, BigEndian().raw(list)), allocated});
+            return {};
+        });
 }
 
 void Manufacture::shut_down() { then("TPM2_Shutdown", plain(TPM2_CC_Shutdown, BigEndian().u16(TPM2_SU_CLEAR))); }

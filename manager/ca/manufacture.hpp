@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a manufacturer does to a new TPM 2.0 before anyone gets it (TCG EK Credential Profile for TPM Family 2.0): makes
-// its endorsement keys, has them certified, and writes the certificates where tools look for them. The commands go to
-// the TPM one at a time, over whatever leads to it.
+// What a manufacturer does to a new TPM 2.0 before anyone gets it: allocates its PCR banks, makes its endorsement keys,
+// has them certified, and writes the certificates where tools look for them (TCG EK Credential Profile for TPM
+// Family 2.0). The commands go to the TPM one at a time, over whatever leads to it.
 #pragma once
 
 #include <deque>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "manager/ca/ek_certificate.hpp"
+#include "manager/ca/tpm_profile.hpp"
 
 namespace vtpm {
 
@@ -25,7 +26,7 @@ public:
 
     // `entropy` (at most 128 bytes): what its seeds are made of, beside what it has itself. `certify` may be null: it
     // gets no endorsement keys, which whoever wants one can still make.
-    Manufacture(ByteView entropy, Certify certify);
+    Manufacture(ByteView entropy, TpmProfile profile, Certify certify);
 
     // The first command, or the next one after the response to the former (empty at first). Empty: it is done, and the
     // TPM has been shut down. kRefused: the TPM does not do what it must.
@@ -41,6 +42,7 @@ private:
         std::function<Result<>(ByteView response)> take;  // of a success; what follows the header
     };
     void make_seeds(ByteView entropy);
+    void allocate_pcrs();
     void create_key(EkTemplate kind);
     void shut_down();
     Result<> describe(ByteView response);
@@ -49,6 +51,7 @@ private:
     void write(std::uint32_t index, ByteView content);
     void then(const char *what, Bytes command, std::function<Result<>(ByteView)> take = nullptr);
 
+    TpmProfile profile_;
     Certify certify_;
     TpmDescription tpm_{};
     std::vector<EndorsementKey> keys_;

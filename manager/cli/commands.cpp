@@ -74,9 +74,9 @@ Result<Json> show(Daemons &daemons, const std::string &uuid) {
     return vtpm_json(vtpm, devices);
 }
 
-Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version, const std::string &group) {
-    if (!uuid.empty()) VTPM_TRY(require_uuid(uuid));
-    VTPM_ASSIGN(const std::string created, daemons.create(uuid, version, group));
+Result<Json> create(Daemons &daemons, const CreateOrder &order) {
+    if (!order.uuid.empty()) VTPM_TRY(require_uuid(order.uuid));
+    VTPM_ASSIGN(const std::string created, daemons.create(order.uuid, order.version, order.group, order.pcr_banks));
     return Json{{"uuid", created}};
 }
 

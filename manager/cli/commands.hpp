@@ -16,7 +16,14 @@ Json json_of(const bus::Rows &rows);
 Result<Json> status(Daemons &daemons);
 Result<Json> list(Daemons &daemons);
 Result<Json> show(Daemons &daemons, const std::string &uuid);
-Result<Json> create(Daemons &daemons, const std::string &uuid, const std::string &version, const std::string &group);
+// Empty texts: the manager's default.
+struct CreateOrder {
+    std::string uuid;
+    std::string version;
+    std::string group;
+    std::string pcr_banks;
+};
+Result<Json> create(Daemons &daemons, const CreateOrder &order);
 Result<Json> destroy(Daemons &daemons, const std::string &uuid);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);

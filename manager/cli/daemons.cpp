@@ -32,8 +32,9 @@ Result<T> Daemons::ask_manager(const char *method, const bus::Arguments &argumen
 Result<bus::Dictionary> Daemons::status() { return ask_manager<bus::Dictionary>("Status"); }
 Result<bus::Rows> Daemons::list() { return ask_manager<bus::Rows>("List"); }
 Result<bus::Dictionary> Daemons::show(const std::string &uuid) { return ask_manager<bus::Dictionary>("Show", {uuid}); }
-Result<std::string> Daemons::create(const std::string &uuid, const std::string &version, const std::string &group) {
-    return ask_manager<std::string>("Create", {uuid, version, group});
+Result<std::string> Daemons::create(const std::string &uuid, const std::string &version, const std::string &group,
+                                    const std::string &pcr_banks) {
+    return ask_manager<std::string>("Create", {uuid, version, group, pcr_banks});
 }
 Result<> Daemons::destroy(const std::string &uuid) {
     VTPM_TRY(ask_manager<std::monostate>("Destroy", {uuid}));

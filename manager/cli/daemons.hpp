@@ -17,7 +17,8 @@ public:
     Result<bus::Rows> list();
     Result<bus::Dictionary> show(const std::string &uuid);
     // Empty texts: the manager chooses. The new vTPM's UUID.
-    Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group);
+    Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group,
+                               const std::string &pcr_banks);
     Result<> destroy(const std::string &uuid);
     Result<bus::Rows> groups();
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.

@@ -22,8 +22,8 @@ namespace {
 struct Choice {
     bool json = false;
     std::string uuid;
-    std::string version;
     std::string group;
+    CreateOrder create_order;
     std::string ca_group;
     GroupOrder group_order;
     bool tpm_only = false;
@@ -210,12 +210,15 @@ void add_commands(CLI::App &app, Choice &choice) {
         ->add_option("UUID", choice.uuid, "The vTPM")
         ->required();
     CLI::App *creation = command(
-        "create", "Create a vTPM and print its UUID",
-        [&](Daemons &d) { return create(d, choice.uuid, choice.version, choice.group); }, create_text);
-    creation->add_option("UUID", choice.uuid, "Its UUID; default: a random one");
-    creation->add_option("--tpm", choice.version, "TPM version; default: default_tpm of manager.toml")
+        "create", "Create a vTPM and print its UUID", [&](Daemons &d) { return create(d, choice.create_order); },
+        create_text);
+    CreateOrder &order = choice.create_order;
+    creation->add_option("UUID", order.uuid, "Its UUID; default: a random one");
+    creation->add_option("--tpm", order.version, "TPM version; default: default_tpm of manager.toml")
         ->check(CLI::IsMember({"2.0", "1.2"}));
-    creation->add_option("--group", choice.group, "The group whose key it gets; default: default");
+    creation->add_option("--group", order.group, "The group whose key it gets; default: default");
+    creation->add_option("--pcr-banks", order.pcr_banks,
+                         "Of a TPM 2.0, such as sha256,sha384; default: profile.pcr_banks of manager.toml");
     command(
         "destroy", "Destroy a vTPM with its key and its state, for good",
         [&](Daemons &d) { return destroy(d, choice.uuid); }, destroy_text)

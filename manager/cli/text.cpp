@@ -94,6 +94,7 @@ std::string show_text(const Json &vtpm) {
     std::string out;
     line(out, "vTPM", text(vtpm, "uuid"));
     line(out, "TPM", text(vtpm, "tpm"));
+    line(out, "PCR banks", text(vtpm, "pcr_banks"));
     line(out, "group", text(vtpm, "group"));
     line(out, "created", text(vtpm, "created"));
     line(out, "stores", text(vtpm, "sequence"));

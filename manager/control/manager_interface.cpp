@@ -21,6 +21,7 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
     return {
         {"uuid", vtpm.record.uuid.to_string()},
         {"tpm", std::string(to_string(vtpm.record.version))},
+        {"pcr_banks", vtpm.record.profile.pcr_banks.to_string()},
         {"group", vtpm.record.group},
         {"sequence", vtpm.record.sequence},
         {"created", utc(vtpm.record.created)},
@@ -77,14 +78,21 @@ Result<bus::Reply> show(Vtpms &vtpms, const std::string &text) {
     return describe(info);
 }
 
-Result<bus::Reply> create(Vtpms &vtpms, const std::string &uuid_text, const std::string &version_text,
-                          const std::string &group) {
+Result<bus::Reply> create(Vtpms &vtpms, const bus::Arguments &arguments) {
+    const std::string &uuid_text = arguments[0];
+    const std::string &version_text = arguments[1];
+    const std::string &group = arguments[2];
     const auto uuid = Uuid::parse(uuid_text);
     if (!uuid_text.empty() && !uuid) return tl::make_unexpected(uuid_of(uuid_text).error());
     const auto version = parse_tpm_version(version_text);
     if (!version_text.empty() && !version)
         return fail(ErrorCode::kInvalid, "'{}' is not a TPM version: 2.0 or 1.2", version_text);
-    VTPM_ASSIGN(const Uuid created, vtpms.create(uuid, version, group.empty() ? std::string(kDefaultGroup) : group));
+    std::optional<PcrBanks> pcr_banks;
+    if (!arguments[3].empty()) {
+        VTPM_ASSIGN(pcr_banks, PcrBanks::parse(arguments[3]));
+    }
+    VTPM_ASSIGN(const Uuid created,
+                vtpms.create(uuid, version, group.empty() ? std::string(kDefaultGroup) : group, pcr_banks));
     return created.to_string();
 }
 
@@ -307,7 +315,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store, worker); }},
         {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
-        {"Create", "sss", "s", [&](const Arguments &a) { return create(vtpms, a[0], a[1], a[2]); }},
+        {"Create", "ssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},

@@ -7,7 +7,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 7;
+constexpr std::int64_t kSchemaVersion = 8;
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -33,6 +33,7 @@ CREATE TABLE groups (
 CREATE TABLE vtpms (
     uuid TEXT PRIMARY KEY CHECK (length(uuid) = 36),
     tpm_version TEXT NOT NULL CHECK (tpm_version IN ('1.2', '2.0')),
+    pcr_banks TEXT NOT NULL,
     group_name TEXT NOT NULL REFERENCES groups (name),
     wrapped_key BLOB NOT NULL,
     sequence INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),
@@ -64,7 +65,7 @@ CREATE TABLE audit (
     chain BLOB NOT NULL
 ) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;
 )";
 
 Result<> create_schema(Database &database) {

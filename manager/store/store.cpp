@@ -10,13 +10,14 @@ namespace {
 
 constexpr std::string_view kVtpmColumns =
     "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created, "
-    "endorsement FROM vtpms ";
+    "endorsement, pcr_banks FROM vtpms ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
     const auto version = parse_tpm_version(row.text(1));
+    const auto pcr_banks = PcrBanks::parse(row.text(10));
     // In capitals it would be found under no name.
-    if (!uuid || !version || uuid->to_string() != row.text(0))
+    if (!uuid || !version || !pcr_banks || uuid->to_string() != row.text(0))
         return fail(ErrorCode::kRefused, "store: a damaged row of the inventory: {}", row.text(0));
     return VtpmRecord{*uuid,
                       *version,
@@ -27,7 +28,8 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       row.blob(6),
                       row.blob(7),
                       row.integer(8),
-                      row.blob(9)};
+                      row.blob(9),
+                      {*pcr_banks}};
 }
 
 Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
@@ -323,8 +325,9 @@ Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifes
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(require_stateless(vtpm.uuid));
     VTPM_TRY(database_.execute(
-        "INSERT INTO vtpms (uuid, tpm_version, group_name, wrapped_key, created) VALUES (?, ?, ?, ?, ?)",
-        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created));
+        "INSERT INTO vtpms (uuid, tpm_version, pcr_banks, group_name, wrapped_key, created) VALUES (?, ?, ?, ?, ?, ?)",
+        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(), vtpm.group,
+        ByteView(vtpm.wrapped_key), vtpm.created));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/ca/tpm_profile.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/store/database.hpp"
@@ -71,6 +72,7 @@ struct VtpmRecord {
     Bytes volatile_tag;                   // of the volatile one; empty: there is none
     std::int64_t created = 0;             // seconds since 1970
     Bytes endorsement{};                  // its certified endorsement keys (ca/endorsement.hpp); empty: it has none
+    TpmProfile profile{};                 // what it was made with, or will be
 
     [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
         return kind == StateKind::kPermanent ? sequence : volatile_sequence;

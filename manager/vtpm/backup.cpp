@@ -9,7 +9,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kLabel = "XEN VTPM BACKUP";
-constexpr std::uint16_t kVersion = 2;
+constexpr std::uint16_t kVersion = 3;
 constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
 constexpr std::size_t kMaxWrappedKey = 256;
 constexpr std::size_t kMaxHeader = kMaxEndorsement + 1024;
@@ -21,6 +21,7 @@ Result<Bytes> encode_header(const BackupHeader &header) {
     encoder.u16(kVersion);
     encoder.uuid(header.uuid);
     encoder.u8(static_cast<std::uint8_t>(header.version));
+    encoder.text(header.profile.pcr_banks.to_string(), kMaxText);
     encoder.text(header.group, kMaxText);
     encoder.text(header.store_id, kMaxText);
     encoder.u64(static_cast<std::uint64_t>(header.time));
@@ -41,6 +42,11 @@ Result<BackupHeader> decode_header(ByteView bytes) {
     if (version != static_cast<std::uint8_t>(TpmVersion::k12) && version != static_cast<std::uint8_t>(TpmVersion::k20))
         decoder.reject();
     header.version = static_cast<TpmVersion>(version);
+    const auto pcr_banks = PcrBanks::parse(decoder.text(kMaxText));
+    if (pcr_banks)
+        header.profile.pcr_banks = *pcr_banks;
+    else
+        decoder.reject();
     header.group = decoder.text(kMaxText);
     header.store_id = decoder.text(kMaxText);
     header.time = static_cast<std::int64_t>(decoder.u64());

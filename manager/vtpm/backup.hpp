@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "manager/ca/tpm_profile.hpp"
 #include "manager/keys/cipher.hpp"
 #include "shared-protocol/messages.hpp"
 
@@ -14,6 +15,7 @@ namespace vtpm {
 struct BackupHeader {
     Uuid uuid;
     TpmVersion version = TpmVersion::k20;
+    TpmProfile profile;
     std::string group;
     std::string store_id;     // of the store that had it
     std::int64_t time = 0;    // seconds since 1970

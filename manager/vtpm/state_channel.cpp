@@ -78,8 +78,8 @@ Result<> StateChannel::manufacture(ByteView response) {
     step_ = std::make_shared<Step>();
     step_->response = SecretBytes(response);
     if (!response.empty()) step_->manufacture = manufacture_;
-    const auto job = [step = step_, &authorities = services_.authorities, group = vtpm_.group, uuid = vtpm_.uuid] {
-        step->command = next_command(*step, authorities, group, uuid);
+    const auto job = [step = step_, &authorities = services_.authorities, vtpm = vtpm_] {
+        step->command = next_command(*step, authorities, vtpm);
     };
     services_.worker.run(job, [this, weak = std::weak_ptr(step_)] {
         if (weak.lock()) manufactured();  // otherwise we are gone
@@ -87,10 +87,9 @@ Result<> StateChannel::manufacture(ByteView response) {
     return {};
 }
 
-Result<Bytes> StateChannel::next_command(Step &step, CertificateAuthorities &authorities, const std::string &group,
-                                         const Uuid &uuid) {
+Result<Bytes> StateChannel::next_command(Step &step, CertificateAuthorities &authorities, const VtpmRecord &vtpm) {
     if (!step.manufacture) {
-        VTPM_ASSIGN(step.manufacture, authorities.manufacture(group, uuid));
+        VTPM_ASSIGN(step.manufacture, authorities.manufacture(vtpm));
     }
     return step.manufacture->next(step.response.view());
 }

@@ -44,8 +44,7 @@ public:
 private:
     struct Step;
     // In the worker.
-    static Result<Bytes> next_command(Step &step, CertificateAuthorities &authorities, const std::string &group,
-                                      const Uuid &uuid);
+    static Result<Bytes> next_command(Step &step, CertificateAuthorities &authorities, const VtpmRecord &vtpm);
     void on_readable();
     Result<> handle(std::size_t size);  // of what is in the buffer
     Result<> handle(ByteView message);

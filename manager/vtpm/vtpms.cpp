@@ -53,10 +53,12 @@ Result<OpenedVtpm> Vtpms::open(const Uuid &uuid) {
     return OpenedVtpm{version, std::move(engine_end)};
 }
 
-Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion> version, const std::string &group) {
+Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion> version, const std::string &group,
+                           const std::optional<PcrBanks> &pcr_banks) {
     VtpmRecord record;
     record.uuid = wanted.value_or(Uuid::random());
     record.version = version.value_or(creation_.default_tpm);
+    VTPM_ASSIGN(record.profile, profile_of(record.version, pcr_banks));
     record.group = group;
     record.created = std::time(nullptr);
     VTPM_TRY(keys_.state());
@@ -69,6 +71,17 @@ Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion>
     VTPM_TRY(services_.inventory.insert(record));
     log::info("vTPM {} created: TPM {}, group '{}'", record.uuid.to_string(), to_string(record.version), group);
     return record.uuid;
+}
+
+Result<TpmProfile> Vtpms::profile_of(TpmVersion version, const std::optional<PcrBanks> &pcr_banks) const {
+    if (version == TpmVersion::k12) {
+        if (pcr_banks) return fail(ErrorCode::kInvalid, "a TPM 1.2 has one PCR bank, of SHA-1");
+        return TpmProfile{.pcr_banks = {}};
+    }
+    TpmProfile profile = creation_.profile;
+    if (pcr_banks) profile.pcr_banks = *pcr_banks;
+    if (profile.pcr_banks.empty()) return fail(ErrorCode::kInvalid, "a TPM 2.0 has at least one PCR bank");
+    return profile;
 }
 
 // What a damaged row left: no group's manifest knows of it.
@@ -101,10 +114,11 @@ Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
         return fail(ErrorCode::kInvalid, "vTPM {} has no state yet: it never ran", uuid.to_string());
     if (!state) return tl::make_unexpected(state.error());
     VTPM_ASSIGN(GroupRecord group, keys_.record(record.group));
-    VTPM_ASSIGN(std::string backup, make_backup(*group_key,
-                                                {uuid, record.version, record.group, services_.store.id(),
-                                                 std::time(nullptr), record.endorsement, std::move(group.recovery)},
-                                                state->view()));
+    VTPM_ASSIGN(std::string backup,
+                make_backup(*group_key,
+                            {uuid, record.version, record.profile, record.group, services_.store.id(),
+                             std::time(nullptr), record.endorsement, std::move(group.recovery)},
+                            state->view()));
     VTPM_TRY(Audit(services_.store).record("vtpm-exported", uuid.to_string(), "group " + record.group));
     return backup;
 }
@@ -123,6 +137,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
     VtpmRecord record;
     record.uuid = backup.header.uuid;
     record.version = backup.header.version;
+    record.profile = backup.header.profile;
     record.group = group;
     record.created = std::time(nullptr);
     const VtpmIdentity identity{record.uuid, record.version, record.group};

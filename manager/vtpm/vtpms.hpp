@@ -16,6 +16,7 @@ namespace vtpm {
 struct CreationPolicy {
     bool auto_create = true;
     TpmVersion default_tpm = TpmVersion::k20;
+    TpmProfile profile{};  // of a TPM 2.0
 };
 
 struct VtpmInfo {
@@ -40,7 +41,7 @@ struct OpenedVtpm {
 class Vtpms {
 public:
     Vtpms(StateServices &services, const GroupKeys &keys, CreationPolicy creation)
-        : services_(services), keys_(keys), creation_(creation) {}
+        : services_(services), keys_(keys), creation_(std::move(creation)) {}
 
     // Whether it could be opened now. Creates it if it is unknown and auto_create is on. One that is in use is fine:
     // in a migration the new device comes before the old one goes.
@@ -48,9 +49,10 @@ public:
     // kInUse while its state channel is open elsewhere.
     Result<OpenedVtpm> open(const Uuid &uuid);
 
-    // `wanted` absent: a random UUID. `version` absent: the default.
+    // `wanted` absent: a random UUID. `version`, `pcr_banks` absent: the default.
     Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version,
-                        const std::string &group = std::string(kDefaultGroup));
+                        const std::string &group = std::string(kDefaultGroup),
+                        const std::optional<PcrBanks> &pcr_banks = std::nullopt);
     Result<> destroy(const Uuid &uuid);
     // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.
     Result<std::string> export_vtpm(const Uuid &uuid);
@@ -65,6 +67,7 @@ private:
         VtpmRecord record;
         Key key;
     };
+    [[nodiscard]] Result<TpmProfile> profile_of(TpmVersion version, const std::optional<PcrBanks> &pcr_banks) const;
     Result<> create_unknown(const Uuid &uuid);
     Result<> destroy_remains(const Uuid &uuid);
     Result<std::optional<VtpmRecord>> replaced_by(const Backup &backup, const std::string &group,

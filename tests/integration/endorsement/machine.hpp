@@ -4,6 +4,7 @@
 #pragma once
 
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <fstream>
 
 #include "backend/engine/tpm_messages.hpp"
@@ -46,6 +47,12 @@ struct Machine {
         REQUIRE(host->reaches(device, "6"));
         host->remove(device);
         host->run_for(std::chrono::milliseconds(20));
+    }
+    // The manager stops in order, and starts with this configuration.
+    void reconfigure(const std::string &config) {
+        manager->end(SIGTERM);
+        place.more_config = config;
+        manager.emplace(place);
     }
     Bytes execute(const Bytes &command) {
         ring.submit(command);

@@ -89,7 +89,7 @@ Bytes shown(const Bytes &value, const EVP_MD *algorithm = EVP_sha256()) {
 }  // namespace
 
 TEST_CASE("every bank of a guest's TPM 2.0 shows the chosen PCRs of its host, as they are at each power-on") {
-    Machine machine("host_pcrs = \"0,4-5\"\n");
+    Machine machine("host_pcrs = \"0,4-5\"\nprofile.pcr_banks = [\"sha1\", \"sha256\", \"sha384\", \"sha512\"]\n");
     machine.measure(ESYS_TR_PCR4, "a boot loader");
     const Bytes before = machine.of_the_host("sha256:4");
     REQUIRE(before != Bytes(32, 0));
@@ -111,6 +111,19 @@ TEST_CASE("every bank of a guest's TPM 2.0 shows the chosen PCRs of its host, as
     machine.power_on();
     REQUIRE(machine.pcr(4) != shown(before));
     REQUIRE(machine.pcr(4) == shown(machine.of_the_host("sha256:4")));
+}
+
+TEST_CASE("a guest's TPM 2.0 shows them in the PCR banks that it has, though the host's bank is another") {
+    Machine machine("host_pcrs = \"sha256:7\"\nprofile.pcr_banks = [\"sha384\"]\n");
+    machine.measure(ESYS_TR_PCR7, "Secure Boot");
+    const Bytes expected = shown(machine.of_the_host("sha256:7"), EVP_sha384());
+    for (int i = 0; i < 2; ++i) {
+        machine.power_on();
+        const auto read = [&](std::uint16_t bank) { return machine.execute(commands::pcr_read(7, bank)); };
+        REQUIRE(commands::pcr_value(read(commands::kSha384), 48) == expected);
+        REQUIRE(read(commands::kSha256).size() == 10 + 4 + 4 + 6 + 4);  // no digest
+        machine.power_off();
+    }
 }
 
 TEST_CASE("a guest's TPM 1.2 shows them as well") {

@@ -20,6 +20,7 @@ TEST_CASE("an empty configuration is the default: sealed to the TPM under PCR 7"
     REQUIRE(config.host_pcrs.empty());
     REQUIRE(config.auto_create);
     REQUIRE(config.default_tpm == TpmVersion::k20);
+    REQUIRE(config.profile.pcr_banks.to_string() == "sha256,sha384");
 }
 
 TEST_CASE("every key of the configuration is taken") {
@@ -79,6 +80,33 @@ TEST_CASE("host_pcrs without a hardware TPM are an error, in whichever order the
     for (const char *text : {"sealing = \"file\"\nhost_pcrs = \"7\"", "host_pcrs = \"7\"\nsealing = \"file\""})
         REQUIRE_THAT(error_of(text), Contains("'host_pcrs' needs a hardware TPM") && Contains("sealing = \"tpm\""));
     expect(parse_config("sealing = \"file\"\nhost_pcrs = \"\"", "manager.toml"));
+}
+
+TEST_CASE("the PCR banks of the profile are of the four that there are, each once") {
+    const auto banks = [](const std::string &text) {
+        return expect(parse_config(text, "manager.toml")).profile.pcr_banks.to_string();
+    };
+    REQUIRE(banks("[profile]\npcr_banks = [\"sha384\", \"sha256\"]") == "sha256,sha384");
+    REQUIRE(banks("profile.pcr_banks = [\"sha512\"]\nauto_create = false") == "sha512");
+    REQUIRE(banks("[profile]\npcr_banks = [\"sha1\", \"sha256\", \"sha384\", \"sha512\"]") ==
+            "sha1,sha256,sha384,sha512");
+    REQUIRE(banks("[profile]\n") == "sha256,sha384");
+    const auto error = [](const std::string &value) { return error_of("[profile]\npcr_banks = " + value); };
+    REQUIRE_THAT(error("[\"sha256\", \"md5\"]"), Contains("manager.toml:2: 'profile.pcr_banks' must be PCR banks") &&
+                                                     Contains("'md5' is not a PCR bank"));
+    REQUIRE_THAT(error("[\"sha256\", \"sha384\", \"sha256\"]"), Contains("'sha256' is there twice"));
+    for (const char *wrong : {"[]", "\"sha256\"", "[256]", "[\"\"]", "[\"SHA256\"]", "[[\"sha256\"]]", "true"})
+        REQUIRE_THAT(error(wrong), Contains("'profile.pcr_banks' must be PCR banks such as"));
+    REQUIRE_THAT(error_of("[profile]\nbanks = 1"), Contains("manager.toml:2: 'profile.banks' is unknown"));
+    REQUIRE_THAT(error_of("profile = 1"), Contains("'profile' must be a table"));
+    REQUIRE_THAT(error_of("pcr_banks = [\"sha256\"]"), Contains("'pcr_banks' is unknown"));
+}
+
+TEST_CASE("PCR banks are read as they are written") {
+    REQUIRE(expect(PcrBanks::parse("")).empty());
+    REQUIRE(expect(PcrBanks::parse("sha512,sha1")).to_string() == "sha1,sha512");
+    for (const char *wrong : {",", "sha256,", ",sha256", "sha256, sha384", "sha3", "sha256,sha256"})
+        REQUIRE(expect_error(PcrBanks::parse(wrong)).code == ErrorCode::kInvalid);
 }
 
 TEST_CASE("what is not TOML is an error with its line") {

@@ -35,6 +35,19 @@ Bytes properties() {
     return list + be32(TPM2_PT_FIRMWARE_VERSION_1) + be32(0x20191023) + be32(TPM2_PT_REVISION) + be32(164);
 }
 
+Bytes pcr_bank(std::uint16_t algorithm, std::uint8_t pcrs) {
+    return {static_cast<std::uint8_t>(algorithm >> 8), static_cast<std::uint8_t>(algorithm), 3, pcrs, pcrs, pcrs};
+}
+// As libtpms has them, and one that we do not know.
+Bytes present_banks() {
+    return Bytes{0} + be32(TPM2_CAP_PCRS) + be32(4) + pcr_bank(TPM2_ALG_SHA1, 0xff) + pcr_bank(TPM2_ALG_SHA256, 0xff) +
+           pcr_bank(TPM2_ALG_SHA384, 0) + pcr_bank(TPM2_ALG_SHA3_256, 0xff);
+}
+// Until the session area.
+Bytes allocated(std::uint8_t success) {
+    return be32(13) + Bytes{success} + be32(24) + be32(1920) + be32(3936) + Bytes{0, 0, 1, 0, 0};
+}
+
 EndorsementKey a_key(EkTemplate kind) {
     const bool rsa = kind == EkTemplate::kRsa2048;
     TPM2B_PUBLIC area{};
@@ -66,6 +79,7 @@ EndorsementKey a_key(EkTemplate kind) {
 // A TPM that answers as one does, but for what a test spoils.
 struct NewTpm {
     std::vector<std::uint32_t> commands;
+    Bytes allocate;
     std::size_t keys = 0;
     std::size_t spoiled = SIZE_MAX;  // which command
     Bytes (*spoil)(Bytes) = nullptr;
@@ -73,7 +87,12 @@ struct NewTpm {
     Bytes answer(const Bytes &command) {
         const std::uint32_t code = code_of(command);
         Bytes answered = response(0);
-        if (code == TPM2_CC_GetCapability) answered = response(0, properties());
+        const bool of_pcrs = command.size() > 13 && command[13] == TPM2_CAP_PCRS;
+        if (code == TPM2_CC_GetCapability) answered = response(0, of_pcrs ? present_banks() : properties());
+        if (code == TPM2_CC_PCR_Allocate) {
+            allocate = command;
+            answered = response(0, allocated(TPM2_YES));
+        }
         if (code == TPM2_CC_CreatePrimary) {
             constexpr EkTemplate kKinds[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
             const TPM2B_PUBLIC area{0, a_key(kKinds[keys++]).area};
@@ -109,11 +128,12 @@ Result<Certificates> certified(const std::vector<EndorsementKey> &keys, const Tp
 
 TEST_CASE("a new TPM gets seeds, keys and certificates, and is shut down") {
     NewTpm tpm;
-    Manufacture manufacture(kEntropy, certified);
+    Manufacture manufacture(kEntropy, {}, certified);
     expect(tpm.go_through(manufacture));
     constexpr std::uint32_t kKey[] = {TPM2_CC_CreatePrimary, TPM2_CC_FlushContext};
-    std::vector<std::uint32_t> expected{TPM2_CC_Startup,   TPM2_CC_StirRandom, TPM2_CC_ChangePPS,
-                                        TPM2_CC_ChangeEPS, TPM2_CC_Clear,      TPM2_CC_GetCapability};
+    std::vector<std::uint32_t> expected{TPM2_CC_Startup,      TPM2_CC_StirRandom,   TPM2_CC_ChangePPS,
+                                        TPM2_CC_ChangeEPS,    TPM2_CC_Clear,        TPM2_CC_GetCapability,
+                                        TPM2_CC_PCR_Allocate, TPM2_CC_GetCapability};
     for (int key = 0; key < 3; ++key) expected.insert(expected.end(), std::begin(kKey), std::end(kKey));
     for (const int writes : {2, 1, 1, 1}) {
         expected.push_back(TPM2_CC_NV_DefineSpace);
@@ -125,18 +145,48 @@ TEST_CASE("a new TPM gets seeds, keys and certificates, and is shut down") {
     REQUIRE(expect(manufacture.next(response(0))).empty());  // and nothing more
 }
 
-TEST_CASE("without a CA a new TPM gets its seeds only") {
+TEST_CASE("a new TPM gets the PCR banks of its profile, and no other that it has") {
+    const auto command = [](const std::string &banks) {
+        NewTpm tpm;
+        Manufacture manufacture(kEntropy, {expect(PcrBanks::parse(banks))}, nullptr);
+        expect(tpm.go_through(manufacture));
+        return tpm.allocate;
+    };
+    // TPM2_PCR_Allocate(TPM_RH_PLATFORM), by the empty password.
+    const Bytes handle_and_session = be32(0x4000000C) + be32(9) + be32(0x40000009) + Bytes(5, 0);
+    const auto expected = [&](std::uint8_t sha1, std::uint8_t sha256, std::uint8_t sha384) {
+        return Bytes{0x80, 0x02} + be32(55) + be32(0x12B) + handle_and_session + be32(4) +
+               pcr_bank(TPM2_ALG_SHA1, sha1) + pcr_bank(TPM2_ALG_SHA256, sha256) + pcr_bank(TPM2_ALG_SHA384, sha384) +
+               pcr_bank(TPM2_ALG_SHA3_256, 0);
+    };
+    REQUIRE(command("sha256,sha384") == expected(0, 0xff, 0xff));
+    REQUIRE(command("sha384") == expected(0, 0, 0xff));
+    REQUIRE(command("sha1,sha256") == expected(0xff, 0xff, 0));
+}
+
+TEST_CASE("a new TPM without a bank of its profile, or without room for them, is not made") {
     NewTpm tpm;
-    Manufacture manufacture(kEntropy, nullptr);
+    Manufacture lacking(kEntropy, {expect(PcrBanks::parse("sha256,sha512"))}, nullptr);
+    REQUIRE_THAT(expect_error(tpm.go_through(lacking)).text, Contains("no PCR bank sha512"));
+    tpm = NewTpm();
+    tpm.spoiled = 6;
+    tpm.spoil = [](Bytes) { return response(0, allocated(TPM2_NO)); };
+    Manufacture full(kEntropy, {}, nullptr);
+    REQUIRE_THAT(expect_error(tpm.go_through(full)).text, Contains("room"));
+}
+
+TEST_CASE("without a CA a new TPM gets its seeds and PCR banks only") {
+    NewTpm tpm;
+    Manufacture manufacture(kEntropy, {}, nullptr);
     expect(tpm.go_through(manufacture));
-    REQUIRE(tpm.commands.size() == 6);
+    REQUIRE(tpm.commands.size() == 8);
     REQUIRE(tpm.commands.back() == TPM2_CC_Shutdown);
 }
 
 TEST_CASE("a new TPM that fails a command, or answers it with too little, is not made") {
     const std::size_t all = [] {
         NewTpm tpm;
-        Manufacture manufacture(kEntropy, certified);
+        Manufacture manufacture(kEntropy, {}, certified);
         expect(tpm.go_through(manufacture));
         return tpm.commands.size();
     }();
@@ -144,12 +194,12 @@ TEST_CASE("a new TPM that fails a command, or answers it with too little, is not
         NewTpm tpm;
         tpm.spoiled = command;
         tpm.spoil = [](Bytes) { return response(0x101); };
-        Manufacture failing(kEntropy, certified);
+        Manufacture failing(kEntropy, {}, certified);
         REQUIRE_THAT(expect_error(tpm.go_through(failing)).text, Contains("0x101"));
         tpm = NewTpm();
         tpm.spoiled = command;
         tpm.spoil = [](Bytes whole) { return Bytes(whole.begin(), whole.begin() + 9); };
-        Manufacture cut(kEntropy, certified);
+        Manufacture cut(kEntropy, {}, certified);
         REQUIRE_THAT(expect_error(tpm.go_through(cut)).text, Contains("malformed"));
     }
 }
@@ -157,7 +207,7 @@ TEST_CASE("a new TPM that fails a command, or answers it with too little, is not
 TEST_CASE("what a new TPM says of itself and of its keys is taken in full or not at all") {
     static std::size_t cut;
     static std::size_t whole;
-    for (const std::size_t command : {5U, 6U, 8U, 10U}) {
+    for (const std::size_t command : {5U, 6U, 7U, 8U, 10U, 12U}) {
         whole = SIZE_MAX;
         for (cut = 10; cut < whole; ++cut) {
             NewTpm tpm;
@@ -167,23 +217,23 @@ TEST_CASE("what a new TPM says of itself and of its keys is taken in full or not
                 answer.resize(cut);
                 return answer;
             };
-            Manufacture manufacture(kEntropy, certified);
+            Manufacture manufacture(kEntropy, {}, certified);
             REQUIRE(expect_error(tpm.go_through(manufacture)).code != ErrorCode::kSystem);
         }
     }
     NewTpm tpm;
-    tpm.spoiled = 6;  // the RSA key
+    tpm.spoiled = 8;  // the RSA key
     tpm.spoil = [](Bytes answer) {
         answer.at(18 + 2 + 4 + 3) ^= 0x10;  // objectAttributes
         return answer;
     };
-    Manufacture manufacture(kEntropy, certified);
+    Manufacture manufacture(kEntropy, {}, certified);
     REQUIRE_THAT(expect_error(tpm.go_through(manufacture)).text, Contains("default template"));
 }
 
 TEST_CASE("without signatures there is no TPM") {
     NewTpm tpm;
-    Manufacture manufacture(kEntropy, [](const auto &, const auto &) -> Result<Certificates> {
+    Manufacture manufacture(kEntropy, {}, [](const auto &, const auto &) -> Result<Certificates> {
         return fail(ErrorCode::kUnavailable, "the CA is away");
     });
     REQUIRE(expect_error(tpm.go_through(manufacture)).code == ErrorCode::kUnavailable);

@@ -54,7 +54,7 @@ struct Fixture {
     Fixture() {
         const auto manager = start();
         expect(manager->keys.create({"tenant", expect(PcrSelection::parse("sha256:7")), {}, 1}));
-        expect(manager->vtpms.create(one, std::nullopt));
+        expect(manager->vtpms.create(one, std::nullopt, "default", expect(PcrBanks::parse("sha512"))));
         expect(manager->vtpms.create(two, std::nullopt, "tenant"));
         manager->store_state(one, 1);
         manager->store_state(two, 2);
@@ -250,6 +250,7 @@ TEST_CASE_METHOD(Fixture, "a backup brings a destroyed vTPM back") {
     expect(manager->vtpms.destroy(one));
     REQUIRE(expect(manager->vtpms.import_vtpm(backup, {})) == one);
     REQUIRE(manager->state(one) == state_of(1));
+    REQUIRE(expect(manager->vtpms.show(one)).record.profile.pcr_banks.to_string() == "sha512");
     manager->store_state(one, 9);
     manager->keys.close();
     manager.reset();

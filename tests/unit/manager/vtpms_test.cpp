@@ -53,6 +53,26 @@ TEST_CASE_METHOD(Fixture, "an unknown vTPM is created at attach, with the defaul
     REQUIRE(loaded.sequence == 0);
 }
 
+TEST_CASE_METHOD(Fixture, "a vTPM has the PCR banks of the configuration, or those that it was created with") {
+    const auto banks = [&](const Uuid &which) {
+        return expect(vtpms.show(which)).record.profile.pcr_banks.to_string();
+    };
+    expect(vtpms.prepare(uuid));
+    REQUIRE(banks(uuid) == "sha256,sha384");
+    const auto sha512 = expect(PcrBanks::parse("sha512"));
+    REQUIRE(banks(expect(vtpms.create(std::nullopt, std::nullopt, "default", sha512))) == "sha512");
+    REQUIRE(banks(expect(vtpms.create(std::nullopt, TpmVersion::k12))).empty());
+    REQUIRE(expect_error(vtpms.create(std::nullopt, TpmVersion::k12, "default", sha512)).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(vtpms.create(std::nullopt, std::nullopt, "default", PcrBanks())).code == ErrorCode::kInvalid);
+    // A manager with another configuration.
+    Vtpms configured(services, keys, {true, TpmVersion::k20, {sha512}});
+    expect(configured.prepare(uuid));
+    REQUIRE(banks(uuid) == "sha256,sha384");
+    const Uuid other = Uuid::random();
+    expect(configured.prepare(other));
+    REQUIRE(banks(other) == "sha512");
+}
+
 TEST_CASE_METHOD(Fixture, "a CA that is there is shown, and a certificate for it judged, without the TPM") {
     tpm.signs = true;
     const CaInfo made = expect(authorities.show("default"));
