@@ -27,6 +27,11 @@ struct Storage {
 };
 Storage storage;
 
+// libtpms 0.9 stores nothing for Clock alone. So that Clock never goes back, it is stored this often, if anyone asks
+// the TPM for anything, and is advanced by more after an end without TPM2_Shutdown.
+constexpr std::chrono::milliseconds kClockInterval = std::chrono::minutes(1);
+constexpr std::chrono::milliseconds kClockLost = 2 * kClockInterval;  // a guest may make Clock run faster, by a fifth
+
 // TPM_RETRY is libtpms' word for "there is no such state", on which it makes a new TPM.
 TPM_RESULT hand_out(const SecretBytes &state, unsigned char **data, uint32_t *length) noexcept {
     const ByteView view = state.view();
@@ -77,6 +82,17 @@ TPM_RESULT no_physical_presence(TPM_BOOL *presence, uint32_t) noexcept {
 
 TPM_RESULT succeed() noexcept { return TPM_SUCCESS; }
 
+Result<SecretBytes> state_of(TPMLIB_StateType type) {
+    unsigned char *blob = nullptr;
+    std::uint32_t size = 0;
+    if (TPMLIB_GetState(type, &blob, &size) != TPM_SUCCESS)
+        return fail(ErrorCode::kRefused, "libtpms does not give its state");
+    SecretBytes state({blob, size});
+    wipe({blob, size});
+    std::free(blob);
+    return state;
+}
+
 Result<> start_libtpms(TpmVersion version) {
     libtpms_callbacks callbacks{};
     callbacks.sizeOfStruct = sizeof callbacks;
@@ -104,7 +120,7 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel chan
     VTPM_TRY(start_libtpms(version));
     if (storage.may_manufacture) VTPM_TRY(tpm->finish_manufacture());
     VTPM_ASSIGN(const auto of_the_host, tpm->channel_.power_on());
-    VTPM_TRY(tpm->run_firmware(power_on_commands(version)));
+    VTPM_TRY(tpm->start_up());
     VTPM_TRY(tpm->run_firmware(of_the_host));
     VTPM_TRY(tpm->commit());
     return tpm;
@@ -145,6 +161,41 @@ Result<> Tpm::load() {
     return {};
 }
 
+Result<> Tpm::start_up() {
+    VTPM_TRY(run_firmware({start_up_command(version_)}));
+    if (version_ == TpmVersion::k20) VTPM_TRY(advance_clock());
+    return run_firmware({close_platform_command(version_)});
+}
+
+// After an end without TPM2_Shutdown, Clock is what it was at the last store, and "not safe" (Part 1, 36.3): to later
+// than anything that was told since, which makes it safe.
+Result<> Tpm::advance_clock() {
+    const Clock clock = clock_in(process(read_clock_command()));
+    if (clock.safe) return {};
+    const auto set = set_clock_command(clock.value + static_cast<std::uint64_t>(kClockLost.count()));
+    if (!set) return {};  // in some million years, or because the guest's owner set it to that
+    VTPM_TRY(run_firmware({*set}));
+    return take_state();
+}
+
+// The permanent state as it is now, Clock included, is to be stored.
+Result<> Tpm::take_state() {
+    VTPM_ASSIGN(storage.changed, state_of(TPMLIB_STATE_PERMANENT));
+    return {};
+}
+
+bool Tpm::clock_is_due() const {
+    return version_ == TpmVersion::k20 && std::chrono::steady_clock::now() - stored_ >= kClockInterval;
+}
+
+// What the TPM knows and nobody acknowledged. If it cannot be stored now, then at a later command.
+bool Tpm::keep_state() {
+    if (!can_store() || !take_state()) return false;
+    const bool stored = commit().has_value();
+    storage.changed.reset();
+    return stored;
+}
+
 Result<> Tpm::run_firmware(const std::vector<Bytes> &commands) {
     for (const Bytes &command : commands) {
         if (const std::uint32_t code = return_code(process(command)); code != 0)
@@ -168,9 +219,20 @@ ByteView Tpm::answer_fault(GuestFault fault) { return fault_ = error_response(ve
 Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
     if (locality != 0) return answer_fault(GuestFault::kLocality);
     if (version_ == TpmVersion::k20 && is_attest_command(command)) return attestation_.answer(command, channel_);
+    if (must_store_ && !keep_state()) return answer_fault(GuestFault::kNvUnavailable);
     const ByteView response = process(command);
-    if (!storage.changed) return response;
+    const bool clock_set = version_ == TpmVersion::k20 && sets_clock(command, response);
+    if (clock_set) VTPM_TRY(take_state());  // libtpms 0.9 does not ask for it
+    if (!storage.changed) {
+        if (clock_is_due()) (void)keep_state();
+        return response;
+    }
     if (commit()) return response;
+    if (clock_set || (version_ == TpmVersion::k20 && is_failed_try(response))) {
+        storage.changed.reset();
+        must_store_ = true;
+        return answer_fault(GuestFault::kNvUnavailable);
+    }
     VTPM_TRY(undo());
     return answer_fault(GuestFault::kNvUnavailable);
 }
@@ -181,21 +243,17 @@ Result<> Tpm::commit() {
     if (!sequence) return tl::make_unexpected(sequence.error());
     storage.durable = std::move(*storage.changed);
     storage.changed.reset();
+    must_store_ = false;
     sequence_ = *sequence;
+    stored_ = std::chrono::steady_clock::now();
     return {};
 }
 
 // Back to the permanent state that is durable. PCRs, sessions and loaded objects stay as the command left them.
 Result<> Tpm::undo() {
     storage.changed.reset();
-    unsigned char *blob = nullptr;
-    std::uint32_t size = 0;
-    if (TPMLIB_GetState(TPMLIB_STATE_VOLATILE, &blob, &size) != TPM_SUCCESS)
-        return fail(ErrorCode::kRefused, "libtpms does not give its volatile state");
-    auto restarted = restart_with({blob, size});
-    wipe({blob, size});
-    std::free(blob);
-    return restarted;
+    VTPM_ASSIGN(const SecretBytes volatile_state, state_of(TPMLIB_STATE_VOLATILE));
+    return restart_with(volatile_state.view());
 }
 
 Result<> Tpm::restart_with(ByteView volatile_state) {

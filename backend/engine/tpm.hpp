@@ -3,6 +3,7 @@
 // change of its permanent state is answered only after the manager has made it durable.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -17,7 +18,7 @@ namespace vtpm {
 class Tpm {
 public:
     // A power-on: loads the state, or makes a new TPM if, and only if, the inventory says that there was none;
-    // then does what a firmware would (power_on_commands), and what the manager says. PCRs are zero afterwards, but for
+    // then does what a firmware would (start_up), and what the manager says. PCRs are zero afterwards, but for
     // what that extends.
     static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, StateChannel channel);
     ~Tpm();
@@ -44,6 +45,11 @@ private:
     Result<> load();
     Result<> finish_manufacture();
     Result<> obey_manufacturer();
+    Result<> start_up();
+    Result<> advance_clock();
+    Result<> take_state();
+    [[nodiscard]] bool clock_is_due() const;
+    [[nodiscard]] bool keep_state();
     Result<> run_firmware(const std::vector<Bytes> &commands);
     ByteView process(ByteView command);
     Result<> commit();
@@ -52,7 +58,11 @@ private:
 
     TpmVersion version_;
     StateChannel channel_;
-    std::uint64_t sequence_ = 0;  // of the state that is known to be durable
+    std::uint64_t sequence_ = 0;                      // of the state that is known to be durable
+    std::chrono::steady_clock::time_point stored_{};  // when it became that
+    // What cannot be undone could not be stored: a failed try of an authorization, since guessing would be free; Clock,
+    // which is of the volatile state too. The TPM knows it, and does nothing else until it is stored.
+    bool must_store_ = false;
     Bytes fault_;
     AttestationCommand attestation_;
     std::uint8_t *response_ = nullptr;  // libtpms' malloc'ed buffer, reused for each command

@@ -44,9 +44,13 @@ constexpr std::uint16_t kTpmSuClear = 0;
 Bytes startup_20() { return tpm_message(kTpmNoSessions, 0x144, BigEndian().u16(kTpmSuClear).bytes()); }
 Bytes shutdown_20() { return tpm_message(kTpmNoSessions, 0x145, BigEndian().u16(kTpmSuClear).bytes()); }
 
+constexpr std::uint32_t kPlatform = 0x4000000C;
+constexpr std::uint32_t kClockSet = 0x128;
+constexpr std::uint32_t kReadClock = 0x181;
+constexpr std::uint64_t kMaxClock = 0xFFFF'0000'0000'0000;
+
 // TPM2_HierarchyControl(TPM_RH_PLATFORM, enable = TPM_RH_PLATFORM, state = NO), by the empty password.
 Bytes disable_platform_20() {
-    constexpr std::uint32_t kPlatform = 0x4000000C;
     return tpm_message(kTpmSessions, 0x121,
                        BigEndian().u32(kPlatform).raw(empty_password()).u32(kPlatform).u8(0).bytes());
 }
@@ -75,9 +79,10 @@ Result<std::vector<Bytes>> split_commands(ByteView commands) {
     return all;
 }
 
-std::vector<Bytes> power_on_commands(TpmVersion version) {
-    if (version == TpmVersion::k12) return {startup_12(), presence_12(kPresenceNotPresentAndLock)};
-    return {startup_20(), disable_platform_20()};
+Bytes start_up_command(TpmVersion version) { return version == TpmVersion::k12 ? startup_12() : startup_20(); }
+
+Bytes close_platform_command(TpmVersion version) {
+    return version == TpmVersion::k12 ? presence_12(kPresenceNotPresentAndLock) : disable_platform_20();
 }
 
 std::vector<Bytes> first_power_on_commands_12() {
@@ -88,6 +93,31 @@ std::vector<Bytes> first_power_on_commands_12() {
 std::vector<Bytes> power_off_commands(TpmVersion version) {
     if (version == TpmVersion::k12) return {};
     return {shutdown_20()};
+}
+
+Bytes read_clock_command() { return tpm_message(kTpmNoSessions, kReadClock); }
+
+// TPMS_TIME_INFO: time, clock, resetCount, restartCount, safe.
+Clock clock_in(ByteView response) {
+    constexpr std::size_t kSize = TPM_MESSAGE_HEADER_SIZE + 8 + 8 + 4 + 4 + 1;
+    if (response.size() != kSize || tpm_code(response) != 0) return {};
+    return {big_endian(response.subspan(TPM_MESSAGE_HEADER_SIZE + 8, 8)), response.back() != 0};
+}
+
+std::optional<Bytes> set_clock_command(std::uint64_t value) {
+    if (value > kMaxClock) return std::nullopt;
+    return tpm_message(kTpmSessions, kClockSet,
+                       BigEndian().u32(kPlatform).raw(empty_password()).number(value, 8).bytes());
+}
+
+bool sets_clock(ByteView command, ByteView response) {
+    return tpm_code(command) == kClockSet && return_code(response) == 0;
+}
+
+bool is_failed_try(ByteView response) {
+    constexpr std::uint32_t kAuthFail = 0x08E;
+    constexpr std::uint32_t kWhich = 0xF40;  // parameter, session or handle, and its number
+    return (return_code(response) & ~kWhich) == kAuthFail;
 }
 
 }  // namespace vtpm

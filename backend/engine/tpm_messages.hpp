@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -27,13 +28,30 @@ std::uint32_t return_code(ByteView response);
 // The commands that stand one after the other in `commands`, each as long as its header says. kInvalid: one is not.
 Result<std::vector<Bytes>> split_commands(ByteView commands);
 
-// What firmware sends at power-on: start up, and take the platform's authority away from the guest (2.0: the platform
-// hierarchy is disabled, Part 3, 24.2; 1.2: physical presence is locked).
-std::vector<Bytes> power_on_commands(TpmVersion version);
+// What firmware sends at power-on: start up; and, before the guest comes, take the platform's authority away from it
+// (2.0: the platform hierarchy is disabled, Part 3, 24.2; 1.2: physical presence is locked).
+Bytes start_up_command(TpmVersion version);
+Bytes close_platform_command(TpmVersion version);
 // What a manufacturer does to a TPM 1.2: enable and activate it, which takes effect at the next power-on. (Of a 2.0 the
 // manager knows.)
 std::vector<Bytes> first_power_on_commands_12();
 // TPM2_Shutdown(CLEAR): without it, each power-on counts towards dictionary-attack lockout (Part 1, 19.8.6).
 std::vector<Bytes> power_off_commands(TpmVersion version);
+
+// The Clock of a TPM 2.0, in milliseconds, and whether no later one was ever told (Part 2, 10.11.1).
+struct Clock {
+    std::uint64_t value = 0;
+    bool safe = true;
+};
+Bytes read_clock_command();
+// Of a response to that; one that is none is safe.
+Clock clock_in(ByteView response);
+// TPM2_ClockSet by the platform. Nothing if a TPM would not take that value (Part 3, 29.2).
+std::optional<Bytes> set_clock_command(std::uint64_t value);
+// A TPM2_ClockSet that was done.
+bool sets_clock(ByteView command, ByteView response);
+
+// TPM_RC_AUTH_FAIL, of whichever session (Part 2, 6.6.3): the tries of dictionary attacks (Part 1, 19.8).
+bool is_failed_try(ByteView response);
 
 }  // namespace vtpm

@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "shared-protocol/tpm_message.hpp"
 #include "tests/fakes/tpm_commands.hpp"
 
 namespace vtpm {
@@ -33,6 +34,28 @@ TEST_CASE("a list of commands that is not whole is refused") {
     Bytes huge = one;
     huge.at(TPM_MESSAGE_SIZE_OFFSET) = 0xff;
     CHECK_FALSE(split_commands(huge));
+}
+
+TEST_CASE("Clock is read from an answer that is whole and a success") {
+    const auto answer = [](std::uint32_t code, std::uint8_t safe) {
+        return tpm_message(kTpmNoSessions, code,
+                           BigEndian().number(1, 8).number(0x0102030405060708, 8).u32(3).u32(4).u8(safe).bytes());
+    };
+    CHECK(clock_in(answer(0, 0)).value == 0x0102030405060708);
+    CHECK_FALSE(clock_in(answer(0, 0)).safe);
+    CHECK(clock_in(answer(0, 1)).safe);
+    CHECK(clock_in(answer(0x101, 0)).safe);
+    const Bytes whole = answer(0, 0);
+    for (std::size_t size = 0; size < whole.size(); ++size) CHECK(clock_in(ByteView(whole).first(size)).safe);
+    CHECK(set_clock_command(0xFFFF'0000'0000'0000));
+    CHECK_FALSE(set_clock_command(0xFFFF'0000'0000'0001));
+}
+
+TEST_CASE("a failed try is TPM_RC_AUTH_FAIL, whichever session it was") {
+    const auto answered = [](std::uint32_t code) { return is_failed_try(tpm_message(kTpmNoSessions, code)); };
+    for (const std::uint32_t code : {0x08EU, 0x98EU, 0xA8EU, 0x18EU, 0x1CEU}) CHECK(answered(code));
+    for (const std::uint32_t code : {0U, 0x9A2U, 0x921U, 0x922U, 0x98FU, 0x10EU, 0x101U}) CHECK_FALSE(answered(code));
+    CHECK_FALSE(is_failed_try({}));
 }
 
 }  // namespace vtpm
