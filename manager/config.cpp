@@ -69,8 +69,17 @@ std::string take_pcr_banks(const toml::node &node, PcrBanks &value) {
     return {};
 }
 
+std::string take_algorithms(const toml::node &node, std::string &value) {
+    if (!take(node, value) || !may_be_algorithms(value))
+        return "must be algorithms as libtpms names them, such as \"rsa,rsa-min-size=2048,sha256\", or \"\"";
+    if (!value.empty() && !kAlgorithmsCanBeChosen)
+        return "needs libtpms 0.10, and this xen-vtpm was built with an older one: remove it";
+    return {};
+}
+
 std::string apply_profile(TpmProfile &profile, std::string_view key, const toml::node &value) {
     if (key == "pcr_banks") return take_pcr_banks(value, profile.pcr_banks);
+    if (key == "algorithms") return take_algorithms(value, profile.algorithms);
     return "is unknown";
 }
 

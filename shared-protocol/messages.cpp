@@ -68,7 +68,7 @@ struct Layout<LoadState> {
 };
 template <>
 struct Layout<LoadedState> {
-    static void visit(auto &io, auto &m) { all(io, m.code, m.sequence, m.text, m.state); }
+    static void visit(auto &io, auto &m) { all(io, m.code, m.sequence, m.text, m.state, m.algorithms); }
 };
 template <>
 struct Layout<StoreState> {

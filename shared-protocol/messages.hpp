@@ -71,13 +71,14 @@ struct LoadState {
 };
 
 // code kNone: `state` is what was stored last. kNotFound: the inventory says that nothing was ever stored: a new TPM
-// may be made. Anything else: stop.
+// may be made, with these algorithms only, as libtpms names them (empty: all). Anything else: stop.
 struct LoadedState {
     static constexpr std::uint16_t kType = 17;
     ErrorCode code = ErrorCode::kNone;
     std::uint64_t sequence = 0;  // of the last stored state; 0 if there was none
     std::string_view text;
     ByteView state;
+    std::string_view algorithms{};
 };
 
 struct StoreState {

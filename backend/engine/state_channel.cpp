@@ -50,7 +50,8 @@ Result<Answer> StateChannel::ask(const Request &request, std::chrono::millisecon
 Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
     auto answer = ask<LoadedState>(LoadState{kind}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(std::move(answer).error());
-    if (answer->code == ErrorCode::kNotFound) return Loaded{.is_new = true, .state = {}};
+    if (answer->code == ErrorCode::kNotFound)
+        return Loaded{.is_new = true, .state = {}, .algorithms = std::string(answer->algorithms)};
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     Loaded loaded{.sequence = answer->sequence, .state = SecretBytes(answer->state)};
     wipe({buffer_.get(), kMaxSmallMessage + answer->state.size()});

@@ -22,6 +22,7 @@ public:
         std::uint64_t sequence = 0;
         bool is_new = false;  // the inventory says that nothing was ever stored
         SecretBytes state;
+        std::string algorithms{};  // of a new one; empty: all
     };
 
     explicit StateChannel(UniqueFd socket);

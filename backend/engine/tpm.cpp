@@ -24,6 +24,7 @@ struct Storage {
     std::optional<SecretBytes> changed;  // the permanent state that libtpms wants stored
     SecretBytes volatile_state;          // handed to libtpms when it starts
     bool may_manufacture = false;        // the inventory says that there was never a state
+    std::string algorithms;              // that a new TPM 2.0 is to have; empty: all
 };
 Storage storage;
 
@@ -93,6 +94,20 @@ Result<SecretBytes> state_of(TPMLIB_StateType type) {
     return state;
 }
 
+// Before libtpms makes a TPM; one that is there has its own. Without this it makes what libtpms 0.9 did ("null"
+// profile).
+Result<> choose_algorithms([[maybe_unused]] const std::string &algorithms) {
+#if VTPM_CHOOSES_ALGORITHMS
+    const std::string profile = fmt::format(R"({{"Name":"custom","Algorithms":"{}"}})", algorithms);
+    if (const TPM_RESULT result = TPMLIB_SetProfile(profile.c_str()); result != TPM_SUCCESS)
+        return fail(ErrorCode::kRefused, "libtpms does not make a TPM with the algorithms '{}' (error {:#x})",
+                    algorithms, result);
+    return {};
+#else
+    return fail(ErrorCode::kRefused, "a TPM with chosen algorithms needs libtpms 0.10, this engine has an older one");
+#endif
+}
+
 Result<> start_libtpms(TpmVersion version) {
     libtpms_callbacks callbacks{};
     callbacks.sizeOfStruct = sizeof callbacks;
@@ -106,6 +121,7 @@ Result<> start_libtpms(TpmVersion version) {
     const auto family = version == TpmVersion::k12 ? TPMLIB_TPM_VERSION_1_2 : TPMLIB_TPM_VERSION_2;
     if (TPMLIB_ChooseTPMVersion(family) != TPM_SUCCESS || TPMLIB_RegisterCallbacks(&callbacks) != TPM_SUCCESS)
         return fail(ErrorCode::kRefused, "libtpms lacks TPM {}", to_string(version));
+    if (storage.may_manufacture && !storage.algorithms.empty()) VTPM_TRY(choose_algorithms(storage.algorithms));
     (void)TPMLIB_SetBufferSize(TPMIF_MAX_MESSAGE, nullptr, nullptr);
     if (const TPM_RESULT result = TPMLIB_MainInit(); result != TPM_SUCCESS)
         return fail(ErrorCode::kRefused, "libtpms does not accept the stored state (error {:#x})", result);
@@ -156,6 +172,7 @@ Result<> Tpm::load() {
     auto loaded = channel_.load(StateKind::kPermanent);
     if (!loaded) return tl::make_unexpected(std::move(loaded).error());
     storage.may_manufacture = loaded->is_new;
+    storage.algorithms = std::move(loaded->algorithms);
     storage.durable = std::move(loaded->state);
     sequence_ = loaded->sequence;
     return {};

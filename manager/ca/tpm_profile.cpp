@@ -24,6 +24,13 @@ constexpr std::uint8_t kSelectSize = 3;  // 24 PCRs: of the PC Client profile
 
 }  // namespace
 
+const bool kAlgorithmsCanBeChosen = VTPM_CHOOSES_ALGORITHMS != 0;
+
+bool may_be_algorithms(std::string_view text) {
+    return text.size() <= kMaxAlgorithms &&
+           text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-=,") == std::string_view::npos;
+}
+
 Result<PcrBanks> PcrBanks::parse(std::string_view text) {
     PcrBanks banks;
     if (text.empty()) return banks;

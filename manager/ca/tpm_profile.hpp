@@ -32,8 +32,15 @@ private:
     std::bitset<4> banks_;  // in the order of kBanks
 };
 
+// Whether this build's libtpms can make a TPM with some algorithms only (0.10 and later).
+extern const bool kAlgorithmsCanBeChosen;
+constexpr std::size_t kMaxAlgorithms = 500;
+// Whether `text` might be a list of algorithms; it is libtpms that judges it.
+bool may_be_algorithms(std::string_view text);
+
 struct TpmProfile {
     PcrBanks pcr_banks = *PcrBanks::parse("sha256,sha384");  // of a TPM 1.2: none
+    std::string algorithms{};  // and key sizes, as libtpms names them: "rsa,rsa-min-size=2048,..."; empty: all
 };
 
 }  // namespace vtpm

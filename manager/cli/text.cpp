@@ -95,6 +95,7 @@ std::string show_text(const Json &vtpm) {
     line(out, "vTPM", text(vtpm, "uuid"));
     line(out, "TPM", text(vtpm, "tpm"));
     line(out, "PCR banks", text(vtpm, "pcr_banks"));
+    line(out, "algorithms", text(vtpm, "algorithms"));
     line(out, "group", text(vtpm, "group"));
     line(out, "created", text(vtpm, "created"));
     line(out, "stores", text(vtpm, "sequence"));

@@ -22,6 +22,7 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
         {"uuid", vtpm.record.uuid.to_string()},
         {"tpm", std::string(to_string(vtpm.record.version))},
         {"pcr_banks", vtpm.record.profile.pcr_banks.to_string()},
+        {"algorithms", vtpm.record.profile.algorithms},
         {"group", vtpm.record.group},
         {"sequence", vtpm.record.sequence},
         {"created", utc(vtpm.record.created)},

@@ -103,6 +103,7 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
     for (const Bytes *bytes : {&vtpm.wrapped_key, &vtpm.tag, &vtpm.volatile_tag, &vtpm.endorsement})
         append_sized(message, *bytes);
     append_sized(message, bytes_of(vtpm.profile.pcr_banks.to_string()));
+    append_sized(message, bytes_of(vtpm.profile.algorithms));
     Sum digest{};
     VTPM_TRY(hmac(rows_key_, message, digest));
     return digest;

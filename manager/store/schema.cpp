@@ -34,6 +34,7 @@ CREATE TABLE vtpms (
     uuid TEXT PRIMARY KEY CHECK (length(uuid) = 36),
     tpm_version TEXT NOT NULL CHECK (tpm_version IN ('1.2', '2.0')),
     pcr_banks TEXT NOT NULL,
+    algorithms TEXT NOT NULL,
     group_name TEXT NOT NULL REFERENCES groups (name),
     wrapped_key BLOB NOT NULL,
     sequence INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),

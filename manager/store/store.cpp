@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::string_view kVtpmColumns =
     "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created, "
-    "endorsement, pcr_banks FROM vtpms ";
+    "endorsement, pcr_banks, algorithms FROM vtpms ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
@@ -29,7 +29,7 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       row.blob(7),
                       row.integer(8),
                       row.blob(9),
-                      {*pcr_banks}};
+                      {*pcr_banks, row.text(11)}};
 }
 
 Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
@@ -324,10 +324,11 @@ Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {
 Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(require_stateless(vtpm.uuid));
-    VTPM_TRY(database_.execute(
-        "INSERT INTO vtpms (uuid, tpm_version, pcr_banks, group_name, wrapped_key, created) VALUES (?, ?, ?, ?, ?, ?)",
-        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(), vtpm.group,
-        ByteView(vtpm.wrapped_key), vtpm.created));
+    VTPM_TRY(
+        database_.execute("INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, "
+                          "created) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                          vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(),
+                          vtpm.profile.algorithms, vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

@@ -12,7 +12,7 @@ constexpr std::string_view kLabel = "XEN VTPM BACKUP";
 constexpr std::uint16_t kVersion = 3;
 constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
 constexpr std::size_t kMaxWrappedKey = 256;
-constexpr std::size_t kMaxHeader = kMaxEndorsement + 1024;
+constexpr std::size_t kMaxHeader = kMaxEndorsement + 2048;
 constexpr std::size_t kMaxFile = kMaxState + 2 * kMaxHeader;
 
 Result<Bytes> encode_header(const BackupHeader &header) {
@@ -22,6 +22,7 @@ Result<Bytes> encode_header(const BackupHeader &header) {
     encoder.uuid(header.uuid);
     encoder.u8(static_cast<std::uint8_t>(header.version));
     encoder.text(header.profile.pcr_banks.to_string(), kMaxText);
+    encoder.text(header.profile.algorithms, kMaxAlgorithms);
     encoder.text(header.group, kMaxText);
     encoder.text(header.store_id, kMaxText);
     encoder.u64(static_cast<std::uint64_t>(header.time));
@@ -47,6 +48,7 @@ Result<BackupHeader> decode_header(ByteView bytes) {
         header.profile.pcr_banks = *pcr_banks;
     else
         decoder.reject();
+    header.profile.algorithms = decoder.text(kMaxAlgorithms);
     header.group = decoder.text(kMaxText);
     header.store_id = decoder.text(kMaxText);
     header.time = static_cast<std::int64_t>(decoder.u64());

@@ -144,6 +144,7 @@ Result<> StateChannel::load(StateKind kind) {
     } else {
         answer.code = state.error().code;
         answer.text = state.error().text;
+        answer.algorithms = vtpm_.profile.algorithms;
         if (answer.code != ErrorCode::kNotFound) log::error("{}", answer.text);
     }
     return send(answer);

@@ -76,7 +76,7 @@ Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion>
 Result<TpmProfile> Vtpms::profile_of(TpmVersion version, const std::optional<PcrBanks> &pcr_banks) const {
     if (version == TpmVersion::k12) {
         if (pcr_banks) return fail(ErrorCode::kInvalid, "a TPM 1.2 has one PCR bank, of SHA-1");
-        return TpmProfile{.pcr_banks = {}};
+        return TpmProfile{.pcr_banks = {}, .algorithms = {}};
     }
     TpmProfile profile = creation_.profile;
     if (pcr_banks) profile.pcr_banks = *pcr_banks;

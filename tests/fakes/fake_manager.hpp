@@ -47,6 +47,7 @@ public:
     bool vanish_after_store = false;            // stores, then dies before it answers
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
+    std::string algorithms{};  // of a new TPM
     int stores = 0;
     ErrorCode answer_power_on = ErrorCode::kNone;
     Bytes power_on{};  // the commands of each power-on
@@ -103,7 +104,7 @@ private:
         if (decode<LoadState>(message)) {
             const ErrorCode code =
                 vtpm.sequence == 0 && answer_load == ErrorCode::kNone ? ErrorCode::kNotFound : answer_load;
-            return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state});
+            return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state, algorithms});
         }
         if (decode<ManufactureStep>(message)) return reply(peer, ManufactureCommand{});  // none is made
         if (decode<AskAttestation>(message))

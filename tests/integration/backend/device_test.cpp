@@ -228,6 +228,19 @@ TEST_CASE("a store that lost acknowledged changes is not accepted by a running T
     CHECK(host.manager.store[kUuid].sequence == old.sequence);
 }
 
+TEST_CASE("a TPM whose algorithms libtpms cannot restrict, or does not know, is not made") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.manager.algorithms = "rsa,quantum";
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "5"));
+    CHECK(host.reason(kDevice).find("algorithms") != std::string::npos);
+    CHECK(host.manager.stores == 0);
+}
+
 TEST_CASE("state that is there and does not load stops the vTPM and is left as it is") {
     TestHost host;
     LoopbackGuest guest;

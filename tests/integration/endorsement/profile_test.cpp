@@ -2,6 +2,7 @@
 // What a new vTPM is made with, and that it stays so.
 #include "base/big_endian.hpp"
 #include "machine.hpp"
+#include "manager/ca/tpm_profile.hpp"
 
 namespace vtpm {
 namespace {
@@ -115,6 +116,35 @@ TEST_CASE("a vTPM that was put back from a backup has the PCR banks that it had"
     REQUIRE_THAT(machine.shown(), Contains("\"pcr_banks\": \"sha384\""));
     machine.power_on();
     REQUIRE(machine.banks() == "sha384");
+}
+
+TEST_CASE("a new vTPM has the algorithms of the configuration, for good, where libtpms can do that") {
+    if (!kAlgorithmsCanBeChosen) return;  // config_test.cpp: the manager does not start
+    // All of libtpms 0.9 but SHA-1 and TDES, and no key that is too short.
+    const std::string algorithms =
+        "rsa,rsa-min-size=2048,hmac,aes,aes-min-size=128,mgf1,keyedhash,xor,sha256,sha384,sha512,null,rsassa,rsaes,"
+        "rsapss,oaep,ecdsa,ecdh,ecdaa,sm2,ecschnorr,ecmqv,kdf1-sp800-56a,kdf2,kdf1-sp800-108,ecc,ecc-min-size=256,"
+        "ecc-nist,symcipher,cmac,ctr,ofb,cbc,cfb,ecb";
+    Profiled machine("profile.algorithms = \"" + algorithms + "\"\n");
+    // TPM2_GetCapability(TPM_CAP_ALGS): the first from SHA-1 on is HMAC.
+    const auto after_rsa = [&] {
+        const Bytes told = machine.execute(Command(commands::kNoSessions, 0x17A).u32(0).u32(0x0004).u32(1).build());
+        return u16_at(told, 19);
+    };
+    for (const std::string later : {"", "profile.algorithms = \"\"\n"}) {
+        machine.power_on();
+        REQUIRE(after_rsa() == 0x0005);
+        REQUIRE(machine.banks() == "sha256,sha384");
+        REQUIRE_THAT(machine.shown(), Contains(algorithms));
+        machine.power_off();
+        machine.reconfigure(later);
+    }
+    machine.power_on();
+    REQUIRE(after_rsa() == 0x0005);
+    machine.uuid = Uuid::random();
+    machine.power_off();
+    machine.power_on();
+    REQUIRE(after_rsa() == 0x0004);
 }
 
 TEST_CASE("a TPM 1.2 takes no notice of the profile") {

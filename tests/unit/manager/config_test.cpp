@@ -102,6 +102,18 @@ TEST_CASE("the PCR banks of the profile are of the four that there are, each onc
     REQUIRE_THAT(error_of("pcr_banks = [\"sha256\"]"), Contains("'pcr_banks' is unknown"));
 }
 
+TEST_CASE("algorithms can be chosen where libtpms can do that, and are refused elsewhere") {
+    const std::string some = "profile.algorithms = \"rsa,rsa-min-size=2048,sha256\"";
+    if (kAlgorithmsCanBeChosen)
+        REQUIRE(expect(parse_config(some, "manager.toml")).profile.algorithms == "rsa,rsa-min-size=2048,sha256");
+    else
+        REQUIRE_THAT(error_of(some), Contains("manager.toml:1: 'profile.algorithms' needs libtpms 0.10"));
+    REQUIRE(expect(parse_config("profile.algorithms = \"\"", "manager.toml")).profile.algorithms.empty());
+    for (const std::string wrong : {"true", "\"RSA\"", "\"rsa sha256\"", "'rsa\",\"Commands'", "[\"rsa\"]"})
+        REQUIRE_THAT(error_of("profile.algorithms = " + wrong), Contains("must be algorithms as libtpms names them"));
+    REQUIRE_FALSE(may_be_algorithms(std::string(kMaxAlgorithms + 1, 'a')));
+}
+
 TEST_CASE("PCR banks are read as they are written") {
     REQUIRE(expect(PcrBanks::parse("")).empty());
     REQUIRE(expect(PcrBanks::parse("sha512,sha1")).to_string() == "sha1,sha512");

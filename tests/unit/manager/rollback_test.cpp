@@ -199,14 +199,14 @@ TEST_CASE_METHOD(Fixture, "a volatile state that was used is not used again") {
 }
 
 TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the group") {
-    const std::string sql =
-        GENERATE(as<std::string>(), "DELETE FROM states; DELETE FROM vtpms",
-                 "UPDATE vtpms SET sequence = 0, tag = x''; DELETE FROM states", "UPDATE vtpms SET tpm_version = '1.2'",
-                 "UPDATE vtpms SET pcr_banks = 'sha1,sha256,sha384'", "UPDATE vtpms SET created = 0",
-                 "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
-                 "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
-                 "UPDATE vtpms SET endorsement = x'00'", "UPDATE groups SET manifest = x''",
-                 "UPDATE groups SET manifest = substr(manifest, 1, 60)");
+    const std::string sql = GENERATE(
+        as<std::string>(), "DELETE FROM states; DELETE FROM vtpms",
+        "UPDATE vtpms SET sequence = 0, tag = x''; DELETE FROM states", "UPDATE vtpms SET tpm_version = '1.2'",
+        "UPDATE vtpms SET pcr_banks = 'sha1,sha256,sha384'", "UPDATE vtpms SET algorithms = 'sha1'",
+        "UPDATE vtpms SET created = 0", "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
+        "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
+        "UPDATE vtpms SET endorsement = x'00'", "UPDATE groups SET manifest = x''",
+        "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);
     for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("--accept-rollback"));

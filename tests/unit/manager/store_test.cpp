@@ -70,6 +70,7 @@ TEST_CASE_METHOD(Fixture, "a group's key is kept as it is sealed, at first and a
 TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
     VtpmRecord vtpm = some_vtpm();
     vtpm.profile.pcr_banks = expect(PcrBanks::parse("sha1,sha512"));
+    vtpm.profile.algorithms = "rsa,sha256";
     std::string id;
     {
         Store store = first_start();
@@ -86,6 +87,7 @@ TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
     REQUIRE(kept);
     REQUIRE(kept->wrapped_key == vtpm.wrapped_key);
     REQUIRE(kept->sequence == 2);
+    REQUIRE(kept->profile.algorithms == "rsa,sha256");
     REQUIRE(kept->profile.pcr_banks.to_string() == "sha1,sha512");
     REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent))->envelope == Bytes(10'000, 2));
 }

@@ -65,12 +65,16 @@ TEST_CASE_METHOD(Fixture, "a vTPM has the PCR banks of the configuration, or tho
     REQUIRE(expect_error(vtpms.create(std::nullopt, TpmVersion::k12, "default", sha512)).code == ErrorCode::kInvalid);
     REQUIRE(expect_error(vtpms.create(std::nullopt, std::nullopt, "default", PcrBanks())).code == ErrorCode::kInvalid);
     // A manager with another configuration.
-    Vtpms configured(services, keys, {true, TpmVersion::k20, {sha512}});
+    Vtpms configured(services, keys, {true, TpmVersion::k20, {sha512, "rsa,sha256"}});
     expect(configured.prepare(uuid));
     REQUIRE(banks(uuid) == "sha256,sha384");
     const Uuid other = Uuid::random();
     expect(configured.prepare(other));
     REQUIRE(banks(other) == "sha512");
+    EngineEnd engine = EngineEnd(std::move(expect(configured.open(other)).channel));
+    engine.load();
+    turn();
+    REQUIRE(engine.receive<LoadedState>().algorithms == "rsa,sha256");
 }
 
 TEST_CASE_METHOD(Fixture, "a CA that is there is shown, and a certificate for it judged, without the TPM") {
