@@ -94,14 +94,18 @@ Result<SecretBytes> state_of(TPMLIB_StateType type) {
     return state;
 }
 
+tl::unexpected<Error> not_made(const std::string &algorithms, TPM_RESULT result) {
+    return fail(ErrorCode::kRefused, "libtpms does not make a TPM with the algorithms '{}' (error {:#x})", algorithms,
+                result);
+}
+
 // Before libtpms makes a TPM; one that is there has its own. Without this it makes what libtpms 0.9 did ("null"
-// profile).
+// profile). What it does not know it may find later (TPMLIB_MainInit).
 Result<> choose_algorithms([[maybe_unused]] const std::string &algorithms) {
 #if VTPM_CHOOSES_ALGORITHMS
     const std::string profile = fmt::format(R"({{"Name":"custom","Algorithms":"{}"}})", algorithms);
     if (const TPM_RESULT result = TPMLIB_SetProfile(profile.c_str()); result != TPM_SUCCESS)
-        return fail(ErrorCode::kRefused, "libtpms does not make a TPM with the algorithms '{}' (error {:#x})",
-                    algorithms, result);
+        return not_made(algorithms, result);
     return {};
 #else
     return fail(ErrorCode::kRefused, "a TPM with chosen algorithms needs libtpms 0.10, this engine has an older one");
@@ -123,9 +127,10 @@ Result<> start_libtpms(TpmVersion version) {
         return fail(ErrorCode::kRefused, "libtpms lacks TPM {}", to_string(version));
     if (storage.may_manufacture && !storage.algorithms.empty()) VTPM_TRY(choose_algorithms(storage.algorithms));
     (void)TPMLIB_SetBufferSize(TPMIF_MAX_MESSAGE, nullptr, nullptr);
-    if (const TPM_RESULT result = TPMLIB_MainInit(); result != TPM_SUCCESS)
-        return fail(ErrorCode::kRefused, "libtpms does not accept the stored state (error {:#x})", result);
-    return {};
+    const TPM_RESULT result = TPMLIB_MainInit();
+    if (result == TPM_SUCCESS) return {};
+    if (storage.may_manufacture) return not_made(storage.algorithms, result);
+    return fail(ErrorCode::kRefused, "libtpms does not accept the stored state (error {:#x})", result);
 }
 
 }  // namespace

@@ -37,6 +37,11 @@ def test_pcrs_start_at_zero_and_extend(lab, guest):
     assert after != before
 
 
+def test_the_pcr_banks_are_those_of_the_profile(lab, guest):
+    banks = lab.guest(guest, "cd /sys/class/tpm/tpm0; ls -d pcr-*; cat pcr-*/17").stdout.split()
+    assert banks == ["pcr-sha256", "pcr-sha384", "F" * 64, "F" * 96]
+
+
 def test_getrandom_gives_different_bytes(lab, guest):
     first, second = lab.guest(guest, "tpm2_getrandom --hex 32; echo; tpm2_getrandom --hex 32").stdout.split()
     assert len(first) == len(second) == 64 and first != second
