@@ -70,8 +70,9 @@ struct StateWriter {
         VTPM_ASSIGN(auto transient,
                     database.prepare("UPDATE vtpms SET volatile_sequence = ?1, volatile_tag = ?2 WHERE uuid = ?3"));
         VTPM_ASSIGN(auto end, database.prepare("DELETE FROM states WHERE kind = 2 AND uuid = ?1"));
-        VTPM_ASSIGN(auto put, database.prepare("INSERT INTO states (uuid, kind, sequence, envelope) VALUES (?1, ?2, ?3, ?4) "
-                                               "ON CONFLICT (uuid, kind) DO UPDATE SET sequence = ?3, envelope = ?4"));
+        VTPM_ASSIGN(auto put,
+                    database.prepare("INSERT INTO states (uuid, kind, sequence, envelope) VALUES (?1, ?2, ?3, ?4) "
+                                     "ON CONFLICT (uuid, kind) DO UPDATE SET sequence = ?3, envelope = ?4"));
         VTPM_ASSIGN(auto endorse, database.prepare("UPDATE vtpms SET endorsement = ?1 WHERE uuid = ?2"));
         return StateWriter{std::move(permanent), std::move(transient), std::move(end), std::move(put),
                            std::move(endorse)};
