@@ -3,10 +3,13 @@
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
+#include <optional>
 
 #include "backend/device/backend.hpp"
 #include "backend/device/engine_host.hpp"
 #include "backend/manager_client.hpp"
+#include "backend/service_manager.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "base/log.hpp"
@@ -20,7 +23,7 @@ struct Options {
     std::string engine_program = VTPM_ENGINE_PROGRAM;
 };
 
-bus::Reply describe(const Backend &backend) {
+bus::Rows describe(const Backend &backend) {
     bus::Rows rows;
     for (const auto &[id, device] : backend.devices()) {
         if (device->finished()) continue;
@@ -28,6 +31,7 @@ bus::Reply describe(const Backend &backend) {
                         {"uuid", device->uuid() ? device->uuid()->to_string() : std::string()},
                         {"state", device->status()},
                         {"engine_pid", device->engine_pid()},
+                        {"engine_version", device->engine_version()},
                         {"reason", device->reason()}});
     }
     return rows;
@@ -35,9 +39,14 @@ bus::Reply describe(const Backend &backend) {
 
 Result<> run(const Options &options) {
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
-    VTPM_TRY(loop.stop_on_signals());  // before libxenstore starts its thread
+    std::function<void()> end = [&] { loop.stop(); };
+    // Before libxenstore starts its thread.
+    VTPM_ASSIGN(const EventSource terminate, loop.on_signal(SIGTERM, [&] { end(); }));
+    VTPM_ASSIGN(const EventSource interrupt, loop.on_signal(SIGINT, [&] { end(); }));
+
+    const auto service = make_service_manager();
     bool zygote_lost = false;
-    VTPM_ASSIGN(const auto engines, EngineHost::start(loop, options.engine_program, [&] {
+    VTPM_ASSIGN(const auto engines, EngineHost::start(loop, options.engine_program, *service, [&] {
                     zygote_lost = true;
                     loop.stop();
                 }));
@@ -50,20 +59,30 @@ Result<> run(const Options &options) {
         if (backend_if_built != nullptr) backend_if_built->manager_is_back();
     });
     const auto rings = make_xen_ring_opener();
-    Backend backend({loop, *xenstore, manager, *engines, *rings, own_domain});
-    backend_if_built = &backend;
+    std::optional<Backend> backend(std::in_place, DeviceServices{loop, *xenstore, manager, *engines, *rings, own_domain});
+    backend_if_built = &*backend;
 
     bus::Server control(loop, kBackendBus,
-                        {{"ListDevices", "", "aa{sv}", [&](const bus::Arguments &) { return describe(backend); }}},
+                        {{"ListDevices", "", "aa{sv}",
+                          [&](const bus::Arguments &) { return backend ? describe(*backend) : bus::Rows{}; }}},
                         [](const std::string &text) { log::warning("{}", text); });
 
     control.start();
     manager.stay_connected();
-    VTPM_TRY(backend.start());
+    VTPM_TRY(backend->start());
     loop.feed_watchdog();
     (void)sd_notify(0, "READY=1\nSTATUS=Serving vTPM devices");
+    end = [&] {
+        end = [&] { loop.stop(); };  // who asks twice does not wait
+        (void)sd_notify(0, "STOPPING=1");
+        const bool restarting = service->is_restarting();
+        log::info("{} TPMs {}", engines->count(), restarting ? "are left to the next xen-vtpmd" : "are powered off");
+        if (restarting) return loop.stop();
+        backend_if_built = nullptr;
+        backend.reset();
+        engines->stop_all([&] { loop.stop(); });
+    };
     VTPM_TRY(loop.run());
-    (void)sd_notify(0, "STOPPING=1");
     if (zygote_lost) return fail(ErrorCode::kSystem, "the engines' parent process has ended");
     return {};
 }

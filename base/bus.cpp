@@ -30,12 +30,6 @@ Result<> check(int returned, const char *what) {
     return fail(ErrorCode::kUnavailable, "D-Bus: {}: {}", what, std::strerror(-returned));
 }
 
-Result<Connection> open_bus() {
-    sd_bus *raw = nullptr;
-    VTPM_TRY(check(sd_bus_open_system(&raw), "the system bus"));
-    return Connection(raw);
-}
-
 tl::unexpected<Error> call_failure(const sd_bus_error &error, int returned, const Address &address) {
     if (error.name == nullptr) return tl::make_unexpected(check(returned, address.name).error());
     if (sd_bus_error_has_name(&error, SD_BUS_ERROR_SERVICE_UNKNOWN) != 0)
@@ -76,6 +70,12 @@ int send_reply(sd_bus_message *call, const Reply &reply) {
 
 }  // namespace
 
+Result<Connection> open_system() {
+    sd_bus *raw = nullptr;
+    VTPM_TRY(check(sd_bus_open_system(&raw), "the system bus"));
+    return Connection(raw);
+}
+
 // Every method has the flag UNPRIVILEGED: without it sd-bus would ask for CAP_SYS_ADMIN of the caller, which a
 // confined daemon cannot look up. The bus policy lets root call only.
 Server::Server(EventLoop &loop, Address address, std::vector<Method> methods,
@@ -103,7 +103,7 @@ void Server::connect() {
 
 // Waits for the name: who starts the daemon and then calls it finds it.
 Result<Connection> Server::try_connect() {
-    VTPM_ASSIGN(Connection bus, open_bus());
+    VTPM_ASSIGN(Connection bus, open_system());
     sd_bus *raw = bus.get();
     VTPM_TRY(check(sd_bus_set_method_call_timeout(raw, kBusTimeout), "timeout"));
     VTPM_TRY(check(sd_bus_attach_event(raw, loop_.raw(), SD_EVENT_PRIORITY_NORMAL), "attach"));
@@ -147,7 +147,7 @@ int Server::on_call(sd_bus_message *message, void *userdata, sd_bus_error *error
 }
 
 Result<Client> Client::open_system() {
-    VTPM_ASSIGN(Connection bus, open_bus());
+    VTPM_ASSIGN(Connection bus, bus::open_system());
     return Client(std::move(bus));
 }
 

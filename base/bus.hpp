@@ -47,6 +47,8 @@ struct CloseBus {
 };
 using Connection = std::unique_ptr<sd_bus, CloseBus>;
 
+Result<Connection> open_system();
+
 // Serves `methods`; errors become org.xenvtpm.Error.NotFound and so on, by their code. A bus that is away or goes
 // away is tried again every few seconds; `report` is told, once each time. Who may call is the bus policy's matter.
 class Server {

@@ -2,6 +2,8 @@
 #include "base/event_loop.hpp"
 
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
+
 #include <csignal>
 #include <limits>
 
@@ -15,7 +17,7 @@ Result<> check(int returned, const char *what) {
     return fail_errno("{}", what);
 }
 
-// The three C callbacks differ only in arguments that we do not need. None lets an exception reach C.
+// The C callbacks differ only in arguments that we do not need. None lets an exception reach C.
 void dispatch(void *userdata) noexcept {
     auto *weak = static_cast<std::weak_ptr<void> *>(userdata);
     if (auto alive = weak->lock()) (*static_cast<EventSource::Callback *>(alive.get()))();
@@ -29,9 +31,20 @@ int dispatch_time(sd_event_source *, std::uint64_t, void *userdata) noexcept {
     dispatch(userdata);
     return 0;
 }
+int dispatch_signal(sd_event_source *, const signalfd_siginfo *, void *userdata) noexcept {
+    dispatch(userdata);
+    return 0;
+}
 int dispatch_defer(sd_event_source *, void *userdata) noexcept {
     dispatch(userdata);
     return 0;
+}
+
+Result<> block(std::initializer_list<int> signals) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    for (const int signal : signals) sigaddset(&mask, signal);
+    return ::sigprocmask(SIG_BLOCK, &mask, nullptr) == 0 ? Result<>{} : fail_errno("sigprocmask");
 }
 
 void destroy_weak(void *userdata) { delete static_cast<std::weak_ptr<void> *>(userdata); }
@@ -90,12 +103,19 @@ Result<EventSource> EventLoop::when_idle(EventSource::Callback callback) {
     return source;
 }
 
+Result<EventSource> EventLoop::on_signal(int signal, EventSource::Callback callback) {
+    VTPM_TRY(block({signal}));
+    EventSource source;
+    source.state_ = std::make_shared<EventSource::State>();
+    source.state_->callback = std::move(callback);
+    VTPM_TRY(attach(source.state_, [&](sd_event_source **out, void *data) {
+        return sd_event_add_signal(event_, out, signal, dispatch_signal, data);
+    }));
+    return source;
+}
+
 Result<> EventLoop::stop_on_signals() {
-    sigset_t mask;
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGTERM);
-    sigaddset(&mask, SIGINT);
-    if (::sigprocmask(SIG_BLOCK, &mask, nullptr) != 0) return fail_errno("sigprocmask");
+    VTPM_TRY(block({SIGTERM, SIGINT}));
     VTPM_TRY(check(sd_event_add_signal(event_, nullptr, SIGTERM, nullptr, nullptr), "SIGTERM"));
     return check(sd_event_add_signal(event_, nullptr, SIGINT, nullptr, nullptr), "SIGINT");
 }

@@ -52,7 +52,9 @@ public:
     Result<EventSource> after(std::chrono::milliseconds delay, EventSource::Callback callback);
     // Runs once before the loop next waits: after every source that is ready now.
     Result<EventSource> when_idle(EventSource::Callback callback);
-    // SIGTERM and SIGINT end run(); they are blocked for the whole process. Call before any thread starts.
+    // Each time that `signal` comes; it is blocked for the whole process. Call before any thread starts.
+    Result<EventSource> on_signal(int signal, EventSource::Callback callback);
+    // SIGTERM and SIGINT end run(). The same holds.
     Result<> stop_on_signals();
     // Feeds systemd's watchdog if the unit has one.
     void feed_watchdog();

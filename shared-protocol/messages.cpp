@@ -104,7 +104,7 @@ struct Layout<PowerOnCommands> {
 };
 template <>
 struct Layout<StartEngine> {
-    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid); }
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid, m.domain, m.device); }
 };
 template <>
 struct Layout<EngineStarted> {
@@ -119,12 +119,28 @@ struct Layout<KillEngine> {
     static void visit(auto &io, auto &m) { all(io, m.engine); }
 };
 template <>
+struct Layout<ReleaseEngine> {
+    static void visit(auto &io, auto &m) { all(io, m.engine); }
+};
+template <>
+struct Layout<ListEngines> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<LivingEngine> {
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.pid, m.uuid, m.domain, m.device); }
+};
+template <>
+struct Layout<EnginesListed> {
+    static void visit(auto &io, auto &m) { all(io, m.version); }
+};
+template <>
 struct Layout<EngineReady> {
     static void visit(auto &io, auto &m) { all(io, m.code, m.text); }
 };
 template <>
 struct Layout<AttachRing> {
-    static void visit(auto &io, auto &m) { all(io, m.transport, m.grant_index, m.port); }
+    static void visit(auto &io, auto &m) { all(io, m.transport, m.grant_index, m.port, m.ring_ref, m.event_channel); }
 };
 template <>
 struct Layout<RingAttached> {
@@ -145,6 +161,14 @@ struct Layout<ReplaceStateChannel> {
 template <>
 struct Layout<StateChannelStatus> {
     static void visit(auto &io, auto &m) { all(io, m.code, m.text); }
+};
+template <>
+struct Layout<AskStatus> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<EngineStatus> {
+    static void visit(auto &io, auto &m) { all(io, m.state_channel, m.ring_ref, m.event_channel); }
 };
 
 }  // namespace
@@ -198,6 +222,10 @@ VTPM_INSTANTIATE(StartEngine);
 VTPM_INSTANTIATE(EngineStarted);
 VTPM_INSTANTIATE(EngineExited);
 VTPM_INSTANTIATE(KillEngine);
+VTPM_INSTANTIATE(ReleaseEngine);
+VTPM_INSTANTIATE(ListEngines);
+VTPM_INSTANTIATE(LivingEngine);
+VTPM_INSTANTIATE(EnginesListed);
 VTPM_INSTANTIATE(EngineReady);
 VTPM_INSTANTIATE(AttachRing);
 VTPM_INSTANTIATE(RingAttached);
@@ -205,5 +233,7 @@ VTPM_INSTANTIATE(DetachRing);
 VTPM_INSTANTIATE(RingDetached);
 VTPM_INSTANTIATE(ReplaceStateChannel);
 VTPM_INSTANTIATE(StateChannelStatus);
+VTPM_INSTANTIATE(AskStatus);
+VTPM_INSTANTIATE(EngineStatus);
 
 }  // namespace vtpm

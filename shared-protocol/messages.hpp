@@ -140,13 +140,16 @@ struct PowerOnCommands {
 
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------
 
-// With two descriptors: the engine's end of its control socket, its state channel.
+// With three descriptors: both ends of its control socket, its state channel. The zygote keeps the backend's end too: an
+// engine outlives the backend that started it.
 struct StartEngine {
     static constexpr std::uint16_t kType = 32;
     std::uint32_t engine = 0;  // the backend's number for it, never reused
     std::uint32_t uid = 0;     // user and group it runs as
     TpmVersion version = TpmVersion::k20;
     Uuid uuid;
+    std::uint32_t domain = 0;  // for whom: the zygote only remembers these two
+    std::uint32_t device = 0;
 };
 
 // So that people and the journal can name the process.
@@ -168,6 +171,34 @@ struct KillEngine {
     std::uint32_t engine = 0;
 };
 
+// The zygote closes its copy of the control socket; when the backend's is closed too, the engine ends.
+struct ReleaseEngine {
+    static constexpr std::uint16_t kType = 36;
+    std::uint32_t engine = 0;
+};
+
+// A new backend asks what a former one has left: as many LivingEngine as there are, then EnginesListed. What the former
+// one has not read comes first.
+struct ListEngines {
+    static constexpr std::uint16_t kType = 37;
+};
+
+// With the backend's end of the control socket, unless it was released: the engine is then about to end.
+struct LivingEngine {
+    static constexpr std::uint16_t kType = 38;
+    std::uint32_t engine = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t pid = 0;
+    Uuid uuid;
+    std::uint32_t domain = 0;
+    std::uint32_t device = 0;
+};
+
+struct EnginesListed {
+    static constexpr std::uint16_t kType = 39;
+    std::string_view version;  // of the program
+};
+
 // ---- backend <-> engine, the control socket. Its end means: shut the TPM down and exit. ----
 
 struct EngineReady {
@@ -183,6 +214,8 @@ struct AttachRing {
     Transport transport = Transport::kXen;
     std::uint64_t grant_index = 0;
     std::uint32_t port = 0;
+    std::uint32_t ring_ref = 0;  // the guest's numbers, to be remembered for EngineStatus
+    std::uint32_t event_channel = 0;
 };
 
 struct RingAttached {
@@ -209,6 +242,18 @@ struct StateChannelStatus {
     static constexpr std::uint16_t kType = 54;
     ErrorCode code = ErrorCode::kNone;
     std::string_view text;
+};
+
+// A new backend asks; the answer comes when the engine is ready. What it has told the former one may come before.
+struct AskStatus {
+    static constexpr std::uint16_t kType = 55;
+};
+
+struct EngineStatus {
+    static constexpr std::uint16_t kType = 56;
+    ErrorCode state_channel = ErrorCode::kNone;  // kUnavailable: it stores nothing
+    std::uint32_t ring_ref = 0;
+    std::uint32_t event_channel = 0;  // 0, which Xen never uses: no ring is attached
 };
 
 // ---- codec ----------------------------------------------------------------------------------------------------------

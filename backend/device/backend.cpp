@@ -59,6 +59,8 @@ void Backend::scan() {
         for (const std::string &device : services_.xenstore.list(fmt::format("{}/{}", root_, domain)))
             if (const auto id = parse_device(fmt::format("{}/{}", domain, device))) changed(*id);
     for (const auto &entry : devices_) entry.second->reconcile();  // those whose directory went as a whole
+    // Our own domain is always there: an empty answer is xenstored's trouble, not the guests' end.
+    if (!services_.xenstore.list("/local/domain").empty()) services_.engines.stop_unclaimed();
 }
 
 void Backend::changed(DeviceId id) {

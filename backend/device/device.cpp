@@ -37,11 +37,19 @@ Device::Device(DeviceId id, DeviceServices &services)
       own_path_(backend_path(services.own_domain, id)),
       guest_path_(frontend_path(id)),
       first_seen_(Clock::now()),
+      offered_(first_seen_),
       self_(std::make_shared<Device *>(this)) {
     if (const auto text = services_.xenstore.read(own_path_ + "/uuid")) uuid_ = Uuid::parse(*text);
     if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
         log::warning("device {}: {}", to_string(id_), watched.error().text);
-    if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
+    const View view = look();
+    asked_ = view.own > XenbusState::kInitialising;
+    // The toolstack's order to leave comes with online = 0, in one transaction.
+    closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
+    if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
+    if (engine_)
+        engine_state_ = EngineState::kAdopting;
+    else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
         fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
 }
 
@@ -143,7 +151,7 @@ void Device::connect(const View &view) {
     set_state(view, XenbusState::kConnected);
 }
 
-std::optional<Device::RingNumbers> Device::ring_numbers() const {
+std::optional<RingNumbers> Device::ring_numbers() const {
     const auto ring_ref = services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_RING_REF);
     const auto event_channel = services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_EVENT_CHANNEL);
     if (!ring_ref || !event_channel) return std::nullopt;
@@ -154,8 +162,10 @@ void Device::attach_ring() {
     const auto numbers = ring_numbers();
     if (!numbers || services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_PROTOCOL_V2) != 1u)
         return fail_for_good("the frontend's ring-ref, event-channel or feature-protocol-v2 is missing or malformed");
-    const auto ring = services_.rings.open(id_.domain, numbers->ring_ref, numbers->event_channel);
+    auto ring = services_.rings.open(id_.domain, *numbers);
     if (!ring) return fail_for_good(ring.error().text);
+    ring->order.ring_ref = numbers->ring_ref;
+    ring->order.event_channel = numbers->event_channel;
     attached_ = numbers;
     frontend_was_connected_ = false;
     ring_state_ = RingState::kAttaching;
@@ -178,6 +188,7 @@ void Device::detach_ring() {
 }
 
 void Device::ring_detached() {
+    if (ring_state_ != RingState::kDetaching) return;
     ring_state_ = RingState::kNone;
     reconcile();
 }
@@ -202,7 +213,7 @@ void Device::opened(Result<OpenedVtpm> answer) {
         reason_ = answer.error().text;
         return reconcile_in(retry_, kRetry);
     }
-    auto engine = services_.engines.start_engine(*uuid_, answer->version, std::move(answer->state_channel), *this);
+    auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this);
     if (!engine) return fail_for_good(engine.error().text);
     engine_ = std::move(*engine);
     engine_state_ = EngineState::kStarting;
@@ -211,12 +222,25 @@ void Device::opened(Result<OpenedVtpm> answer) {
 }
 
 void Device::engine_ready(const Result<> &started) {
-    if (engine_state_ != EngineState::kStarting) return;
-    if (started) {
-        engine_state_ = EngineState::kRunning;
-        return reconcile();
+    if (engine_state_ != EngineState::kStarting && engine_state_ != EngineState::kAdopting) return;
+    if (!started) return fail_for_good(started.error().text);
+    if (engine_state_ == EngineState::kAdopting) return;  // engine_status() follows
+    engine_state_ = EngineState::kRunning;
+    reconcile();
+}
+
+void Device::engine_status(const EngineStatus &status) {
+    if (engine_state_ != EngineState::kAdopting) return;
+    engine_state_ = EngineState::kRunning;
+    stores_ = status.state_channel == ErrorCode::kNone;
+    if (status.event_channel != 0) {
+        attached_ = RingNumbers{status.ring_ref, status.event_channel};
+        ring_state_ = RingState::kAttached;
+        frontend_was_connected_ = look().own == XenbusState::kConnected;
     }
-    fail_for_good(started.error().text);
+    log::info("device {}: vTPM {} goes on", to_string(id_), uuid_->to_string());
+    renew_state_channel();  // the manager may have been restarted meanwhile
+    reconcile();
 }
 
 void Device::stop_engine() {
@@ -248,6 +272,7 @@ void Device::engine_exited(const std::string &how, bool orderly) {
 }
 
 void Device::state_channel_changed(const Result<> &usable) {
+    stores_ = usable.has_value();
     if (usable) {
         reason_.clear();
         log::info("device {}: stores again", to_string(id_));
@@ -255,18 +280,29 @@ void Device::state_channel_changed(const Result<> &usable) {
     }
     reason_ = "cannot store: " + usable.error().text;
     log::error("device {}: {}", to_string(id_), reason_);
-    if (usable.error().code == ErrorCode::kUnavailable && services_.manager.connected()) manager_is_back();
+    if (usable.error().code == ErrorCode::kUnavailable && services_.manager.connected()) renew_state_channel();
 }
 
-void Device::manager_is_back() {
+void Device::manager_is_back() { renew_state_channel(); }
+
+void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
     services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
-        const auto self = weak.lock();
-        if (!self || (*self)->engine_state_ != EngineState::kRunning) return;
-        if (answer) return (*self)->engine_->replace_state_channel(std::move(answer->state_channel));
-        (*self)->reason_ = "cannot store: " + answer.error().text;
-        log::error("device {}: {}", to_string((*self)->id_), (*self)->reason_);
+        if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
     });
+}
+
+void Device::channel_renewed(Result<OpenedVtpm> answer) {
+    if (engine_state_ != EngineState::kRunning) return;
+    if (answer) return engine_->replace_state_channel(std::move(answer->state_channel));
+    if (answer.error().code == ErrorCode::kInUse) {
+        if (stores_) return;  // by its own channel
+        // The manager has not yet seen that the engine has closed it.
+        if (auto timer = services_.loop.after(kRetry, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
+        return;
+    }
+    reason_ = "cannot store: " + answer.error().text;
+    log::error("device {}: {}", to_string(id_), reason_);
 }
 
 void Device::fail_for_good(const std::string &why) {
@@ -308,6 +344,8 @@ std::string Device::status() const {
         case EngineState::kOpening:
         case EngineState::kStarting:
             return "starting";
+        case EngineState::kAdopting:
+            return "being taken over";
         case EngineState::kStopping:
             return "stopping";
         case EngineState::kRunning:

@@ -51,6 +51,7 @@ public:
     [[nodiscard]] std::string status() const;
     [[nodiscard]] const std::string &reason() const { return reason_; }
     [[nodiscard]] std::uint32_t engine_pid() const { return engine_ ? engine_->pid() : 0; }
+    [[nodiscard]] std::string engine_version() const { return engine_ ? engine_->version() : std::string(); }
 
 private:
     struct View {
@@ -58,13 +59,8 @@ private:
         XenbusState own = XenbusState::kUnknown;
         XenbusState frontend = XenbusState::kUnknown;
     };
-    enum class EngineState { kNone, kOpening, kStarting, kRunning, kStopping };
+    enum class EngineState { kNone, kOpening, kStarting, kAdopting, kRunning, kStopping };
     enum class RingState { kNone, kAttaching, kAttached, kDetaching };
-    struct RingNumbers {
-        std::uint32_t ring_ref;
-        std::uint32_t event_channel;
-        bool operator==(const RingNumbers &) const = default;
-    };
 
     // The steps of reconcile().
     void prepare();
@@ -79,11 +75,14 @@ private:
     void opened(Result<OpenedVtpm> answer);
     void attach_ring();
     void detach_ring();
+    void renew_state_channel();
+    void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
 
     void engine_ready(const Result<> &started) override;
+    void engine_status(const EngineStatus &status) override;
     void ring_attached(const Result<> &attached) override;
     void ring_detached() override;
     void state_channel_changed(const Result<> &usable) override;
@@ -110,12 +109,14 @@ private:
     std::unique_ptr<EngineProcess> engine_;
     std::optional<RingNumbers> attached_;
     bool frontend_was_connected_ = false;  // since the ring was attached
+    bool stores_ = true;                   // the engine has not said otherwise
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::steady_clock::time_point want_engine_since_;
     EventSource hold_;
     EventSource retry_;
     EventSource kill_;
+    EventSource renew_;
     std::shared_ptr<Device *> self_;  // answers of the manager may come after the device has gone
 };
 

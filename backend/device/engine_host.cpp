@@ -18,6 +18,17 @@ namespace {
 // Each running engine has a user of its own, from a range that neither people nor containers use (systemd, "Users,
 // Groups, UIDs and GIDs": 1879048192..2147483647).
 constexpr std::uint32_t kFirstEngineUid = 1'900'000'000;
+// Engines that could not be taken over, and are about to end, have users below this distance.
+constexpr std::uint32_t kUidsOfLost = 1'000'000;
+
+// How long a zygote of a former daemon may take to say what it has.
+constexpr std::chrono::seconds kListLimit{10};
+// When the daemon is stopped for good: systemd waits longer.
+constexpr std::chrono::seconds kStopAllLimit{15};
+
+// A zygote's connection is kept by this name: the protocol that it and its engines speak, and its pid.
+std::string kept_name(pid_t zygote) { return fmt::format("engines-{}-{}", kProtocolVersion, zygote); }
+bool speaks_our_protocol(const std::string &name) { return name.starts_with(fmt::format("engines-{}-", kProtocolVersion)); }
 
 std::string describe_exit(int status) {
     if (WIFSIGNALED(status)) {
@@ -29,7 +40,7 @@ std::string describe_exit(int status) {
 }
 
 // posix_spawn: nothing of this process' threads and descriptors gets in the way.
-Result<> spawn_zygote(const std::string &program, int control) {
+Result<pid_t> spawn_zygote(const std::string &program, int control) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
@@ -49,7 +60,8 @@ Result<> spawn_zygote(const std::string &program, int control) {
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     errno = error;
-    return error == 0 ? Result<>{} : fail_errno("start {}", program);
+    if (error != 0) return fail_errno("start {}", program);
+    return pid;
 }
 
 Result<> result_of(ErrorCode code, std::string_view text) {
@@ -79,21 +91,30 @@ void EngineProcess::attach_ring(const OpenedRing &ring) {
         tell(ring.order, {ring.fds[0].get(), ring.fds[1].get()});
 }
 
+void EngineProcess::stop() {
+    readable_.reset();
+    control_.reset();
+    (void)send(zygote_.control.get(), ReleaseEngine{id_});
+}
+
 void EngineProcess::detach_ring() { tell(DetachRing{}); }
 
 void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, {channel.get()}); }
 
-void EngineProcess::kill() { (void)send(host_.control_.get(), KillEngine{id_}); }
+void EngineProcess::kill() { (void)send(zygote_.control.get(), KillEngine{id_}); }
 
 void EngineProcess::receive() {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
     const auto received = receive_message(control_.get(), buffer);
-    if (!received || received->size == 0) return stop();  // it is ending: engine_exited follows
+    if (!received || received->size == 0) return readable_.reset();  // it is ending: engine_exited follows
     const ByteView message = ByteView(buffer).first(received->size);
     switch (message_type(message)) {
         case EngineReady::kType:
             if (const auto ready = decode<EngineReady>(message))
                 return observer_->engine_ready(result_of(ready->code, ready->text));
+            break;
+        case EngineStatus::kType:
+            if (const auto status = decode<EngineStatus>(message)) return observer_->engine_status(*status);
             break;
         case RingAttached::kType:
             if (const auto attached = decode<RingAttached>(message))
@@ -113,44 +134,178 @@ void EngineProcess::receive() {
     kill();
 }
 
-// ---- EngineHost ----
+Result<> EngineProcess::listen() {
+    VTPM_ASSIGN(readable_, host_.loop_.on_readable(control_.get(), [this] { receive(); }));
+    return {};
+}
+
+// ---- EngineHost: zygotes ----
+
+EngineHost::EngineHost(EventLoop &loop, ServiceManager &service, std::function<void()> lost)
+    : loop_(loop), service_(service), lost_(std::move(lost)), first_uid_(kFirstEngineUid) {}
 
 Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std::string &program,
-                                                      std::function<void()> lost) {
-    VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
-    VTPM_TRY(spawn_zygote(program, ends.theirs.get()));
-    std::unique_ptr<EngineHost> host(new EngineHost(loop, std::move(ends.ours), std::move(lost)));
-    VTPM_ASSIGN(host->readable_, loop.on_readable(host->control_.get(), [raw = host.get()] { raw->receive(); }));
+                                                      ServiceManager &service, std::function<void()> lost) {
+    std::unique_ptr<EngineHost> host(new EngineHost(loop, service, std::move(lost)));
+    for (KeptDescriptor &kept : service.kept()) host->take_over(std::move(kept));
+    VTPM_TRY(host->start_zygote(program));
+    host->drop_idle_zygotes();
     return host;
 }
 
-Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(const Uuid &uuid, TpmVersion version,
-                                                                UniqueFd state_channel, EngineObserver &observer) {
+Result<> EngineHost::start_zygote(const std::string &program) {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
-    const std::uint32_t slot = free_slot();
-    std::unique_ptr<EngineProcess> engine(new EngineProcess(*this, next_id_++, std::move(ends.ours), observer));
-    VTPM_ASSIGN(engine->readable_, loop_.on_readable(engine->control_.get(), [raw = engine.get()] { raw->receive(); }));
-    const StartEngine order{engine->id_, kFirstEngineUid + slot, version, uuid};
-    VTPM_TRY(send(control_.get(), order, {ends.theirs.get(), state_channel.get()}));
-    running_.emplace(engine->id_, Running{slot, engine.get()});
-    return engine;
+    VTPM_ASSIGN(const pid_t pid, spawn_zygote(program, ends.theirs.get()));
+    if (const auto moved = service_.give_scope(pid); !moved)
+        log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
+    service_.keep(kept_name(pid), ends.ours.get());
+    zygotes_.push_back({kept_name(pid), VTPM_VERSION, std::move(ends.ours), {}});
+    return serve(zygotes_.back());
 }
 
-std::uint32_t EngineHost::free_slot() const {
-    std::vector<bool> taken(running_.size() + 1);  // so one of them is free
-    for (const auto &[id, running] : running_)
-        if (running.slot < taken.size()) taken[running.slot] = true;
-    return static_cast<std::uint32_t>(std::ranges::find(taken, false) - taken.begin());
+Result<> EngineHost::serve(Zygote &zygote) {
+    VTPM_ASSIGN(zygote.readable, loop_.on_readable(zygote.control.get(), [this, &zygote] { receive(zygote); }));
+    return {};
 }
 
-void EngineHost::receive() {
+// If it cannot be done, dropping the connection ends them in order: their guests lose their TPMs until a power cycle.
+void EngineHost::take_over(KeptDescriptor kept) {
+    zygotes_.push_back({kept.name, {}, std::move(kept.fd), {}});
+    Zygote &zygote = zygotes_.back();
+    Result<> taken = speaks_our_protocol(zygote.name) ? list_engines(zygote)
+                                                      : fail(ErrorCode::kInvalid, "they speak another protocol");
+    if (taken) taken = serve(zygote);
+    if (taken) return;
+    log::error("the TPMs that a former xen-vtpmd has started ({}) cannot be taken over and are powered off: {}",
+               zygote.name, taken.error().text);
+    std::erase_if(running_, [&](const auto &entry) { return entry.second.zygote == &zygote; });
+    first_uid_ += kUidsOfLost;
+    service_.forget(zygote.name);
+    zygotes_.pop_back();
+}
+
+Result<> EngineHost::list_engines(Zygote &zygote) {
+    VTPM_TRY(send(zygote.control.get(), ListEngines{}));
+    const auto deadline = std::chrono::steady_clock::now() + kListLimit;
+    while (std::chrono::steady_clock::now() < deadline) {
+        VTPM_TRY(wait_readable(zygote.control.get(), kListLimit));
+        std::array<std::uint8_t, kMaxSmallMessage> buffer;
+        VTPM_ASSIGN(Received received, receive_message(zygote.control.get(), buffer));
+        if (received.size == 0) return fail(ErrorCode::kUnavailable, "their parent process has ended");
+        const ByteView message = ByteView(buffer).first(received.size);
+        switch (message_type(message)) {
+            case LivingEngine::kType: {
+                VTPM_ASSIGN(const LivingEngine engine, decode<LivingEngine>(message));
+                living(zygote, engine, std::move(received.fds[0]));
+                break;
+            }
+            case EngineExited::kType: {
+                VTPM_ASSIGN(const EngineExited report, decode<EngineExited>(message));
+                exited(report);
+                break;
+            }
+            case EngineStarted::kType:  // it is listed
+                break;
+            default: {
+                VTPM_ASSIGN(const EnginesListed end, decode<EnginesListed>(message));
+                zygote.version = end.version;
+                return {};
+            }
+        }
+    }
+    return fail(ErrorCode::kUnavailable, "their parent process does not come to an end");
+}
+
+void EngineHost::receive(Zygote &zygote) {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    const auto received = receive_message(control_.get(), buffer);
+    const auto received = receive_message(zygote.control.get(), buffer);
     const ByteView message = ByteView(buffer).first(received ? received->size : 0);
     if (const auto report = decode<EngineStarted>(message)) return started(*report);
     if (const auto report = decode<EngineExited>(message)) return exited(*report);
-    readable_.reset();
+    zygote.readable.reset();
     lost_();
+}
+
+// Those of former daemons, whose last engine has ended.
+void EngineHost::drop_idle_zygotes() {
+    zygotes_.remove_if([&](const Zygote &zygote) {
+        const bool needed =
+            std::ranges::any_of(running_, [&](const auto &entry) { return entry.second.zygote == &zygote; });
+        if (needed || &zygote == &zygotes_.back()) return false;
+        service_.forget(zygote.name);
+        return true;
+    });
+}
+
+// ---- EngineHost: engines ----
+
+Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
+                                                                UniqueFd state_channel, EngineObserver &observer) {
+    VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
+    Zygote &zygote = zygotes_.back();
+    const std::uint32_t uid = free_uid();
+    const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device};
+    VTPM_TRY(send(zygote.control.get(), order, {ends.theirs.get(), ends.ours.get(), state_channel.get()}));
+    std::unique_ptr<EngineProcess> engine(
+        new EngineProcess(*this, zygote, order.engine, std::move(ends.ours), observer));
+    running_.emplace(order.engine, Running{&zygote, uid, engine.get()});
+    VTPM_TRY(engine->listen());
+    return engine;
+}
+
+void EngineHost::living(Zygote &zygote, const LivingEngine &engine, UniqueFd control) {
+    Running running{&zygote, engine.uid};
+    if (control) running.unclaimed = std::make_unique<Unclaimed>(Unclaimed{engine, std::move(control)});
+    running_.insert_or_assign(engine.engine, std::move(running));
+    next_id_ = std::max(next_id_, engine.engine + 1);
+}
+
+std::unique_ptr<EngineProcess> EngineHost::adopt(DeviceId device, const Uuid &uuid, EngineObserver &observer) {
+    const auto entry = std::ranges::find_if(running_, [&](const auto &candidate) {
+        const auto &left = candidate.second.unclaimed;
+        return left && DeviceId{left->engine.domain, left->engine.device} == device && left->engine.uuid == uuid;
+    });
+    if (entry == running_.end()) return nullptr;
+    Running &running = entry->second;
+    const auto left = std::move(running.unclaimed);
+    std::unique_ptr<EngineProcess> engine(
+        new EngineProcess(*this, *running.zygote, entry->first, std::move(left->control), observer));
+    engine->pid_ = left->engine.pid;
+    running.process = engine.get();
+    if (const auto listening = engine->listen(); !listening) {
+        log::error("engine {}: {}", entry->first, listening.error().text);
+        engine->stop();
+    }
+    engine->tell(AskStatus{});
+    return engine;
+}
+
+void EngineHost::stop_unclaimed() {
+    for (auto &[id, running] : running_) {
+        if (!running.unclaimed) continue;
+        log::info("vTPM {} is powered off: its guest has gone", running.unclaimed->engine.uuid.to_string());
+        running.unclaimed.reset();
+        (void)send(running.zygote->control.get(), ReleaseEngine{id});
+    }
+}
+
+void EngineHost::stop_all(std::function<void()> stopped) {
+    if (running_.empty()) return stopped();
+    stopped_ = std::move(stopped);
+    stop_unclaimed();
+    for (auto &[id, running] : running_) (void)send(running.zygote->control.get(), ReleaseEngine{id});
+    if (auto timer = loop_.after(kStopAllLimit, [this] {
+            log::warning("{} engines do not stop and are killed", running_.size());
+            for (auto &[id, running] : running_) (void)send(running.zygote->control.get(), KillEngine{id});
+        }))
+        stop_limit_ = std::move(*timer);
+}
+
+std::uint32_t EngineHost::free_uid() const {
+    std::vector<bool> taken(running_.size() + 1);  // so one of them is free
+    for (const auto &[id, running] : running_)
+        if (running.uid - first_uid_ < taken.size()) taken[running.uid - first_uid_] = true;
+    return first_uid_ + static_cast<std::uint32_t>(std::ranges::find(taken, false) - taken.begin());
 }
 
 void EngineHost::started(const EngineStarted &report) {
@@ -161,11 +316,14 @@ void EngineHost::started(const EngineStarted &report) {
 void EngineHost::exited(const EngineExited &report) {
     const auto entry = running_.find(report.engine);
     if (entry == running_.end()) return;
-    EngineProcess *process = entry->second.process;
+    const Running running = std::move(entry->second);
     running_.erase(entry);
     const int status = static_cast<int>(report.wait_status);
-    if (process != nullptr)
-        process->observer_->engine_exited(describe_exit(status), WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (running.process != nullptr)
+        running.process->observer_->engine_exited(describe_exit(status),
+                                                  WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    drop_idle_zygotes();
+    if (running_.empty() && stopped_) stopped_();
 }
 
 }  // namespace vtpm

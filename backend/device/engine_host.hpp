@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts engines by the zygote and speaks with them.
+// Starts engines by the zygote and speaks with them. Engines outlive the daemon: the service manager keeps the connection
+// to their zygote, the zygote keeps theirs, and the next daemon takes over both (docs/decisions/0007).
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "backend/service_manager.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "base/event_loop.hpp"
 #include "base/unique_fd.hpp"
 #include "base/uuid.hpp"
 #include "shared-protocol/messages.hpp"
+#include "shared-protocol/xenstore_names.hpp"
 
 namespace vtpm {
 
@@ -23,13 +27,22 @@ class EngineObserver {
 public:
     virtual ~EngineObserver() = default;
     virtual void engine_ready(const Result<> &started) = 0;
+    virtual void engine_status(const EngineStatus &status) = 0;
     virtual void ring_attached(const Result<> &attached) = 0;
     virtual void ring_detached() = 0;
     virtual void state_channel_changed(const Result<> &usable) = 0;
     virtual void engine_exited(const std::string &how, bool orderly) = 0;
 };
 
-// One engine process. Destroying it means that nobody waits for its end; it is told to end all the same.
+// The parent of engines, of this daemon or of a former one.
+struct Zygote {
+    std::string name;     // by which the service manager keeps `control`
+    std::string version;  // of its program
+    UniqueFd control;
+    EventSource readable;
+};
+
+// One engine process. Destroying it only means that nobody waits for its end any more.
 class EngineProcess {
 public:
     ~EngineProcess();
@@ -40,23 +53,23 @@ public:
     void detach_ring();
     void replace_state_channel(UniqueFd channel);
     // Asks for an orderly end: TPM2_Shutdown, then exit. engine_exited follows; kill() hastens it.
-    void stop() {
-        readable_.reset();
-        control_.reset();
-    }
+    void stop();
     void kill();
     // 0 until the zygote has said so.
     [[nodiscard]] std::uint32_t pid() const { return pid_; }
+    [[nodiscard]] const std::string &version() const { return zygote_.version; }
 
 private:
     friend class EngineHost;
-    EngineProcess(EngineHost &host, std::uint32_t id, UniqueFd control, EngineObserver &observer)
-        : host_(host), id_(id), control_(std::move(control)), observer_(&observer) {}
+    EngineProcess(EngineHost &host, Zygote &zygote, std::uint32_t id, UniqueFd control, EngineObserver &observer)
+        : host_(host), zygote_(zygote), id_(id), control_(std::move(control)), observer_(&observer) {}
+    Result<> listen();
     template <typename Message>
     void tell(const Message &message, std::initializer_list<int> fds = {});
     void receive();
 
     EngineHost &host_;
+    Zygote &zygote_;
     std::uint32_t id_;
     std::uint32_t pid_ = 0;
     UniqueFd control_;
@@ -66,33 +79,56 @@ private:
 
 class EngineHost {
 public:
-    // Runs `program` as the zygote. `lost` is called if it ends: engines then end too, and so should the daemon.
+    // Runs `program` as the zygote, and takes over those that `service` has kept. `lost` is called if one ends: its
+    // engines then end too, and so should the daemon.
     static Result<std::unique_ptr<EngineHost>> start(EventLoop &loop, const std::string &program,
-                                                     std::function<void()> lost);
+                                                     ServiceManager &service, std::function<void()> lost);
 
     // engine_ready follows. `observer` outlives the returned object.
-    Result<std::unique_ptr<EngineProcess>> start_engine(const Uuid &uuid, TpmVersion version, UniqueFd state_channel,
-                                                        EngineObserver &observer);
+    Result<std::unique_ptr<EngineProcess>> start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
+                                                        UniqueFd state_channel, EngineObserver &observer);
+    // The engine that a former daemon has left for this device: engine_status follows. Null: there is none.
+    std::unique_ptr<EngineProcess> adopt(DeviceId device, const Uuid &uuid, EngineObserver &observer);
+    // Stops what a former daemon has left and no device has adopted: their guests went while there was no daemon.
+    void stop_unclaimed();
+    // Stops all engines; `stopped` is called when the last has ended. No EngineProcess is left.
+    void stop_all(std::function<void()> stopped);
+    [[nodiscard]] std::size_t count() const { return running_.size(); }
 
 private:
     friend class EngineProcess;
-    EngineHost(EventLoop &loop, UniqueFd control, std::function<void()> lost)
-        : loop_(loop), control_(std::move(control)), lost_(std::move(lost)) {}
-    void receive();
+    struct Unclaimed {
+        LivingEngine engine;
+        UniqueFd control;
+    };
+    struct Running {
+        Zygote *zygote;
+        std::uint32_t uid;
+        EngineProcess *process = nullptr;              // null: nobody waits for its end
+        std::unique_ptr<Unclaimed> unclaimed = nullptr;  // left by a former daemon, and not yet adopted
+    };
+
+    EngineHost(EventLoop &loop, ServiceManager &service, std::function<void()> lost);
+    Result<> start_zygote(const std::string &program);
+    void take_over(KeptDescriptor kept);
+    Result<> list_engines(Zygote &zygote);
+    Result<> serve(Zygote &zygote);
+    void receive(Zygote &zygote);
     void started(const EngineStarted &report);
+    void living(Zygote &zygote, const LivingEngine &engine, UniqueFd control);
     void exited(const EngineExited &report);
-    std::uint32_t free_slot() const;
+    void drop_idle_zygotes();
+    std::uint32_t free_uid() const;
 
     EventLoop &loop_;
-    UniqueFd control_;
-    EventSource readable_;
+    ServiceManager &service_;
     std::function<void()> lost_;
+    std::list<Zygote> zygotes_;  // this daemon's own is the last
     std::uint32_t next_id_ = 1;
-    struct Running {
-        std::uint32_t slot;
-        EngineProcess *process;  // null: nobody waits for its end any more
-    };
+    std::uint32_t first_uid_;
     std::map<std::uint32_t, Running> running_;
+    std::function<void()> stopped_;
+    EventSource stop_limit_;
 };
 
 }  // namespace vtpm

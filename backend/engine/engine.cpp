@@ -70,6 +70,8 @@ Result<> Engine::obey(bool &ended) {
             return send(control_.get(), RingDetached{});
         case ReplaceStateChannel::kType:
             return replace_channel(*received);
+        case AskStatus::kType:
+            return send(control_.get(), status());
         default:
             return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(order));
     }
@@ -89,9 +91,14 @@ Result<Engine::Ring> Engine::open_ring(const AttachRing &order, Received &receiv
     auto page = xen ? SharedPage::map_grant(received.fds[0].get(), order.grant_index, order.port)
                     : SharedPage::map_memory(received.fds[0].get());
     if (!page) return tl::make_unexpected(page.error());
-    if (!xen)
-        return Ring{std::move(*page), EventChannel::loopback(std::move(received.fds[1]), std::move(received.fds[2]))};
-    return Ring{std::move(*page), EventChannel::xen(std::move(received.fds[1]), order.port)};
+    auto events = xen ? EventChannel::xen(std::move(received.fds[1]), order.port)
+                      : EventChannel::loopback(std::move(received.fds[1]), std::move(received.fds[2]));
+    return Ring{std::move(*page), std::move(events), order.ring_ref, order.event_channel};
+}
+
+EngineStatus Engine::status() const {
+    const ErrorCode stores = tpm_->can_store() ? ErrorCode::kNone : ErrorCode::kUnavailable;
+    return ring_ ? EngineStatus{stores, ring_->ring_ref, ring_->event_channel} : EngineStatus{stores};
 }
 
 Result<> Engine::replace_channel(Received &received) {

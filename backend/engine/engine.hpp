@@ -26,6 +26,8 @@ private:
     struct Ring {
         SharedPage page;
         std::unique_ptr<EventChannel> events;
+        std::uint32_t ring_ref;
+        std::uint32_t event_channel;
     };
 
     Result<> serve();
@@ -33,6 +35,7 @@ private:
     Result<> attach(const AttachRing &order, Received &received);
     static Result<Ring> open_ring(const AttachRing &order, Received &received);
     Result<> replace_channel(Received &received);
+    [[nodiscard]] EngineStatus status() const;
     Result<> report_lost_channel();
 
     UniqueFd control_;

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -43,8 +44,21 @@ Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_c
     return Engine(std::move(control), std::move(*tpm)).run();
 }
 
-[[noreturn]] void be_engine(const StartEngine &order, Received received) {
-    const Result<> ended = run_engine(order, std::move(received.fds[0]), std::move(received.fds[1]));
+// Closes what the zygote has of other engines and for itself. Nothing is written: what engines share with it stays shared.
+Result<> close_all_but(std::array<int, 2> kept) {
+    std::ranges::sort(kept);
+    unsigned first = STDERR_FILENO + 1;
+    for (const int fd : kept) {
+        const auto next = static_cast<unsigned>(fd);
+        if (first < next && ::close_range(first, next - 1, 0) != 0) return fail_errno("close_range");
+        first = next + 1;
+    }
+    return ::close_range(first, ~0U, 0) == 0 ? Result<>{} : fail_errno("close_range");
+}
+
+[[noreturn]] void be_engine(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
+    Result<> ended = close_all_but({control.get(), state_channel.get()});
+    if (ended) ended = run_engine(order, std::move(control), std::move(state_channel));
     if (!ended) log::error("vTPM {}: {}", order.uuid.to_string(), ended.error().text);
     ::_exit(ended ? 0 : 1);
 }
@@ -71,34 +85,59 @@ public:
     }
 
 private:
+    struct Child {
+        pid_t pid;
+        StartEngine order;
+        UniqueFd control;  // the backend's end, for the next backend; empty once it is released
+    };
+
     Result<> obey(ByteView message, Received received) {
-        if (message_type(message) == KillEngine::kType) {
-            const auto order = decode<KillEngine>(message);
-            if (!order) return tl::make_unexpected(order.error());
-            const auto child = children_.find(order->engine);
-            if (child != children_.end()) (void)::kill(child->second, SIGKILL);
-            return {};
+        switch (message_type(message)) {
+            case StartEngine::kType: {
+                VTPM_ASSIGN(const StartEngine order, decode<StartEngine>(message));
+                return start(order, std::move(received));
+            }
+            case ReleaseEngine::kType: {
+                VTPM_ASSIGN(const ReleaseEngine order, decode<ReleaseEngine>(message));
+                if (const auto child = children_.find(order.engine); child != children_.end())
+                    child->second.control.reset();
+                return {};
+            }
+            case KillEngine::kType: {
+                VTPM_ASSIGN(const KillEngine order, decode<KillEngine>(message));
+                if (const auto child = children_.find(order.engine); child != children_.end())
+                    (void)::kill(child->second.pid, SIGKILL);
+                return {};
+            }
+            case ListEngines::kType:
+                return list();
+            default:
+                return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(message));
         }
-        const auto order = decode<StartEngine>(message);
-        if (!order) return tl::make_unexpected(order.error());
-        return start(*order, std::move(received));
     }
 
     Result<> start(const StartEngine &order, Received received) {
+        auto &[engine_end, backend_end, state_channel] = received.fds;
         const pid_t child = ::fork();
         if (child < 0) {
             log::error("vTPM {}: fork: {}", order.uuid.to_string(), std::strerror(errno));
             tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
             return {};
         }
-        if (child == 0) {
-            control_.reset();
-            child_signal_.reset();
-            be_engine(order, std::move(received));
-        }
-        children_.emplace(order.engine, child);
+        if (child == 0) be_engine(order, std::move(engine_end), std::move(state_channel));
+        children_.emplace(order.engine, Child{child, order, std::move(backend_end)});
         tell(EngineStarted{order.engine, static_cast<std::uint32_t>(child)});
         return {};
+    }
+
+    Result<> list() {
+        for (const auto &[engine, child] : children_) {
+            const StartEngine &order = child.order;
+            const LivingEngine living{engine,     order.uid,    static_cast<std::uint32_t>(child.pid),
+                                      order.uuid, order.domain, order.device};
+            VTPM_TRY(child.control ? send(control_.get(), living, {child.control.get()}) : send(control_.get(), living));
+        }
+        return send(control_.get(), EnginesListed{VTPM_VERSION});
     }
 
     void reap() {
@@ -106,7 +145,7 @@ private:
         (void)!::read(child_signal_.get(), &ignored, sizeof ignored);  // several exits share one signal: see waitpid
         int status = 0;
         for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-            const auto child = std::ranges::find(children_, pid, [](const auto &entry) { return entry.second; });
+            const auto child = std::ranges::find(children_, pid, [](const auto &entry) { return entry.second.pid; });
             if (child == children_.end()) continue;
             const std::uint32_t engine = child->first;
             children_.erase(child);
@@ -122,7 +161,7 @@ private:
 
     UniqueFd control_;
     UniqueFd child_signal_;
-    std::map<std::uint32_t, pid_t> children_;
+    std::map<std::uint32_t, Child> children_;
 };
 
 // What every engine needs is paged in and initialised once, and shared by the fork. No random generator is touched:

@@ -29,17 +29,17 @@ Result<std::uint64_t> enter_grant(int gntdev, std::uint32_t domain, std::uint32_
 
 class XenRingOpener final : public RingOpener {
 public:
-    Result<OpenedRing> open(std::uint32_t domain, std::uint32_t ring_ref, std::uint32_t event_channel) override {
+    Result<OpenedRing> open(std::uint32_t domain, RingNumbers numbers) override {
         UniqueFd gntdev(::open("/dev/xen/gntdev", O_RDWR | O_CLOEXEC));
         if (!gntdev) return fail_errno("open /dev/xen/gntdev");
-        VTPM_ASSIGN(const std::uint64_t index, enter_grant(gntdev.get(), domain, ring_ref));
+        VTPM_ASSIGN(const std::uint64_t index, enter_grant(gntdev.get(), domain, numbers.ring_ref));
 
         const EvtchnHandle evtchn(xenevtchn_open(nullptr, 0));
         if (!evtchn) return fail_errno("open /dev/xen/evtchn");
         // From here on this handle reaches no other domain, whoever holds it.
         if (xenevtchn_restrict(evtchn.get(), static_cast<domid_t>(domain)) != 0) return fail_errno("restrict evtchn");
-        const auto port = xenevtchn_bind_interdomain(evtchn.get(), domain, event_channel);
-        if (port < 0) return fail_errno("bind event channel {}", event_channel);
+        const auto port = xenevtchn_bind_interdomain(evtchn.get(), domain, numbers.event_channel);
+        if (port < 0) return fail_errno("bind event channel {}", numbers.event_channel);
 
         // The handle closes its own descriptor; the binding stays with the duplicate.
         UniqueFd duplicate(::fcntl(xenevtchn_fd(evtchn.get()), F_DUPFD_CLOEXEC, 3));

@@ -13,6 +13,13 @@
 
 namespace vtpm {
 
+// What a guest publishes of its ring: its claims; Xen judges them.
+struct RingNumbers {
+    std::uint32_t ring_ref;
+    std::uint32_t event_channel;
+    bool operator==(const RingNumbers &) const = default;
+};
+
 struct OpenedRing {
     AttachRing order;
     std::array<UniqueFd, kMaxDescriptors> fds;  // as AttachRing says; the third may be empty
@@ -21,8 +28,7 @@ struct OpenedRing {
 class RingOpener {
 public:
     virtual ~RingOpener() = default;
-    // `ring_ref` and `event_channel` are the guest's claims; Xen judges them.
-    virtual Result<OpenedRing> open(std::uint32_t domain, std::uint32_t ring_ref, std::uint32_t event_channel) = 0;
+    virtual Result<OpenedRing> open(std::uint32_t domain, RingNumbers numbers) = 0;
 };
 
 std::unique_ptr<RingOpener> make_xen_ring_opener();

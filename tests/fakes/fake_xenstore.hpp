@@ -62,6 +62,11 @@ public:
         return event;
     }
 
+    void forget_watches() {
+        watches_.clear();
+        events_.clear();
+    }
+
     // The other side's hand.
     void write(const std::string &path, const std::string &value) {
         nodes_[path] = value;
@@ -82,7 +87,7 @@ private:
         (void)::eventfd_write(readable_.get(), 1);
     }
 
-    std::map<std::string, std::string> nodes_;
+    std::map<std::string, std::string> nodes_{{"/local/domain/0/name", "Domain-0"}};
     std::set<std::pair<std::string, std::string>> watches_;
     std::deque<WatchEvent> events_;
     UniqueFd readable_;

@@ -91,9 +91,9 @@ private:
 // Gives each domain's engine the ring of the loopback guest that a test has put there.
 class LoopbackRings final : public RingOpener {
 public:
-    Result<OpenedRing> open(std::uint32_t domain, std::uint32_t ring_ref, std::uint32_t) override {
+    Result<OpenedRing> open(std::uint32_t domain, RingNumbers numbers) override {
         const auto guest = guests.find(domain);
-        if (guest == guests.end() || ring_ref == kBadRingRef) return fail(ErrorCode::kSystem, "no such grant");
+        if (guest == guests.end() || numbers.ring_ref == kBadRingRef) return fail(ErrorCode::kSystem, "no such grant");
         ++opened;
         return guest->second->ring();
     }

@@ -5,48 +5,11 @@
 #include <csignal>
 
 #include "backend/engine/tpm_messages.hpp"
-#include "tests/fakes/fake_manager.hpp"
 #include "tests/fakes/tpm_commands.hpp"
-#include "tests/integration/backend/host.hpp"
+#include "tests/integration/backend/test_host.hpp"
 #include "tests/integration/process_status.hpp"
 
 namespace vtpm {
-namespace {
-
-class TestHost : public Host {
-public:
-    explicit TestHost(std::chrono::milliseconds hold_init_wait = std::chrono::milliseconds(10))
-        : Host(std::filesystem::temp_directory_path() / ("xen-vtpm-test-" + std::to_string(::getpid())),
-               hold_init_wait) {
-        REQUIRE(start());
-    }
-
-    // Attached, connected, and its guest's page in `guest`.
-    void bring_up(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) { REQUIRE(comes_up(id, uuid, guest)); }
-    // Lets engine and manager do their work while the guest waits for its response.
-    Bytes execute(LoopbackGuest &guest, ByteView command) {
-        guest.submit(command);
-        run_until([&] { return guest.state() != TPMIF_STATE_SUBMIT; });
-        return guest.response(std::chrono::milliseconds(0));
-    }
-
-    pid_t engine_pid(DeviceId id) {
-        REQUIRE(run_until([&] { return backend->devices().at(id)->engine_pid() > 1; }));
-        return static_cast<pid_t>(backend->devices().at(id)->engine_pid());
-    }
-
-    FakeManager manager{loop, socket_path};
-};
-
-constexpr DeviceId kDevice{7, 0};
-constexpr DeviceId kOther{8, 0};
-const Uuid kUuid = *Uuid::parse("11111111-2222-3333-4444-555555555555");
-constexpr std::uint32_t kIndex = 0x01500001;
-const Bytes kZeroPcr(32, 0);
-
-std::uint32_t rc(const Bytes &response) { return response.empty() ? 0xffffffff : return_code(response); }
-
-}  // namespace
 
 TEST_CASE("a device is offered, connected, and its guest gets random bytes") {
     TestHost host;

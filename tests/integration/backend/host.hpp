@@ -11,6 +11,7 @@
 #include <string>
 
 #include "backend/device/backend.hpp"
+#include "tests/fakes/fake_service_manager.hpp"
 #include "tests/fakes/fake_xenstore.hpp"
 #include "tests/fakes/loopback_guest.hpp"
 
@@ -23,10 +24,17 @@ public:
         : socket_path(std::move(manager_socket)), hold_init_wait_(hold_init_wait) {}
 
     Result<> start() {
-        VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, [] {}));
+        VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, service, [] {}));
+        xenstore.forget_watches();  // of a former daemon: a connection's watches go with it
         backend.emplace(DeviceServices{loop, xenstore, client, *engines, rings, 0, hold_init_wait_});
         client.stay_connected();
         return backend->start();
+    }
+
+    // The daemon's process ends, in whatever state it is; its devices are as xenstore has them.
+    void daemon_dies() {
+        backend.reset();
+        engines.reset();
     }
 
     // Runs the loop until `done` or for `limit`; says whether it is done.
@@ -100,6 +108,7 @@ public:
     ManagerClient client{loop, socket_path, [this] {
                              if (backend) backend->manager_is_back();
                          }};
+    FakeServiceManager service;
     std::unique_ptr<EngineHost> engines;
     LoopbackRings rings;
     std::optional<Backend> backend;
