@@ -14,6 +14,7 @@
 #include "backend/xen/xenstore.hpp"
 #include "base/log.hpp"
 #include "shared-protocol/bus_names.hpp"
+#include "version.hpp"
 
 namespace vtpm {
 namespace {
@@ -59,7 +60,8 @@ Result<> run(const Options &options) {
         if (backend_if_built != nullptr) backend_if_built->manager_is_back();
     });
     const auto rings = make_xen_ring_opener();
-    std::optional<Backend> backend(std::in_place, DeviceServices{loop, *xenstore, manager, *engines, *rings, own_domain});
+    std::optional<Backend> backend(std::in_place,
+                                   DeviceServices{loop, *xenstore, manager, *engines, *rings, own_domain});
     backend_if_built = &*backend;
 
     bus::Server control(loop, kBackendBus,
@@ -95,7 +97,7 @@ int main(int argc, char **argv) {
     CLI::App app("The backend of Xen's paravirtual TPMs");
     app.add_option("--manager-socket", options.manager_socket, "Where xen-vtpm-managerd listens");
     app.add_option("--engine", options.engine_program, "The engine program");
-    app.set_version_flag("--version", VTPM_VERSION);
+    app.set_version_flag("--version", vtpm::kVersion);
     CLI11_PARSE(app, argc, argv);
 
     const auto ended = vtpm::run(options);

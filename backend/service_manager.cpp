@@ -37,7 +37,8 @@ Result<> check(int returned, const char *what) {
 template <typename... Arguments>
 Result<Message> call(sd_bus *bus, const char *method, const char *types, Arguments... arguments) {
     sd_bus_message *reply = nullptr;
-    VTPM_TRY(check(sd_bus_call_method(bus, kName, kPath, kManager, method, nullptr, &reply, types, arguments...), method));
+    VTPM_TRY(
+        check(sd_bus_call_method(bus, kName, kPath, kManager, method, nullptr, &reply, types, arguments...), method));
     return Message(reply);
 }
 
@@ -88,17 +89,17 @@ struct Job {
 Result<Message> start_scope(sd_bus *bus, pid_t process) {
     const std::string name = fmt::format("xen-vtpm-engines-{}.scope", process);
     return call(bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", name.c_str(), "fail",  //
-                10,                                                                    //
-                "Description", "s", "TPMs of Xen guests",                              //
-                "PIDs", "au", 1, static_cast<std::uint32_t>(process),                  //
-                "After", "as", 1, "xen-vtpm-managerd.service",                         //
-                "Before", "as", 1, "xen-vtpmd.service",                                //
-                "CollectMode", "s", "inactive-or-failed",                              //
-                "TimeoutStopUSec", "t", std::uint64_t{20'000'000},                     //
-                "TasksMax", "t", std::uint64_t{8192},                                  //
-                "MemorySwapMax", "t", std::uint64_t{0},                                //
-                "DevicePolicy", "s", "strict",                                         //
-                "Delegate", "b", 1,                                                    //
+                10,                                                                   //
+                "Description", "s", "TPMs of Xen guests",                             //
+                "PIDs", "au", 1, static_cast<std::uint32_t>(process),                 //
+                "After", "as", 1, "xen-vtpm-managerd.service",                        //
+                "Before", "as", 1, "xen-vtpmd.service",                               //
+                "CollectMode", "s", "inactive-or-failed",                             //
+                "TimeoutStopUSec", "t", std::uint64_t{20'000'000},                    //
+                "TasksMax", "t", std::uint64_t{8192},                                 //
+                "MemorySwapMax", "t", std::uint64_t{0},                               //
+                "DevicePolicy", "s", "strict",                                        //
+                "Delegate", "b", 1,                                                   //
                 0);
 }
 
@@ -126,8 +127,9 @@ public:
     Result<> give_scope(pid_t process) override {
         VTPM_ASSIGN(const bus::Connection bus, bus::open_system());
         Job job;
-        VTPM_TRY(check(sd_bus_match_signal(bus.get(), nullptr, kName, kPath, kManager, "JobRemoved", Job::removed, &job),
-                       "JobRemoved"));
+        VTPM_TRY(
+            check(sd_bus_match_signal(bus.get(), nullptr, kName, kPath, kManager, "JobRemoved", Job::removed, &job),
+                  "JobRemoved"));
         VTPM_TRY(call(bus.get(), "Subscribe", ""));
         VTPM_ASSIGN(const Message started, start_scope(bus.get(), process));
         VTPM_ASSIGN(job.path, text_in(started.get(), "o"));

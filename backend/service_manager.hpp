@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon needs of systemd so that its engines outlive it: sd_notify(3) FDSTORE=1, a scope for them, and to know
-// a restart from a stop.
+// What the daemon needs of systemd so that its engines outlive it: sd_notify(3) FDSTORE=1, a scope for them, and to
+// know a restart from a stop.
 #pragma once
 
 #include <sys/types.h>
@@ -22,7 +22,8 @@ struct KeptDescriptor {
 class ServiceManager {
 public:
     virtual ~ServiceManager() = default;
-    // A duplicate of `fd` stays for the daemon's next process until it is forgotten, or the service is stopped for good.
+    // A duplicate of `fd` stays for the daemon's next process until it is forgotten, or the service is stopped for
+    // good.
     virtual void keep(const std::string &name, int fd) = 0;
     virtual void forget(const std::string &name) = 0;
     // What was kept for this process. It is still kept.

@@ -140,8 +140,8 @@ struct PowerOnCommands {
 
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------
 
-// With three descriptors: both ends of its control socket, its state channel. The zygote keeps the backend's end too: an
-// engine outlives the backend that started it.
+// With three descriptors: both ends of its control socket, its state channel. The zygote keeps the backend's end too:
+// an engine outlives the backend that started it.
 struct StartEngine {
     static constexpr std::uint16_t kType = 32;
     std::uint32_t engine = 0;  // the backend's number for it, never reused

@@ -11,6 +11,7 @@
 
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
+#include "version.hpp"
 
 namespace vtpm {
 namespace {
@@ -28,7 +29,9 @@ constexpr std::chrono::seconds kStopAllLimit{15};
 
 // A zygote's connection is kept by this name: the protocol that it and its engines speak, and its pid.
 std::string kept_name(pid_t zygote) { return fmt::format("engines-{}-{}", kProtocolVersion, zygote); }
-bool speaks_our_protocol(const std::string &name) { return name.starts_with(fmt::format("engines-{}-", kProtocolVersion)); }
+bool speaks_our_protocol(const std::string &name) {
+    return name.starts_with(fmt::format("engines-{}-", kProtocolVersion));
+}
 
 std::string describe_exit(int status) {
     if (WIFSIGNALED(status)) {
@@ -159,7 +162,7 @@ Result<> EngineHost::start_zygote(const std::string &program) {
     if (const auto moved = service_.give_scope(pid); !moved)
         log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
     service_.keep(kept_name(pid), ends.ours.get());
-    zygotes_.push_back({kept_name(pid), VTPM_VERSION, std::move(ends.ours), {}});
+    zygotes_.push_back({kept_name(pid), kVersion, std::move(ends.ours), {}});
     return serve(zygotes_.back());
 }
 
@@ -320,8 +323,7 @@ void EngineHost::exited(const EngineExited &report) {
     running_.erase(entry);
     const int status = static_cast<int>(report.wait_status);
     if (running.process != nullptr)
-        running.process->observer_->engine_exited(describe_exit(status),
-                                                  WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        running.process->observer_->engine_exited(describe_exit(status), WIFEXITED(status) && WEXITSTATUS(status) == 0);
     drop_idle_zygotes();
     if (running_.empty() && stopped_) stopped_();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts engines by the zygote and speaks with them. Engines outlive the daemon: the service manager keeps the connection
-// to their zygote, the zygote keeps theirs, and the next daemon takes over both (docs/decisions/0007).
+// Starts engines by the zygote and speaks with them. Engines outlive the daemon: the service manager keeps the
+// connection to their zygote, the zygote keeps theirs, and the next daemon takes over both (docs/decisions/0007).
 #pragma once
 
 #include <cstdint>
@@ -104,7 +104,7 @@ private:
     struct Running {
         Zygote *zygote;
         std::uint32_t uid;
-        EngineProcess *process = nullptr;              // null: nobody waits for its end
+        EngineProcess *process = nullptr;                // null: nobody waits for its end
         std::unique_ptr<Unclaimed> unclaimed = nullptr;  // left by a former daemon, and not yet adopted
     };
 

@@ -19,6 +19,7 @@
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
 #include "shared-protocol/messages.hpp"
+#include "version.hpp"
 
 namespace vtpm {
 namespace {
@@ -44,7 +45,8 @@ Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_c
     return Engine(std::move(control), std::move(*tpm)).run();
 }
 
-// Closes what the zygote has of other engines and for itself. Nothing is written: what engines share with it stays shared.
+// Closes what the zygote has of other engines and for itself. Nothing is written: what engines share with it stays
+// shared.
 Result<> close_all_but(std::array<int, 2> kept) {
     std::ranges::sort(kept);
     unsigned first = STDERR_FILENO + 1;
@@ -135,9 +137,10 @@ private:
             const StartEngine &order = child.order;
             const LivingEngine living{engine,     order.uid,    static_cast<std::uint32_t>(child.pid),
                                       order.uuid, order.domain, order.device};
-            VTPM_TRY(child.control ? send(control_.get(), living, {child.control.get()}) : send(control_.get(), living));
+            VTPM_TRY(child.control ? send(control_.get(), living, {child.control.get()})
+                                   : send(control_.get(), living));
         }
-        return send(control_.get(), EnginesListed{VTPM_VERSION});
+        return send(control_.get(), EnginesListed{kVersion});
     }
 
     void reap() {

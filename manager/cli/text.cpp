@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "version.hpp"
+
 namespace vtpm::cli {
 namespace {
 
@@ -22,6 +24,8 @@ void line(std::string &out, std::string_view label, std::string_view value) {
 std::string device_line(const Json &device) {
     std::string out = fmt::format("{:<7} {:<12}", text(device, "device"), text(device, "state"));
     if (device.value("engine_pid", 0) != 0) out += fmt::format(" engine {}", text(device, "engine_pid"));
+    if (const auto version = text(device, "engine_version"); !version.empty() && version != kVersion)
+        out += fmt::format(" (version {}, until the guest is power cycled)", version);
     if (const auto reason = text(device, "reason"); !reason.empty()) out += ": " + reason;
     return out;
 }

@@ -45,7 +45,7 @@ def test_stress_leaves_a_clean_log(lab, watched):
         lab.power_cycle_vtpm(watched)
         time.sleep(5)
     # Killed in the middle of commands; the vTPM is failed from then on, until its power comes back.
-    lab.dom0("systemctl kill -s KILL xen-vtpmd; sleep 2; systemctl reset-failed xen-vtpmd; systemctl start xen-vtpmd")
+    lab.dom0("systemctl kill -s KILL xen-vtpmd 'xen-vtpm-engines-*.scope'; sleep 2; systemctl reset-failed xen-vtpmd; systemctl start xen-vtpmd")
     time.sleep(5)
     lab.power_cycle_vtpm(watched)
     lab.guest(watched, "pkill -f '[h]ammer.py'; timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; "

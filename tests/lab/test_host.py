@@ -106,12 +106,39 @@ def test_an_engine_that_is_killed_fails_its_own_guest_only(lab, pair):
     assert lab.guest("one", "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
 
 
-def test_a_daemon_that_is_killed_hangs_nobody(lab, pair):
-    lab.dom0("systemctl kill -s KILL --kill-who=main xen-vtpmd; sleep 2; systemctl is-active xen-vtpmd")
+PCR = "cat /sys/class/tpm/tpm0/pcr-sha256/16"
+
+
+@pytest.mark.parametrize("end", ["systemctl kill -s KILL --kill-who=main xen-vtpmd", "systemctl restart xen-vtpmd",
+                                 "systemctl restart xen-vtpmd xen-vtpm-managerd"])
+def test_a_tpm_outlives_its_daemon(lab, pair, end):
+    for guest in pair:
+        lab.guest(guest, f"tpm2_pcrextend 16:sha256=$(printf %064d 1); {PCR} > /run/pcr")
+    engines = [lab.device(guest)["engine_pid"] for guest in pair]
+    with lab.start("guest", "exec", "two", "--", "sh", "-c", "set -e; for i in $(seq 40); do tpm2_getrandom -Q --hex 4; done") as busy:
+        lab.dom0(f"sleep 1; {end}; sleep 1; systemctl is-active xen-vtpmd")
+        assert busy.wait(timeout=120) == 0
+    lab.dom0("timeout 20 sh -c 'while xen-vtpm status | grep -q \"being taken over\"; do sleep 0.2; done'")
+    assert [lab.device(guest)["engine_pid"] for guest in pair] == engines
+    for guest in pair:
+        assert rc(lab, guest, f"{PCR} | cmp - /run/pcr && printf after | tpm2_nvwrite -Q 0x1500022 -C o -i-") == 0
+    lab.dom0("! journalctl -b --no-pager -u xen-vtpmd | grep -i left-over")
+
+
+def test_a_guest_that_goes_while_the_daemon_restarts_leaves_no_engine(lab, pair):
+    engine = lab.device("two")["engine_pid"]
+    lab.dom0("systemctl kill -s STOP --kill-who=main xen-vtpmd; xl destroy two; systemctl kill -s KILL --kill-who=main xen-vtpmd; "
+             f"timeout 30 sh -c 'while kill -0 {engine}; do sleep 0.2; done'", timeout=120)
+    lab.create("two", "--type", "pvh")
+
+
+def test_a_stop_powers_the_tpms_off_in_order(lab, pair):
+    lab.dom0("systemctl stop xen-vtpmd; ! pgrep xen-vtpm-engine; ! systemctl --quiet is-failed xen-vtpmd; systemctl start xen-vtpmd")
     for guest in pair:
         assert rc(lab, guest, "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
-    lab.run("guest", "reboot", "two", timeout=400)
-    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+        lab.run("guest", "reboot", guest, timeout=400)
+        # Each TPM2_Startup without a TPM2_Shutdown before it would count as a failed try.
+        assert "TPM2_PT_LOCKOUT_COUNTER: 0x0" in lab.guest(guest, "tpm2_getcap properties-variable").stdout
 
 
 def test_hot_attach_and_detach(lab, pair):

@@ -188,7 +188,8 @@ TEST_CASE("an engine has nothing of another: three descriptors of its own") {
     host.bring_up(kDevice, kUuid, one);
     host.bring_up(kOther, Uuid::random(), two);
     for (const DeviceId device : {kDevice, kOther}) {
-        const auto descriptors = std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", host.engine_pid(device)));
+        const auto descriptors =
+            std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", host.engine_pid(device)));
         std::size_t sockets = 0;
         for (const auto &entry : descriptors)
             if (std::filesystem::read_symlink(entry).string().starts_with("socket:") && entry.path().filename() > "2")

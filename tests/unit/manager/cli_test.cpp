@@ -40,6 +40,8 @@ TEST_CASE("file sealing is loud in the status") {
 TEST_CASE("a vTPM's devices are shown with it") {
     const Json device{{"device", "3/0"}, {"state", "connected"}, {"engine_pid", 42}, {"reason", ""}};
     const Json vtpm{{"uuid", "u"}, {"in_use", true}, {"devices", {device}}};
-    REQUIRE_THAT(cli::show_text(vtpm), Contains("3/0") && Contains("engine 42"));
+    REQUIRE_THAT(cli::show_text(vtpm), Contains("3/0") && Contains("engine 42") && !Contains("version"));
+    const Json old{{"uuid", "u"}, {"devices", {{{"device", "3/0"}, {"engine_pid", 42}, {"engine_version", "0.0.1"}}}}};
+    REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is power cycled)"));
     REQUIRE_THAT(cli::list_text(Json::array({vtpm})), Contains("3/0"));
 }

@@ -50,6 +50,10 @@ TEST_CASE("each message decodes from exactly its own bytes") {
     check_bounds(EngineStarted{1, 4711});
     check_bounds(EngineExited{1, 256});
     check_bounds(KillEngine{1});
+    check_bounds(ReleaseEngine{1});
+    check_bounds(ListEngines{});
+    check_bounds(LivingEngine{1, 1000, 4711, kUuid, 7, 0});
+    check_bounds(EnginesListed{"1.0"});
     check_bounds(EngineReady{ErrorCode::kRefused, "no"});
     check_bounds(AttachRing{Transport::kLoopback, 4096, 11});
     check_bounds(RingAttached{});
@@ -57,6 +61,8 @@ TEST_CASE("each message decodes from exactly its own bytes") {
     check_bounds(RingDetached{});
     check_bounds(ReplaceStateChannel{});
     check_bounds(StateChannelStatus{});
+    check_bounds(AskStatus{});
+    check_bounds(EngineStatus{ErrorCode::kUnavailable, 8, 9});
 }
 
 TEST_CASE("fields arrive as they were sent") {
@@ -73,7 +79,8 @@ TEST_CASE("fields arrive as they were sent") {
 }
 
 TEST_CASE("the wire is little endian and as docs/protocol.md says") {
-    CHECK(encoded(AttachRing{Transport::kXen, 0x0102, 3}) == Bytes{49, 0, 1, 2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0});
+    CHECK(encoded(AttachRing{Transport::kXen, 0x0102, 3, 4, 5}) ==
+          Bytes{49, 0, 1, 2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0});
     CHECK(encoded(StoreState{StateKind::kPermanent, Bytes{9}}) == Bytes{18, 0, 1, 1, 0, 0, 0, 9});
 }
 
