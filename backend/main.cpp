@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <optional>
+#include <utility>
 
 #include "backend/device/backend.hpp"
 #include "backend/device/engine_host.hpp"
@@ -74,8 +75,8 @@ Result<> run(const Options &options) {
     VTPM_TRY(backend->start());
     loop.feed_watchdog();
     (void)sd_notify(0, "READY=1\nSTATUS=Serving vTPM devices");
-    end = [&] {
-        end = [&] { loop.stop(); };  // who asks twice does not wait
+    end = [&, ending = false]() mutable {
+        if (std::exchange(ending, true)) return loop.stop();  // who asks twice does not wait
         (void)sd_notify(0, "STOPPING=1");
         const bool restarting = service->is_restarting();
         log::info("{} TPMs {}", engines->count(), restarting ? "are left to the next xen-vtpmd" : "are powered off");

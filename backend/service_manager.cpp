@@ -98,7 +98,7 @@ Result<Message> start_scope(sd_bus *bus, pid_t process) {
                 "TimeoutStopUSec", "t", std::uint64_t{20'000'000},                    //
                 "TasksMax", "t", std::uint64_t{8192},                                 //
                 "MemorySwapMax", "t", std::uint64_t{0},                               //
-                "DevicePolicy", "s", "strict",                                        //
+                "DevicePolicy", "s", "closed",                                        //
                 "Delegate", "b", 1,                                                   //
                 0);
 }
