@@ -6,10 +6,16 @@
 #include <array>
 
 namespace vtpm {
+namespace {
+
+// How long a command waits for a manager that is being restarted. Linux' driver waits at least 10 s for an answer.
+constexpr std::chrono::seconds kManagerRestart{7};
+
+}  // namespace
 
 Result<> Engine::run() {
-    bool ended = false;
-    while (!ended) {
+    tpm_->set_await_manager([this](const Tpm::Take &take) { return await_manager(take); });
+    while (!ended_) {
         pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {ring_ ? ring_->events->fd() : -1, POLLIN, 0}};
         if (::poll(waiting, 2, -1) < 0) {
             if (errno == EINTR) continue;
@@ -20,7 +26,12 @@ Result<> Engine::run() {
             VTPM_TRY(serve());
             ring_->events->end();
         }
-        if (waiting[0].revents != 0) VTPM_TRY(obey(ended));
+        if (postponed_) {
+            VTPM_TRY(obey(*std::exchange(postponed_, std::nullopt)));
+        } else if (waiting[0].revents != 0) {
+            VTPM_ASSIGN(Order order, receive());
+            VTPM_TRY(obey(std::move(order)));
+        }
     }
     ring_.reset();
     return tpm_->power_off();
@@ -50,30 +61,34 @@ Result<> Engine::serve() {
     return report_lost_channel();
 }
 
-Result<> Engine::obey(bool &ended) {
+Result<Engine::Order> Engine::receive() {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    auto received = receive_message(control_.get(), buffer);
-    if (!received) return tl::make_unexpected(received.error());
-    if (received->size == 0) {
-        ended = true;
+    VTPM_ASSIGN(Received received, receive_message(control_.get(), buffer));
+    const ByteView message = ByteView(buffer).first(received.size);
+    return Order{Bytes(message.begin(), message.end()), std::move(received)};
+}
+
+Result<> Engine::obey(Order order) {
+    if (order.message.empty()) {
+        ended_ = true;
         return {};
     }
-    const ByteView order = ByteView(buffer).first(received->size);
-    switch (message_type(order)) {
+    switch (message_type(order.message)) {
         case AttachRing::kType: {
-            const auto attach_order = decode<AttachRing>(order);
-            if (!attach_order) return tl::make_unexpected(attach_order.error());
-            return attach(*attach_order, *received);
+            VTPM_ASSIGN(const AttachRing attach_order, decode<AttachRing>(order.message));
+            return attach(attach_order, order.received);
         }
         case DetachRing::kType:
             ring_.reset();
             return send(control_.get(), RingDetached{});
         case ReplaceStateChannel::kType:
-            return replace_channel(*received);
+            (void)replace_channel(order.received,
+                                  [this](StateChannel channel) { return tpm_->replace_channel(std::move(channel)); });
+            return {};
         case AskStatus::kType:
             return send(control_.get(), status());
         default:
-            return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(order));
+            return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(order.message));
     }
 }
 
@@ -101,11 +116,27 @@ EngineStatus Engine::status() const {
     return ring_ ? EngineStatus{stores, ring_->ring_ref, ring_->event_channel} : EngineStatus{stores};
 }
 
-Result<> Engine::replace_channel(Received &received) {
-    const auto replaced = tpm_->replace_channel(StateChannel(std::move(received.fds[0])));
+Result<> Engine::replace_channel(Received &received, const Tpm::Take &take) {
+    Result<> taken = take(StateChannel(std::move(received.fds[0])));
     channel_reported_lost_ = false;
-    if (replaced) return send(control_.get(), StateChannelStatus{});
-    return send(control_.get(), StateChannelStatus{replaced.error().code, replaced.error().text});
+    (void)send(control_.get(),
+               taken ? StateChannelStatus{} : StateChannelStatus{taken.error().code, taken.error().text});
+    return taken;
+}
+
+// A command's change waits for a manager that is being restarted. Any order but the one it waits for ends the wait, and
+// comes to its turn.
+Result<> Engine::await_manager(const Tpm::Take &take) {
+    VTPM_TRY(report_lost_channel());
+    const auto deadline = std::chrono::steady_clock::now() + kManagerRestart;
+    while (!postponed_) {
+        const auto left = std::chrono::floor<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        VTPM_TRY(wait_readable(control_.get(), left));
+        VTPM_ASSIGN(Order order, receive());
+        if (message_type(order.message) == ReplaceStateChannel::kType) return replace_channel(order.received, take);
+        postponed_ = std::move(order);
+    }
+    return fail(ErrorCode::kUnavailable, "the daemon wants something else");
 }
 
 Result<> Engine::report_lost_channel() {

@@ -30,18 +30,27 @@ private:
         std::uint32_t event_channel;
     };
 
+    struct Order {
+        Bytes message;  // empty: the daemon closed its end
+        Received received;
+    };
+
     Result<> serve();
-    Result<> obey(bool &ended);
+    Result<Order> receive();
+    Result<> obey(Order order);
     Result<> attach(const AttachRing &order, Received &received);
     static Result<Ring> open_ring(const AttachRing &order, Received &received);
-    Result<> replace_channel(Received &received);
+    Result<> replace_channel(Received &received, const Tpm::Take &take);
+    Result<> await_manager(const Tpm::Take &take);
     [[nodiscard]] EngineStatus status() const;
     Result<> report_lost_channel();
 
     UniqueFd control_;
     std::unique_ptr<Tpm> tpm_;
     std::optional<Ring> ring_;
+    std::optional<Order> postponed_;  // came while a command waited
     bool channel_reported_lost_ = false;
+    bool ended_ = false;
 };
 
 }  // namespace vtpm

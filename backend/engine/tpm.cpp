@@ -249,7 +249,10 @@ Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
         if (clock_is_due()) (void)keep_state();
         return response;
     }
-    if (commit()) return response;
+    const bool had_manager = can_store();
+    Result<> stored = commit();
+    if (!stored && had_manager && !can_store()) stored = commit_to_next_manager();
+    if (stored) return response;
     if (clock_set || (version_ == TpmVersion::k20 && is_failed_try(response))) {
         storage.changed.reset();
         must_store_ = true;
@@ -271,6 +274,24 @@ Result<> Tpm::commit() {
     return {};
 }
 
+// A manager that was lost has stored the change, though it could not say so, or has not.
+Result<> Tpm::commit_to_next_manager() {
+    if (!await_manager_) return fail(ErrorCode::kUnavailable, "nobody waits for a manager");
+    SecretBytes stored;
+    VTPM_TRY(await_manager_([&](StateChannel channel) -> Result<> {
+        VTPM_ASSIGN(stored, take_channel(std::move(channel)));
+        return {};
+    }));
+    const bool has_change = std::ranges::equal(stored.view(), storage.changed->view());
+    const bool lacks_change = std::ranges::equal(stored.view(), storage.durable.view());
+    storage.durable = std::move(stored);
+    if (lacks_change) return commit();
+    if (!has_change) return fail(ErrorCode::kRefused, "the store has neither the state before nor the one after");
+    storage.changed.reset();
+    must_store_ = false;
+    return {};
+}
+
 // Back to the permanent state that is durable. PCRs, sessions and loaded objects stay as the command left them.
 Result<> Tpm::undo() {
     storage.changed.reset();
@@ -287,7 +308,8 @@ Result<> Tpm::restart_with(ByteView volatile_state) {
     return started;
 }
 
-Result<> Tpm::replace_channel(StateChannel channel) {
+// What the next manager has, if it is no older than what was acknowledged.
+Result<SecretBytes> Tpm::take_channel(StateChannel channel) {
     auto loaded = channel.load(StateKind::kPermanent);
     if (!loaded) return tl::make_unexpected(std::move(loaded).error());
     if (loaded->is_new || loaded->sequence < sequence_)
@@ -295,8 +317,13 @@ Result<> Tpm::replace_channel(StateChannel channel) {
                     loaded->sequence, sequence_);
     channel_ = std::move(channel);
     sequence_ = loaded->sequence;
-    if (std::ranges::equal(loaded->state.view(), storage.durable.view())) return {};
-    storage.durable = std::move(loaded->state);
+    return std::move(loaded->state);
+}
+
+Result<> Tpm::replace_channel(StateChannel channel) {
+    VTPM_ASSIGN(SecretBytes stored, take_channel(std::move(channel)));
+    if (std::ranges::equal(stored.view(), storage.durable.view())) return {};
+    storage.durable = std::move(stored);
     return undo();
 }
 

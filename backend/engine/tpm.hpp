@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "backend/engine/attestation_command.hpp"
@@ -31,6 +32,12 @@ public:
     Result<ByteView> execute(ByteView command, std::uint8_t locality);
     ByteView answer_fault(GuestFault fault);
 
+    // Called when the manager is lost while a change is to be stored: waits for the channel to the next one, hands it
+    // to `take` and returns what that says; an error when it has waited long enough. After one, and until
+    // replace_channel(), no command waits.
+    using Take = std::function<Result<>(StateChannel)>;
+    using AwaitManager = std::function<Result<>(const Take &take)>;
+    void set_await_manager(AwaitManager await_manager) { await_manager_ = std::move(await_manager); }
     // The manager was restarted. What it has is what counts: if the last store was not acknowledged it may have
     // happened all the same, and the TPM then takes that state.
     Result<> replace_channel(StateChannel channel);
@@ -53,11 +60,14 @@ private:
     Result<> run_firmware(const std::vector<Bytes> &commands);
     ByteView process(ByteView command);
     Result<> commit();
+    Result<> commit_to_next_manager();
+    Result<SecretBytes> take_channel(StateChannel channel);
     Result<> undo();
     Result<> restart_with(ByteView volatile_state);
 
     TpmVersion version_;
     StateChannel channel_;
+    AwaitManager await_manager_;
     std::uint64_t sequence_ = 0;                      // of the state that is known to be durable
     std::chrono::steady_clock::time_point stored_{};  // when it became that
     // What cannot be undone could not be stored: a failed try of an authorization, since guessing would be free; Clock,

@@ -160,6 +160,57 @@ TEST_CASE("without the manager reads work, writes fail, and its return is picked
     CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 1))) == Bytes{3});
 }
 
+TEST_CASE("a command whose manager is restarted under it waits for the next one") {
+    const bool was_stored = GENERATE(false, true);
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{1}))) == 0);
+    const int stores = host.manager.stores;
+    host.manager.vanish_after_store = was_stored;
+    if (!was_stored) host.manager.stop();
+    guest.submit(commands::nv_write(kIndex, Bytes{2}));
+    host.run_for(std::chrono::milliseconds(600));
+    CHECK(guest.state() == TPMIF_STATE_SUBMIT);
+    host.manager.start();
+    REQUIRE(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }, std::chrono::seconds(5)));
+    CHECK(rc(guest.response()) == 0);
+    CHECK(host.manager.stores == stores + 1);  // not twice
+    CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 1))) == Bytes{2});
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{3}))) == 0);
+    CHECK(host.run_until([&] { return host.reason(kDevice).empty(); }));
+}
+
+TEST_CASE("a command that waits for the manager does not keep its guest from leaving") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    host.manager.stop();
+    guest.submit(commands::nv_define(kIndex, 1));
+    host.run_for(std::chrono::milliseconds(100));
+    SECTION("detached") {
+        host.detach(kDevice);
+        CHECK(host.run_until([&] { return host.own_state(kDevice) == "6"; }, std::chrono::seconds(3)));
+    }
+    SECTION("its driver is unloaded") {
+        host.frontend_state(kDevice, 5);
+        CHECK(host.run_until([&] { return host.own_state(kDevice) == "5"; }, std::chrono::seconds(3)));
+    }
+}
+
+TEST_CASE("only the first command waits for a manager that stays away") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    host.manager.stop();
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{2}))) == 0x923);
+    const auto before = std::chrono::steady_clock::now();
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes{2}))) == 0x923);
+    CHECK(std::chrono::steady_clock::now() - before < std::chrono::seconds(2));
+}
+
 TEST_CASE("a change that was stored but not acknowledged is what the guest finds later") {
     TestHost host;
     LoopbackGuest guest;
