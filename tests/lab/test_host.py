@@ -125,6 +125,16 @@ def test_a_tpm_outlives_its_daemon(lab, pair, end):
     lab.dom0("! journalctl -b --no-pager -u xen-vtpmd | grep -iE 'left-over|SEGV|ABRT'")
 
 
+def test_a_manager_that_restarts_costs_no_command(lab, pair):
+    lab.guest("two", "tpm2_nvdefine -Q 0x1500024 -C o -s 8")
+    writes = "set -e; for i in $(seq 10 29); do printf abcdef$i | tpm2_nvwrite -Q 0x1500024 -C o -i-; done"
+    with lab.start("guest", "exec", "two", "--", "sh", "-c", writes) as writer:
+        for _ in range(2):
+            lab.dom0("sleep 1; systemctl restart xen-vtpm-managerd", timeout=60)
+        assert writer.wait(timeout=120) == 0
+    assert lab.guest("two", "tpm2_nvread 0x1500024 -C o -s 8; tpm2_nvundefine -Q 0x1500024 -C o").stdout == "abcdef29"
+
+
 def test_a_guest_that_goes_while_the_daemon_restarts_leaves_no_engine(lab, pair):
     engine = lab.device("two")["engine_pid"]
     lab.dom0("systemctl kill -s STOP --kill-who=main xen-vtpmd; xl destroy two; systemctl kill -s KILL --kill-who=main xen-vtpmd; "
