@@ -19,8 +19,18 @@ public:
     using Callback = std::function<void()>;
 
     EventSource() = default;
+    ~EventSource() { reset(); }
+    EventSource(EventSource &&) = default;
+    EventSource &operator=(EventSource &&other) noexcept {
+        reset();
+        state_ = std::move(other.state_);
+        return *this;
+    }
+    EventSource(const EventSource &) = delete;
+    EventSource &operator=(const EventSource &) = delete;
     [[nodiscard]] explicit operator bool() const { return state_ != nullptr; }
-    // At once, also from within the callback: the descriptor may be closed next.
+    // At once, also from within the callback: the descriptor may be closed next, and who has a duplicate of it would
+    // keep it in the loop's epoll set.
     void reset() {
         if (state_) (void)sd_event_source_set_enabled(state_->source, SD_EVENT_OFF);
         state_.reset();
