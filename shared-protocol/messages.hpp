@@ -165,6 +165,9 @@ struct EngineExited {
     std::uint32_t wait_status = 0;  // wait(2)
 };
 
+// An exit status: 1 is an error that the engine has told.
+constexpr int kCommandTookTooLong = 3;
+
 // Ends an engine that does not answer: SIGKILL by its parent, which alone knows that the pid is still its.
 struct KillEngine {
     static constexpr std::uint16_t kType = 34;

@@ -39,6 +39,7 @@ std::string describe_exit(int status) {
         const char *why = signal == SIGSYS ? ": a forbidden system call" : "";
         return fmt::format("the engine was ended by signal {} ({}){}", signal, ::sigdescr_np(signal), why);
     }
+    if (WEXITSTATUS(status) == kCommandTookTooLong) return "the engine was ended: a command of the guest took too long";
     return fmt::format("the engine exited with status {}", WEXITSTATUS(status));
 }
 

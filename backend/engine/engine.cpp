@@ -5,6 +5,8 @@
 
 #include <array>
 
+#include "backend/engine/command_limit.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -50,6 +52,7 @@ Result<> Engine::serve() {
             ring_->page.publish(tpm_->answer_fault(GuestFault::kMalformed));
             break;
         case SharedPage::Event::kCommand: {
+            const CommandUnderWay limited;
             const auto response = tpm_->execute(taken.command, taken.locality);
             if (!response) return tl::make_unexpected(response.error());
             const bool fits = response->size() <= ring_->page.room();

@@ -19,7 +19,7 @@ int main() {
         return 2;
     }
     (void)::fcntl(kControl, F_SETFD, FD_CLOEXEC);
-    const auto ended = vtpm::run_zygote(vtpm::UniqueFd(kControl));
+    const auto ended = vtpm::run_zygote(vtpm::UniqueFd(kControl), vtpm::engine_program());
     if (!ended) vtpm::log::error("xen-vtpm-engine: {}", ended.error().text);
     return ended ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -79,6 +80,48 @@ Result<> enter_empty_world() {
     if (::syscall(SYS_pivot_root, ".", ".") != 0) return fail_errno("pivot_root");
     if (::umount2(".", MNT_DETACH) != 0) return fail_errno("detach the old root");
     if (::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY | flags, nullptr) != 0) return fail_errno("read-only");
+    return {};
+}
+
+Result<LonelyFork> LonelyFork::prepare() {
+    UniqueFd own(::open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+    if (!own) return fail_errno("open /proc/self/ns/pid");
+    return LonelyFork(std::move(own));
+}
+
+// Not clone(2) with CLONE_NEWPID: fork(2) runs the handlers of the libraries.
+Result<pid_t> LonelyFork::fork() const {
+    if (::unshare(CLONE_NEWPID) != 0) return fail_errno("unshare the PID namespace");
+    const pid_t child = ::fork();
+    if (child == 0) return child;
+    const int saved = errno;
+    if (::setns(own_.get(), CLONE_NEWPID) != 0) return fail_errno("return to the PID namespace");
+    errno = saved;
+    if (child < 0) return fail_errno("fork");
+    return child;
+}
+
+int landlock_version() {
+    return static_cast<int>(
+        std::max(0L, ::syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION)));
+}
+
+// landlock(7). A version handles all the rights that it knows, and nothing is allowed.
+Result<> give_up_paths() {
+    const int version = landlock_version();
+    if (version == 0) return {};
+    const auto all = [](int rights) { return (std::uint64_t{1} << rights) - 1; };
+    struct {
+        std::uint64_t files;
+        std::uint64_t network;
+        std::uint64_t scopes;
+    } handled{};
+    handled.files = all(version >= 5 ? 16 : version >= 3 ? 15 : version >= 2 ? 14 : 13);
+    if (version >= 4) handled.network = all(2);
+    if (version >= 6) handled.scopes = all(2);
+    const UniqueFd rules(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0)));
+    if (!rules) return fail_errno("landlock_create_ruleset");
+    if (::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0) return fail_errno("landlock_restrict_self");
     return {};
 }
 

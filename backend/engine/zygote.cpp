@@ -14,6 +14,7 @@
 #include <csignal>
 #include <map>
 
+#include "backend/engine/command_limit.hpp"
 #include "backend/engine/engine.hpp"
 #include "backend/engine/sandbox.hpp"
 #include "base/log.hpp"
@@ -24,20 +25,23 @@
 namespace vtpm {
 namespace {
 
+// Of processor time. The longest that a guest may ask for, an RSA key, takes some seconds.
+constexpr std::chrono::seconds kCommandPeriod{60};
+
 // ---- in the child ----
 
 Result<> tell_ready(int control, const Result<> &started) {
     return send(control, started ? EngineReady{} : EngineReady{started.error().code, started.error().text});
 }
 
-Result<> run_engine(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    Result<> confined = become_user(order.uid);
-    if (confined) confined = allow_only_engine_calls();
-    if (!confined) {
-        (void)tell_ready(control.get(), confined);
-        return confined;
-    }
-    // Confined before the first byte of state or of a guest is read.
+Result<> confine(const StartEngine &order, Result<> (*filter)()) {
+    VTPM_TRY(become_user(order.uid));
+    VTPM_TRY(give_up_paths());
+    VTPM_TRY(limit_commands(kCommandPeriod));
+    return filter();
+}
+
+Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
     auto tpm = Tpm::power_on(order.version, StateChannel(std::move(state_channel)));
     Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
     VTPM_TRY(tell_ready(control.get(), started));
@@ -58,9 +62,19 @@ Result<> close_all_but(std::array<int, 2> kept) {
     return ::close_range(first, ~0U, 0) == 0 ? Result<>{} : fail_errno("close_range");
 }
 
-[[noreturn]] void be_engine(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    Result<> ended = close_all_but({control.get(), state_channel.get()});
-    if (ended) ended = run_engine(order, std::move(control), std::move(state_channel));
+// Confined before the first byte of state or of a guest is read.
+Result<> run_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
+    VTPM_TRY(close_all_but({control.get(), state_channel.get()}));
+    if (const Result<> confined = confine(order, program.filter); !confined) {
+        (void)tell_ready(control.get(), confined);
+        return confined;
+    }
+    return program.run(order, std::move(control), std::move(state_channel));
+}
+
+[[noreturn]] void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control,
+                            UniqueFd state_channel) {
+    const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel));
     if (!ended) log::error("vTPM {}: {}", order.uuid.to_string(), ended.error().text);
     ::_exit(ended ? 0 : 1);
 }
@@ -69,8 +83,11 @@ Result<> close_all_but(std::array<int, 2> kept) {
 
 class Zygote {
 public:
-    Zygote(UniqueFd control, UniqueFd child_signal)
-        : control_(std::move(control)), child_signal_(std::move(child_signal)) {}
+    Zygote(UniqueFd control, UniqueFd child_signal, LonelyFork lonely_fork, const EngineProgram &program)
+        : control_(std::move(control)),
+          child_signal_(std::move(child_signal)),
+          lonely_fork_(std::move(lonely_fork)),
+          program_(program) {}
 
     Result<> run() {
         for (;;) {
@@ -120,15 +137,15 @@ private:
 
     Result<> start(const StartEngine &order, Received received) {
         auto &[engine_end, backend_end, state_channel] = received.fds;
-        const pid_t child = ::fork();
-        if (child < 0) {
-            log::error("vTPM {}: fork: {}", order.uuid.to_string(), std::strerror(errno));
+        const Result<pid_t> child = lonely_fork_.fork();
+        if (!child) {
+            log::error("vTPM {}: {}", order.uuid.to_string(), child.error().text);
             tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
             return {};
         }
-        if (child == 0) be_engine(order, std::move(engine_end), std::move(state_channel));
-        children_.emplace(order.engine, Child{child, order, std::move(backend_end)});
-        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(child)});
+        if (*child == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel));
+        children_.emplace(order.engine, Child{*child, order, std::move(backend_end)});
+        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*child)});
         return {};
     }
 
@@ -164,6 +181,8 @@ private:
 
     UniqueFd control_;
     UniqueFd child_signal_;
+    LonelyFork lonely_fork_;
+    EngineProgram program_;
     std::map<std::uint32_t, Child> children_;
 };
 
@@ -182,7 +201,9 @@ void warm_up() {
 
 }  // namespace
 
-Result<> run_zygote(UniqueFd control) {
+EngineProgram engine_program() { return {allow_only_engine_calls, serve_guest}; }
+
+Result<> run_zygote(UniqueFd control, const EngineProgram &program) {
     warm_up();
     sigset_t child_only;
     sigemptyset(&child_only);
@@ -194,8 +215,10 @@ Result<> run_zygote(UniqueFd control) {
     if (::sigprocmask(SIG_SETMASK, &blocked, nullptr) != 0) return fail_errno("sigprocmask");
     UniqueFd child_signal(::signalfd(-1, &child_only, SFD_CLOEXEC));
     if (!child_signal) return fail_errno("signalfd");
+    if (landlock_version() == 0) log::warning("this kernel has no Landlock: engines go without it");
+    VTPM_ASSIGN(LonelyFork lonely_fork, LonelyFork::prepare());
     VTPM_TRY(enter_empty_world());
-    return Zygote(std::move(control), std::move(child_signal)).run();
+    return Zygote(std::move(control), std::move(child_signal), std::move(lonely_fork), program).run();
 }
 
 }  // namespace vtpm
