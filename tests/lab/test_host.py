@@ -106,14 +106,14 @@ def test_an_engine_that_is_killed_fails_its_own_guest_only(lab, pair):
     assert lab.guest("one", "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
 
 
-PCR = "cat /sys/class/tpm/tpm0/pcr-sha256/16"
+PCR_16 = "cat /sys/class/tpm/tpm0/pcr-sha256/16"
 
 
 @pytest.mark.parametrize("end", ["systemctl kill -s KILL --kill-who=main xen-vtpmd", "systemctl restart xen-vtpmd",
                                  "systemctl restart xen-vtpmd xen-vtpm-managerd"])
 def test_a_tpm_outlives_its_daemon(lab, pair, end):
     for guest in pair:
-        lab.guest(guest, f"tpm2_pcrextend 16:sha256=$(printf %064d 1); {PCR} > /run/pcr")
+        lab.guest(guest, f"tpm2_pcrextend 16:sha256=$(printf %064d 1); {PCR_16} > /run/pcr")
     engines = [lab.device(guest)["engine_pid"] for guest in pair]
     with lab.start("guest", "exec", "two", "--", "sh", "-c", "set -e; for i in $(seq 40); do tpm2_getrandom -Q --hex 4; done") as busy:
         lab.dom0(f"sleep 1; {end}; timeout 30 sh -c 'until systemctl --quiet is-active xen-vtpmd; do sleep 0.2; done'")
@@ -121,7 +121,7 @@ def test_a_tpm_outlives_its_daemon(lab, pair, end):
     lab.dom0("timeout 20 sh -c 'while xen-vtpm status | grep -q \"being taken over\"; do sleep 0.2; done'")
     assert [lab.device(guest)["engine_pid"] for guest in pair] == engines
     for guest in pair:
-        assert rc(lab, guest, f"{PCR} | cmp - /run/pcr && tpm2_nvdefine -Q 0x1500023 -C o -s 5 && tpm2_nvundefine -Q 0x1500023 -C o") == 0
+        assert rc(lab, guest, f"{PCR_16} | cmp - /run/pcr && tpm2_nvdefine -Q 0x1500023 -C o -s 5 && tpm2_nvundefine -Q 0x1500023 -C o") == 0
     lab.dom0("! journalctl -b --no-pager -u xen-vtpmd | grep -iE 'left-over|SEGV|ABRT'")
 
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an engine that was taken over may try. The test gives one attempt to each hostile engine, in StartEngine's `device`,
-// and the pid of a victim in `domain`.
+// What an engine that was taken over may try. The test gives one attempt to each hostile engine, in StartEngine's
+// `device`, and the pid of a victim in `domain`.
 #pragma once
 
 #include <cstdint>
+
+// There when the attempts are made.
+#define VTPM_HOST_FILE "/proc/1/status"
+#define VTPM_HOST_SHM 0x7674706d
 
 namespace vtpm {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An engine that turns hostile once it is confined. Says EngineReady with kNone if it got through, and with why it did not
-// if it is alive to say so. With VTPM_FILTERED=0 the system call filter is left out: what else would hold?
+// An engine that turns hostile once it is confined. Says EngineReady with kNone if it got through, and with why it did
+// not if it is alive to say so. With VTPM_FILTERED=0 the system call filter is left out: what else would hold?
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>

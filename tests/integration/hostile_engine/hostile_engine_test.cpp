@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an engine that was taken over gets: nothing. Each attempt with the system call filter, which ends the engine,
+// and without it: then the namespaces, Landlock, the user and the limits refuse.
+#include <fcntl.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <optional>
+
+#include "backend/device/engine_host.hpp"
+#include "tests/fakes/fake_service_manager.hpp"
+#include "tests/integration/hostile_engine/attempts.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr key_t kHostSharedMemory = VTPM_HOST_SHM;
+
+struct Attacker final : EngineObserver {
+    void engine_ready(const Result<> &started) override { said = started ? "done" : started.error().text; }
+    void engine_status(const EngineStatus &) override {}
+    void ring_attached(const Result<> &) override {}
+    void ring_detached() override {}
+    void state_channel_changed(const Result<> &) override {}
+    void engine_exited(const std::string &how, bool) override { ended = how; }
+
+    std::unique_ptr<EngineProcess> engine;
+    std::optional<std::string> said;
+    std::optional<std::string> ended;
+};
+
+class Battlefield {
+public:
+    explicit Battlefield(const char *program)
+        : engines_(std::move(*EngineHost::start(loop_, program, service_, [] {}))) {
+        start(victim_, Attempt::kNone, 0);
+        REQUIRE(run_until([&] { return victim_.said && victim_.engine->pid() != 0; }));
+    }
+
+    // What became of it: "done", an error's name, or how the engine ended.
+    std::string outcome(Attempt attempt) {
+        Attacker attacker;
+        start(attacker, attempt, victim_.engine->pid());
+        REQUIRE(run_until([&] { return attacker.said || attacker.ended; }, std::chrono::seconds(60)));
+        CHECK_FALSE(victim_.ended);
+        const std::string result = attacker.said ? *attacker.said : *attacker.ended;
+        attacker.engine->stop();
+        REQUIRE(run_until([&] { return attacker.ended.has_value(); }));
+        return result;
+    }
+
+private:
+    void start(Attacker &attacker, Attempt attempt, std::uint32_t victim) {
+        auto channel = make_seqpacket_pair();
+        REQUIRE(channel);
+        manager_ends_.push_back(std::move(channel->ours));
+        auto engine = engines_->start_engine({victim, static_cast<std::uint32_t>(attempt)}, Uuid::random(),
+                                             TpmVersion::k20, std::move(channel->theirs), attacker);
+        REQUIRE(engine);
+        attacker.engine = std::move(*engine);
+    }
+
+    template <typename Done>
+    bool run_until(Done done, std::chrono::milliseconds limit = std::chrono::seconds(20)) {
+        const auto deadline = std::chrono::steady_clock::now() + limit;
+        while (!done()) {
+            if (std::chrono::steady_clock::now() > deadline) return false;
+            (void)sd_event_run(loop_.raw(), 20'000);
+        }
+        return true;
+    }
+
+    EventLoop loop_ = std::move(*EventLoop::create());
+    FakeServiceManager service_;
+    std::vector<UniqueFd> manager_ends_;
+    std::unique_ptr<EngineHost> engines_;
+    Attacker victim_;
+};
+
+const std::vector<std::pair<Attempt, const char *>> kRefusedByAll{
+    {Attempt::kOpenFile, "open a file"},
+    {Attempt::kOpenDirectory, "open a directory"},
+    {Attempt::kOpenProc, "open /proc"},
+    {Attempt::kOpenDevice, "open a device"},
+    {Attempt::kMakeFile, "make a file"},
+    {Attempt::kReachManager, "reach the manager"},
+    {Attempt::kReachAbstractSocket, "reach an abstract socket"},
+    {Attempt::kReachNetwork, "reach the network"},
+    {Attempt::kUseForeignDescriptor, "use another engine's descriptor"},
+    {Attempt::kSignalVictim, "signal another engine"},
+    {Attempt::kSignalAll, "signal all"},
+    {Attempt::kTraceVictim, "trace another engine"},
+    {Attempt::kReadVictim, "read another engine's memory"},
+    {Attempt::kOpenVictim, "open another engine's pidfd"},
+    {Attempt::kExecute, "execute a program"},
+    {Attempt::kFork, "fork"},
+    {Attempt::kBecomeRoot, "become root"},
+    {Attempt::kMount, "mount"},
+    {Attempt::kEnterNamespace, "enter a mount namespace"},
+    {Attempt::kLoadModule, "load a kernel module"},
+    {Attempt::kDumpCore, "dump core"},
+    {Attempt::kSharedMemory, "attach shared memory of the host"},
+    {Attempt::kManyDescriptors, "take many descriptors"},
+};
+const std::vector<std::pair<Attempt, const char *>> kRefusedByFilter{
+    {Attempt::kMapCode, "map code"},
+    {Attempt::kBindEventChannel, "bind an event channel"},
+    {Attempt::kMapGrant, "map a grant"},
+    {Attempt::kEnterUserNamespace, "enter a user namespace"},
+};
+
+// What there is to be reached: so that the attempts fail for the right reason.
+struct Host {
+    Host() : shared_memory(::shmget(kHostSharedMemory, 4096, IPC_CREAT | 0666)) {
+        REQUIRE(shared_memory >= 0);
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        std::memcpy(address.sun_path, "\0xen-vtpm-test-abstract", 23);
+        listener = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        REQUIRE(::bind(listener.get(), reinterpret_cast<const sockaddr *>(&address),
+                       offsetof(sockaddr_un, sun_path) + 23) == 0);
+        REQUIRE(::listen(listener.get(), 1) == 0);
+    }
+    ~Host() { (void)::shmctl(shared_memory, IPC_RMID, nullptr); }
+
+    int shared_memory;
+    UniqueFd listener;
+};
+
+}  // namespace
+
+TEST_CASE("an engine that turns hostile is ended by its filter at the first forbidden call") {
+    Host host;
+    Battlefield field(VTPM_FILTERED_ENGINE);
+    for (const auto &attempts : {kRefusedByAll, kRefusedByFilter})
+        for (const auto &[attempt, name] : attempts) {
+            INFO(name);
+            CHECK(field.outcome(attempt) ==
+                  "the engine was ended by signal 31 (Bad system call): a forbidden system call");
+        }
+}
+
+TEST_CASE("without the filter, too, an engine reaches nothing beyond itself") {
+    Host host;
+    Battlefield field(VTPM_UNFILTERED_ENGINE);
+    for (const auto &[attempt, name] : kRefusedByAll) {
+        const std::string outcome = field.outcome(attempt);
+        INFO(name << ": " << outcome);
+        CHECK(outcome.starts_with("E"));  // an errno's name
+    }
+}
+
+TEST_CASE("a command that never ends ends its engine, with the reason") {
+    Battlefield field(VTPM_UNFILTERED_ENGINE);
+    CHECK(field.outcome(Attempt::kComputeForever) == "the engine was ended: a command of the guest took too long");
+}
+
+}  // namespace vtpm
