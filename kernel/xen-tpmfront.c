@@ -517,21 +517,29 @@ static void register_later(struct work_struct *work)
 		register_chip(front);
 }
 
+static bool is_offering(const struct xenbus_device *dev)
+{
+	const enum xenbus_state state = backend_state(dev);
+
+	return state == XenbusStateInitialising || state == XenbusStateInitWait;
+}
+
 /*
- * When the driver is bound again, the backend still shows the end of the former connection, which
- * must not be taken for the end of this one. It answers Initialising by InitWait; one that stays
- * closed has no TPM for us.
+ * When the driver is bound again, or by another kernel after kexec, the backend still shows the
+ * former connection or its end, and may still have the former ring. It answers Initialising by
+ * InitWait; one that stays closed has no TPM for us, one that stays connected may look at our ring
+ * only.
  */
 static int wait_for_offer(struct xenbus_device *dev)
 {
 	unsigned long end = jiffies + OFFER_SECONDS * HZ;
 
-	if (!backend_has_left(dev))
+	if (is_offering(dev))
 		return 0;
 	xenbus_switch_state(dev, XenbusStateInitialising);
-	while (backend_has_left(dev)) {
+	while (!is_offering(dev)) {
 		if (time_after(jiffies, end))
-			return -ENODEV;
+			return backend_has_left(dev) ? -ENODEV : 0;
 		msleep(20);
 	}
 	return 0;

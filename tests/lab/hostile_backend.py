@@ -25,7 +25,7 @@ MODE = pathlib.Path("/run/hostile-backend")
 GET_RANDOM_16 = bytes.fromhex("80010000000c0000017b0010")
 SHUTDOWN = 0x145
 SUCCESS = bytes.fromhex("80010000000a00000000")
-INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = "2", "3", "4", "5", "6"
+INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = "1", "2", "3", "4", "5", "6"
 
 
 class Backend:
@@ -47,7 +47,9 @@ class Backend:
                 self.attach()
             elif self.page is not None and state in (CLOSING, CLOSED):
                 self.detach(CLOSED)
-            elif self.page is None and state == "1":
+            elif self.page is not None and state == INITIALISING:
+                self.detach(INIT_WAIT)
+            elif self.page is None and state == INITIALISING:
                 self.say(INIT_WAIT)
             if self.events is None:
                 time.sleep(0.1)

@@ -133,6 +133,13 @@ def test_a_probe_that_fails_leaves_nothing_behind(victim):
     assert victim.exchange() == "ok"
 
 
+def test_a_backend_that_has_not_seen_the_end_is_waited_for(victim):
+    """It looks at xenstore now and then: the driver is bound again before it has let the former ring go."""
+    for _ in range(5):
+        victim.sh("cd /sys/bus/xen/drivers/xen-tpmfront; echo vtpm-0 > unbind; echo vtpm-0 > bind; udevadm settle")
+        assert victim.exchange() == "ok"
+
+
 def test_the_kernel_has_not_complained(victim):
     complaints = re.findall(r"BUG:.*|WARNING:.*|Oops.*|Call Trace.*", victim.sh("dmesg").stdout)
     assert complaints == []
