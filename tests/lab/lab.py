@@ -50,7 +50,8 @@ class Lab:
         self.dom0(f"xl vtpm-detach {guest} {uuid} && xl vtpm-attach {guest} uuid={uuid} backend=0")
 
     def create(self, name, *options):
-        self.run("guest", "create", name, *options, timeout=400)
+        # A kernel of its own is built at its first use: 5 to 10 minutes on 2 cores, the one with KASAN longest.
+        self.run("guest", "create", name, *options, timeout=1800 if "--kernel" in options else 400)
 
     def destroy(self, name):
         self.run("guest", "destroy", name, check=False, timeout=120)
