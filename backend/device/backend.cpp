@@ -29,6 +29,14 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
             return device.id() != asking && device.uuid() == uuid && device.has_engine();
         });
     };
+    services_.finished = [this] {
+        // Later: it is the device itself that says so.
+        auto later = services_.loop.when_idle([this] {
+            scan();
+            forget_finished();
+        });
+        if (later) finished_ = std::move(*later);
+    };
 }
 
 Result<> Backend::start() {
@@ -65,8 +73,15 @@ void Backend::scan() {
 
 void Backend::changed(DeviceId id) {
     auto &device = devices_[id];
-    if (!device) device = std::make_unique<Device>(id, services_);
+    if (device) device->reconcile();
+    if (device && !(device->finished() && is_there(id))) return;
+    device.reset();  // first: its end takes its watch with it
+    device = std::make_unique<Device>(id, services_);
     device->reconcile();
+}
+
+bool Backend::is_there(DeviceId id) const {
+    return services_.xenstore.read(backend_path(services_.own_domain, id) + "/frontend-id").has_value();
 }
 
 void Backend::forget_finished() {

@@ -13,7 +13,7 @@ namespace vtpm {
 
 class Backend {
 public:
-    // `services.runs_elsewhere` is filled in here.
+    // `services.runs_elsewhere` and `services.finished` are filled in here.
     explicit Backend(DeviceServices services);
     Backend(const Backend &) = delete;
     Backend &operator=(const Backend &) = delete;
@@ -28,12 +28,14 @@ private:
     void scan();
     void changed(DeviceId id);
     void forget_finished();
+    [[nodiscard]] bool is_there(DeviceId id) const;
     // <root>/K/N[/...] or nothing
     [[nodiscard]] std::optional<DeviceId> device_of(std::string_view path) const;
 
     DeviceServices services_;
     std::string root_;
     EventSource readable_;
+    EventSource finished_;
     std::map<DeviceId, std::unique_ptr<Device>> devices_;
 };
 

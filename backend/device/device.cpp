@@ -43,7 +43,7 @@ Device::Device(DeviceId id, DeviceServices &services)
     if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
         log::warning("device {}: {}", to_string(id_), watched.error().text);
     const View view = look();
-    asked_ = view.own > XenbusState::kInitialising;
+    answered_ = asked_ = view.own > XenbusState::kInitialising;
     // The toolstack's order to leave comes with online = 0, in one transaction.
     closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
     if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
@@ -64,14 +64,22 @@ Device::View Device::look() const {
 }
 
 void Device::reconcile() {
-    gone_ = !services_.xenstore.read(own_path_ + "/frontend-id");
-    if (gone_) return stop_engine();
     const View view = look();
+    // For good: what is there afterwards is another device.
+    gone_ = gone_ || !services_.xenstore.read(own_path_ + "/frontend-id") || is_replaced(view);
+    if (gone_) return stop_engine();
     if (view.own == XenbusState::kUnknown) return;  // refused: the toolstack is about to remove it
     const bool told_to_leave = view.own == XenbusState::kClosing && !closing_is_ours_;
     if (!view.online || told_to_leave) return leave(view);
     if (view.own == XenbusState::kInitialising) return prepare();
     serve_frontend(view);
+}
+
+// A toolstack may remove a device and attach another one before we look. It writes state 1, which we never do.
+bool Device::is_replaced(const View &view) const {
+    if (view.own != XenbusState::kInitialising) return false;
+    const auto text = services_.xenstore.read(own_path_ + "/uuid");
+    return answered_ || (text ? Uuid::parse(*text) : std::nullopt) != uuid_;
 }
 
 // ---- attach ----
@@ -102,6 +110,7 @@ void Device::prepared(const Result<OpenedVtpm> &answer) {
 
 // libxl fails at once when the state node vanishes, and only after 10 s on anything else.
 void Device::refuse(const std::string &why) {
+    answered_ = true;
     reason_ = why;
     log::error("device {} (vTPM {}) refused: {}", to_string(id_), uuid_ ? uuid_->to_string() : "?", why);
     (void)services_.xenstore.remove(own_path_ + "/state");
@@ -269,6 +278,7 @@ void Device::engine_exited(const std::string &how, bool orderly) {
     }
     if (!orderly) log::warning("device {}: {}", to_string(id_), how);
     reconcile();
+    if (finished()) services_.finished();
 }
 
 void Device::state_channel_changed(const Result<> &usable) {
@@ -330,6 +340,7 @@ void Device::set_state(const View &view, XenbusState state) {
     const auto written =
         services_.xenstore.update(own_path_, TPMIF_KEY_STATE, std::to_string(static_cast<unsigned>(state)));
     if (!written) log::error("device {}: {}", to_string(id_), written.error().text);
+    if (written && *written) answered_ = true;
 }
 
 void Device::reconcile_in(EventSource &timer, std::chrono::milliseconds delay) {

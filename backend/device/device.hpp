@@ -31,6 +31,8 @@ struct DeviceServices {
     std::chrono::milliseconds hold_init_wait{1500};
     // Does a device other than this one have a living engine for this vTPM?
     std::function<bool(const Uuid &, DeviceId)> runs_elsewhere{};
+    // The engine of a device that has gone has ended: another one may wait in its place.
+    std::function<void()> finished{};
 };
 
 class Device final : private EngineObserver {
@@ -42,7 +44,7 @@ public:
     // The manager was restarted: the engine needs a new state channel.
     void manager_is_back();
 
-    // The toolstack has removed the device and its engine has ended: nothing is left to do.
+    // The toolstack has removed the device, perhaps for another one, and its engine has ended: nothing is left to do.
     [[nodiscard]] bool finished() const { return gone_ && !engine_; }
     [[nodiscard]] bool has_engine() const { return engine_ != nullptr; }
     [[nodiscard]] const std::optional<Uuid> &uuid() const { return uuid_; }
@@ -89,6 +91,7 @@ private:
     void engine_exited(const std::string &how, bool orderly) override;
 
     [[nodiscard]] View look() const;
+    [[nodiscard]] bool is_replaced(const View &view) const;
     [[nodiscard]] std::optional<RingNumbers> ring_numbers() const;
     void set_state(const View &view, XenbusState state);
     void reconcile_in(EventSource &timer, std::chrono::milliseconds delay);
@@ -100,7 +103,8 @@ private:
     std::optional<Uuid> uuid_;
     std::string reason_;
 
-    bool asked_ = false;  // the manager has been asked whether this vTPM may be attached
+    bool asked_ = false;     // the manager has been asked whether this vTPM may be attached
+    bool answered_ = false;  // the toolstack's state 1 has been followed by one of ours, or by its removal
     bool gone_ = false;
     bool failed_ = false;
     bool closing_is_ours_ = false;  // state 5 was written by us; otherwise it is the toolstack's order to leave

@@ -71,6 +71,36 @@ TEST_CASE("PCRs survive the frontend's close and re-open, and are zero after a n
     CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == kZeroPcr);
 }
 
+TEST_CASE("a device that is removed and attached again before the daemon looks is a new one") {
+    TestHost host;
+    LoopbackGuest guest;
+    Uuid uuid = kUuid;
+    host.bring_up(kDevice, uuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 8))) == 0);
+    SECTION("its engine has ended") {
+        host.detach(kDevice);
+        REQUIRE(host.reaches(kDevice, "6"));
+        host.remove(kDevice);
+    }
+    SECTION("its engine still runs") { host.remove(kDevice); }
+    SECTION("its engine ends after the removal was seen") {
+        host.remove(kDevice);
+        REQUIRE(host.run_until([&] { return host.engines->count() == 0; }));
+    }
+    SECTION("for another vTPM") {
+        host.remove(kDevice);
+        uuid = Uuid::random();
+    }
+    SECTION("it has failed") {
+        REQUIRE(::kill(host.engine_pid(kDevice), SIGKILL) == 0);
+        REQUIRE(host.reaches(kDevice, "5"));
+        host.remove(kDevice);
+    }
+    host.bring_up(kDevice, uuid, guest);
+    CHECK((rc(host.execute(guest, commands::nv_read(kIndex, 8))) == 0x18b) == (uuid != kUuid));  // TPM_RC_HANDLE
+    CHECK(host.engines->count() == 1);
+}
+
 TEST_CASE("kexec: 5, 6 and 1 are answered by 5, 6 and 2") {
     TestHost host;
     LoopbackGuest guest;
