@@ -15,6 +15,12 @@ constexpr std::chrono::seconds kManagerRestart{7};
 
 }  // namespace
 
+// A daemon that has let go does not hear it: that is no error, the end of its orders follows and powers the TPM off.
+template <typename Message>
+void Engine::tell(const Message &message) {
+    (void)send(control_.get(), message);
+}
+
 Result<> Engine::run() {
     tpm_->set_await_manager([this](const Tpm::Take &take) { return await_manager(take); });
     while (!ended_) {
@@ -61,7 +67,8 @@ Result<> Engine::serve() {
         }
     }
     ring_->events->notify();
-    return report_lost_channel();
+    report_lost_channel();
+    return {};
 }
 
 Result<Engine::Order> Engine::receive() {
@@ -83,13 +90,15 @@ Result<> Engine::obey(Order order) {
         }
         case DetachRing::kType:
             ring_.reset();
-            return send(control_.get(), RingDetached{});
+            tell(RingDetached{});
+            return {};
         case ReplaceStateChannel::kType:
             (void)replace_channel(order.received,
                                   [this](StateChannel channel) { return tpm_->replace_channel(std::move(channel)); });
             return {};
         case AskStatus::kType:
-            return send(control_.get(), status());
+            tell(status());
+            return {};
         default:
             return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(order.message));
     }
@@ -98,9 +107,12 @@ Result<> Engine::obey(Order order) {
 Result<> Engine::attach(const AttachRing &order, Received &received) {
     ring_.reset();
     auto ring = open_ring(order, received);
-    if (!ring) return send(control_.get(), RingAttached{ring.error().code, ring.error().text});
+    if (!ring) {
+        tell(RingAttached{ring.error().code, ring.error().text});
+        return {};
+    }
     ring_ = std::move(*ring);
-    VTPM_TRY(send(control_.get(), RingAttached{}));
+    tell(RingAttached{});
     return serve();  // Linux submits its first command before we are connected
 }
 
@@ -122,15 +134,14 @@ EngineStatus Engine::status() const {
 Result<> Engine::replace_channel(Received &received, const Tpm::Take &take) {
     Result<> taken = take(StateChannel(std::move(received.fds[0])));
     channel_reported_lost_ = false;
-    (void)send(control_.get(),
-               taken ? StateChannelStatus{} : StateChannelStatus{taken.error().code, taken.error().text});
+    tell(taken ? StateChannelStatus{} : StateChannelStatus{taken.error().code, taken.error().text});
     return taken;
 }
 
 // A command's change waits for a manager that is being restarted. Any order but the one it waits for ends the wait, and
 // comes to its turn.
 Result<> Engine::await_manager(const Tpm::Take &take) {
-    VTPM_TRY(report_lost_channel());
+    report_lost_channel();
     const auto deadline = std::chrono::steady_clock::now() + kManagerRestart;
     while (!postponed_) {
         const auto left = std::chrono::floor<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -142,10 +153,10 @@ Result<> Engine::await_manager(const Tpm::Take &take) {
     return fail(ErrorCode::kUnavailable, "the daemon wants something else");
 }
 
-Result<> Engine::report_lost_channel() {
-    if (tpm_->can_store() || channel_reported_lost_) return {};
+void Engine::report_lost_channel() {
+    if (tpm_->can_store() || channel_reported_lost_) return;
     channel_reported_lost_ = true;
-    return send(control_.get(), StateChannelStatus{ErrorCode::kUnavailable, "the manager closed the state channel"});
+    tell(StateChannelStatus{ErrorCode::kUnavailable, "the manager closed the state channel"});
 }
 
 }  // namespace vtpm

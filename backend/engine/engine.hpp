@@ -43,7 +43,9 @@ private:
     Result<> replace_channel(Received &received, const Tpm::Take &take);
     Result<> await_manager(const Tpm::Take &take);
     [[nodiscard]] EngineStatus status() const;
-    Result<> report_lost_channel();
+    void report_lost_channel();
+    template <typename Message>
+    void tell(const Message &message);
 
     UniqueFd control_;
     std::unique_ptr<Tpm> tpm_;

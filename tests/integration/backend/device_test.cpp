@@ -141,6 +141,44 @@ TEST_CASE("NV survives a detach, and the change is stored before it is answered"
     CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 8))) == data);
 }
 
+TEST_CASE("a TPM whose guest leaves while its engine has something to say is powered off in order") {
+    TestHost host;
+    LoopbackGuest guest;
+    const auto stores_of = [&](const std::function<void()> &life) {
+        const int before = host.manager.stores;
+        life();
+        host.detach(kDevice);
+        REQUIRE(host.reaches(kDevice, "6"));
+        host.remove(kDevice);
+        host.run_for(std::chrono::milliseconds(50));
+        return host.manager.stores - before;
+    };
+    const auto whole_life = [&] { host.bring_up(kDevice, kUuid, guest); };
+    (void)stores_of(whole_life);  // the first one makes the TPM
+    const int expected = stores_of(whole_life);
+    SECTION("that it is ready") {
+        CHECK(stores_of([&] {
+                  host.attach(kDevice, kUuid);
+                  REQUIRE(host.reaches(kDevice, "2"));
+                  host.frontend_initialised(kDevice);
+                  // It cannot be ready: it needs the manager, which is of this thread.
+                  REQUIRE(host.run_until([&] { return host.engines->count() == 1; }));
+              }) == expected);
+    }
+    SECTION("that the ring is detached") {
+        CHECK(stores_of([&] {
+                  host.bring_up(kDevice, kUuid, guest);
+                  const pid_t engine = host.engine_pid(kDevice);
+                  REQUIRE(::kill(engine, SIGSTOP) == 0);
+                  host.frontend_state(kDevice, 5);
+                  host.run_for(std::chrono::milliseconds(20));
+                  host.detach(kDevice);
+                  host.run_for(std::chrono::milliseconds(20));
+                  REQUIRE(::kill(engine, SIGCONT) == 0);
+              }) == expected);
+    }
+}
+
 TEST_CASE("a command that changes nothing permanent never reaches the manager") {
     TestHost host;
     LoopbackGuest guest;
