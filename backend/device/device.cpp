@@ -69,10 +69,13 @@ void Device::reconcile() {
     gone_ = gone_ || !services_.xenstore.read(own_path_ + "/frontend-id") || is_replaced(view);
     if (gone_) return stop_engine();
     if (view.own == XenbusState::kUnknown) return;  // refused: the toolstack is about to remove it
-    const bool told_to_leave = view.own == XenbusState::kClosing && !closing_is_ours_;
-    if (!view.online || told_to_leave) return leave(view);
+    if (is_told_to_leave(view)) return leave(view);
     if (view.own == XenbusState::kInitialising) return prepare();
     serve_frontend(view);
+}
+
+bool Device::is_told_to_leave(const View &view) const {
+    return !view.online || (view.own == XenbusState::kClosing && !closing_is_ours_);
 }
 
 // A toolstack may remove a device and attach another one before we look. It writes state 1, which we never do.
@@ -215,6 +218,7 @@ void Device::open_vtpm() {
 
 void Device::opened(Result<OpenedVtpm> answer) {
     engine_state_ = EngineState::kNone;
+    if (gone_ || is_told_to_leave(look())) return reconcile();  // meanwhile; it has been told that nothing runs
     if (!answer) {
         const ErrorCode code = answer.error().code;
         const bool may_change = code == ErrorCode::kUnavailable || code == ErrorCode::kInUse;

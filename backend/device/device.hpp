@@ -91,6 +91,7 @@ private:
     void engine_exited(const std::string &how, bool orderly) override;
 
     [[nodiscard]] View look() const;
+    [[nodiscard]] bool is_told_to_leave(const View &view) const;
     [[nodiscard]] bool is_replaced(const View &view) const;
     [[nodiscard]] std::optional<RingNumbers> ring_numbers() const;
     void set_state(const View &view, XenbusState state);

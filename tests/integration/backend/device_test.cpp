@@ -179,6 +179,21 @@ TEST_CASE("a TPM whose guest leaves while its engine has something to say is pow
     }
 }
 
+TEST_CASE("no engine is started for a device that was told to leave while the manager was asked for its vTPM") {
+    TestHost host;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.run_until([&] { return host.status(kDevice) == "starting"; }));
+    REQUIRE(host.engines->count() == 0);
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.run_for(std::chrono::milliseconds(50));
+    CHECK_FALSE(host.xenstore.read(backend_path(0, kDevice) + "/powered-on"));
+    CHECK(host.manager.power_ons == 0);
+    CHECK_FALSE(host.manager.in_use(kUuid));
+}
+
 TEST_CASE("a command that changes nothing permanent never reaches the manager") {
     TestHost host;
     LoopbackGuest guest;
