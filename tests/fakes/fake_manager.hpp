@@ -49,6 +49,7 @@ public:
     ErrorCode answer_load = ErrorCode::kNone;
     std::string algorithms{};  // of a new TPM
     int stores = 0;
+    int manufactured = 0;  // TPMs 2.0 that were made anew
     ErrorCode answer_power_on = ErrorCode::kNone;
     Bytes power_on{};  // the commands of each power-on
     int power_ons = 0;
@@ -106,7 +107,10 @@ private:
                 vtpm.sequence == 0 && answer_load == ErrorCode::kNone ? ErrorCode::kNotFound : answer_load;
             return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state, algorithms});
         }
-        if (decode<ManufactureStep>(message)) return reply(peer, ManufactureCommand{});  // none is made
+        if (decode<ManufactureStep>(message)) {
+            ++manufactured;
+            return reply(peer, ManufactureCommand{});  // no keys are made
+        }
         if (decode<AskAttestation>(message))
             return reply(peer, GiveAttestation{ErrorCode::kRefused, "none is to be had", {}});
         if (decode<PowerOn>(message)) {

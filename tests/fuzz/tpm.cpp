@@ -3,72 +3,12 @@
 // what the TPM has after a power cycle. Input: TPM version, then commands, each after its length (two bytes).
 #include "backend/engine/tpm.hpp"
 
-#include <thread>
-
-#include "base/seqpacket.hpp"
 #include "shared-protocol/tpmif.h"
 #include "tests/fakes/tpm_commands.hpp"
+#include "tests/fuzz/memory_store.hpp"
 
 namespace vtpm {
 namespace {
-
-// The manager's end of the state channel, with the state in memory.
-class MemoryStore {
-public:
-    explicit MemoryStore(Bytes state) : state_(std::move(state)) {}
-
-    StateChannel open() {
-        auto ends = make_seqpacket_pair();
-        require(ends.has_value(), "a socket pair");
-        server_ = std::jthread([this, socket = std::move(ends->ours)] { serve(socket.get()); });
-        return StateChannel(std::move(ends->theirs));
-    }
-    // Once the channel is closed.
-    const Bytes &state() {
-        server_.join();
-        return state_;
-    }
-
-private:
-    void serve(int socket) {
-        Bytes buffer(kMaxMessage);
-        Bytes out(kMaxMessage);
-        for (;;) {
-            const auto received = receive_message(socket, buffer);
-            if (!received || received->size == 0) return;
-            const ByteView message = ByteView(buffer).first(received->size);
-            if (const auto store = decode<StoreState>(message)) {
-                state_.assign(store->state.begin(), store->state.end());
-                (void)send_message(socket, encode(StoredState{ErrorCode::kNone, ++sequence_, ""}, out));
-            } else if (decode<ManufactureStep>(message)) {
-                (void)send_message(socket, encode(ManufactureCommand{}, out));
-            } else if (const auto ask = decode<AskAttestation>(message)) {
-                // Three parts of it, or not yet.
-                const ErrorCode code = ask->nonce[0] % 2 == 0 ? ErrorCode::kNone : ErrorCode::kUnavailable;
-                (void)send_message(socket, encode(GiveAttestation{code, "", ByteView(kAttestation)}, out));
-            } else if (decode<PowerOn>(message)) {
-                (void)send_message(socket, encode(PowerOnCommands{}, out));
-            } else {
-                const auto code = state_.empty() ? ErrorCode::kNotFound : ErrorCode::kNone;
-                (void)send_message(socket, encode(LoadedState{code, sequence_, "", state_}, out));
-            }
-        }
-    }
-
-    inline static const Bytes kAttestation = Bytes(5000, 'a');
-    Bytes state_;
-    std::uint64_t sequence_ = 1;
-    std::jthread server_;
-};
-
-Bytes manufacture(TpmVersion version) {
-    MemoryStore store({});
-    {
-        const auto tpm = Tpm::power_on(version, store.open());
-        require(tpm.has_value() && (*tpm)->power_off().has_value(), "a new TPM");
-    }
-    return store.state();
-}
 
 void check_response(ByteView response) {
     require(response.size() >= TPM_MESSAGE_HEADER_SIZE, "a response has a header");

@@ -26,7 +26,7 @@ public:
     Result<> start() {
         VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, service, [] {}));
         xenstore.forget_watches();  // of a former daemon: a connection's watches go with it
-        backend.emplace(DeviceServices{loop, xenstore, client, *engines, rings, 0, hold_init_wait_});
+        backend.emplace(DeviceServices{loop, *daemons_xenstore, client, *engines, rings, 0, hold_init_wait_});
         client.stay_connected();
         return backend->start();
     }
@@ -105,6 +105,7 @@ public:
     EventLoop loop = std::move(*EventLoop::create());
     std::string socket_path;
     FakeXenstore xenstore;
+    Xenstore *daemons_xenstore = &xenstore;  // or what a test has put before it
     ManagerClient client{loop, socket_path, [this] {
                              if (backend) backend->manager_is_back();
                          }};

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+// A hostile guest, its toolstack, a manager and a daemon that come and go, and a guest next to it that must not notice.
+// The daemon's devices, the zygote and the engines are real; xenstore, manager and rings are fakes. One input is the
+// life of one guest; each of its bytes, or a few of them, are a step: docs/testing.md.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "backend/engine/tpm_messages.hpp"
+#include "base/log.hpp"
+#include "tests/fakes/fake_manager.hpp"
+#include "tests/fuzz/stateful/guarded_xenstore.hpp"
+#include "tests/fuzz/stateful/hostile_page.hpp"
+#include "tests/fuzz/stateful/quiet_log.hpp"
+#include "tests/integration/backend/host.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr DeviceId kHostile{7, 0};
+constexpr DeviceId kSecond{7, 1};  // of the same guest, for the same vTPM
+constexpr DeviceId kNeighbour{8, 0};
+constexpr std::uint32_t kIndex = 0x01500001;
+constexpr unsigned kPcr = 10;
+
+// But for files, which are the fuzzer's.
+std::vector<std::string> open_descriptors() {
+    std::vector<std::string> all;
+    for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code closed;  // that of the directory itself
+        const std::string what = std::filesystem::read_symlink(entry.path(), closed).string();
+        if (!what.starts_with('/') || what.starts_with("/memfd:")) all.push_back(what);
+    }
+    return all;
+}
+
+// ---- the host, its toolstack, and the well-behaved neighbour ----
+
+class World {
+public:
+    World() : rung_{hear(page.guest), hear(neighbour_.guest)} {
+        host.daemons_xenstore = &xenstore_;
+        xenstore_.devices = {kHostile, kSecond, kNeighbour};
+        require(host.start().has_value(), "a daemon starts");
+        require(host.comes_up(kNeighbour, Uuid::random(), neighbour_.guest), "a guest gets its TPM");
+        require(ok(exchange(neighbour_, commands::pcr_extend(kPcr, 1))), "its PCR is extended");
+        neighbours_pcr_ = commands::pcr_value(exchange(neighbour_, commands::pcr_read(kPcr)));
+        require(host.comes_up(kHostile, vtpm, page.guest), "the hostile guest gets its TPM");
+        require(ok(exchange(page, commands::nv_define(kIndex, 16))), "its TPM gets a mark");
+        require(ok(exchange(page, commands::nv_write(kIndex, mark()))), "its TPM gets a mark");
+        made_ = manager.manufactured;
+        leave(kHostile);
+        require(host.run_until([&] { return host.engines->count() == 1 && !manager.in_use(vtpm); }), "it is gone");
+        host.run_for(std::chrono::milliseconds(100));
+        descriptors_ = open_descriptors().size() - 2 * host.service.store.size();
+    }
+
+    // The hostile guest may have asked for its ring's end before: then there is no answer.
+    Bytes exchange(HostilePage &whose, ByteView command) {
+        return whose.exchange(command, [&](const std::function<bool()> &done) {
+            (void)host.run_until([&] { return done() || (&whose == &page && !is_connected()); });
+            return done();
+        });
+    }
+    bool is_connected() { return host.status(kHostile) == "connected"; }
+    static bool ok(const Bytes &response) { return !response.empty() && return_code(response) == 0; }
+
+    void turns(std::size_t count) {
+        for (; count > 0 && sd_event_run(host.loop.raw(), 0) > 0; --count) {}
+    }
+    [[nodiscard]] bool is_attached(DeviceId id) {
+        return host.xenstore.read(backend_path(0, id) + "/frontend-id").has_value();
+    }
+
+    // As libxl does, and as it waits.
+    void leave(DeviceId id) {
+        if (!is_attached(id)) return;
+        const bool refused = host.own_state(id) == "none";
+        if (!refused) host.detach(id);
+        require(refused || host.reaches(id, "6"), "the order to leave is obeyed");
+        host.remove(id);
+    }
+    void attach(DeviceId id) {
+        host.rings.guests[kHostile.domain] = &page.guest;
+        if (!is_attached(id)) host.attach(id, vtpm);
+    }
+
+    void check_neighbour() {
+        require(ok(exchange(neighbour_, commands::get_random())), "the neighbour is answered");
+        require(commands::pcr_value(exchange(neighbour_, commands::pcr_read(kPcr))) == neighbours_pcr_,
+                "the neighbour's PCR is what it was");
+    }
+
+    // Nothing is left of the hostile guest, and its power cycle gives it its own TPM again.
+    void end_life() {
+        leave(kSecond);
+        leave(kHostile);
+        check_nothing_is_left();
+        require(host.comes_up(kHostile, vtpm, page.guest), "a power cycle gives a TPM");
+        require(commands::nv_data(exchange(page, commands::nv_read(kIndex, 16))) == mark(), "it is the same TPM");
+        require(commands::pcr_value(exchange(page, commands::pcr_read(kPcr))) == Bytes(32, 0), "its PCRs are zero");
+        require(manager.manufactured == made_, "no TPM is made in the place of another");
+        check_neighbour();
+        leave(kHostile);
+        check_nothing_is_left();
+    }
+
+    Host host{(std::filesystem::temp_directory_path() / fmt::format("xen-vtpm-fuzz-{}", ::getpid())).string(),
+              std::chrono::milliseconds(1)};
+    FakeManager manager{host.loop, host.socket_path};
+    HostilePage page;
+    const Uuid vtpm = Uuid::random();
+
+private:
+    Bytes mark() const { return {vtpm.bytes.begin(), vtpm.bytes.end()}; }
+
+    void check_nothing_is_left() {
+        require(host.run_until([&] { return host.engines->count() == 1; }), "the guest's engine has ended");
+        require(host.run_until([&] { return !manager.in_use(vtpm); }), "its vTPM is not in use");
+        require(host.run_until([&] { return host.status(kNeighbour) == "connected"; }), "the neighbour is connected");
+        while (::waitpid(-1, nullptr, WNOHANG) > 0) {  // zygotes of former daemons
+        }
+        require(engine_processes() == 1, "the guest's engine process has ended");
+        // The daemon's and the service manager's of each zygote.
+        const auto expected = [&] { return descriptors_ + 2 * host.service.store.size(); };
+        if (host.run_until([&] { return open_descriptors().size() == expected(); })) return;
+        for (const std::string &descriptor : open_descriptors()) log::error("{}", descriptor);
+        require(false, "no descriptor is left");
+    }
+    std::size_t engine_processes() const {
+        std::size_t count = 0;
+        for (const auto &[name, fd] : host.service.store) {
+            const std::string pid = name.substr(name.rfind('-') + 1);
+            std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", pid));
+            count += static_cast<std::size_t>(std::distance(std::istream_iterator<pid_t>(children), {}));
+        }
+        return count;
+    }
+
+    // So that the loop does not sleep on an answer.
+    EventSource hear(LoopbackGuest &guest) {
+        auto source = host.loop.on_readable(guest.fd(), [&guest] {
+            eventfd_t count = 0;
+            (void)::eventfd_read(guest.fd(), &count);
+        });
+        require(source.has_value(), "a source of events");
+        return std::move(*source);
+    }
+
+    GuardedXenstore xenstore_{host.xenstore};
+    HostilePage neighbour_;
+    std::array<EventSource, 2> rung_;
+    Bytes neighbours_pcr_;
+    int made_ = 0;
+    std::size_t descriptors_ = 0;
+};
+
+// ---- one guest ----
+
+class Life {
+public:
+    Life(World &world, QuietLog &log, ByteView input) : world_(world), host_(world.host), log_(log), input_(input) {}
+
+    void live() {
+        log_.clear();
+        world_.attach(kHostile);
+        if (input_.below(4) != 0) come_up();
+        while (!input_.empty()) step();
+        check_log();
+        world_.end_life();
+    }
+
+private:
+    using Action = void (Life::*)();
+    struct Choice {
+        unsigned below;  // of 256
+        Action action;
+    };
+
+    void step() {
+        constexpr std::array kChoices{
+            Choice{124, &Life::use_page},      Choice{138, &Life::write_own_key}, Choice{154, &Life::initialise},
+            Choice{160, &Life::connect},       Choice{166, &Life::flap},          Choice{171, &Life::remove_own_key},
+            Choice{174, &Life::write_strange}, Choice{198, &Life::run_daemon},    Choice{212, &Life::run_for_a_while},
+            Choice{234, &Life::use_tpm},       Choice{237, &Life::handshake},     Choice{240, &Life::look_at_neighbour},
+            Choice{243, &Life::second_device}, Choice{245, &Life::detach},        Choice{248, &Life::attach_again},
+            Choice{251, &Life::revive},        Choice{256, &Life::rare},
+        };
+        const unsigned number = input_.byte();
+        for (const Choice &choice : kChoices)
+            if (number < choice.below) return (this->*choice.action)();
+    }
+    // What takes milliseconds.
+    void rare() {
+        constexpr std::array kChoices{&Life::restart_manager, &Life::restart_daemon, &Life::kill_engine,
+                                      &Life::remove_at_once, &Life::power_cycle};
+        const std::size_t number = input_.below(64);
+        if (number < kChoices.size()) (this->*kChoices[number])();
+    }
+
+    // ---- the guest ----
+
+    void use_page() {
+        ++steps_done;
+        world_.page.act(input_);
+    }
+    void write_own(const std::string &key, const std::string &value) {
+        ++steps_done;
+        host_.xenstore.write(frontend_path(kHostile) + "/" + key, value);
+    }
+    void write_own_key() {
+        static const std::array<std::string, 5> kKeys{"state", "state", "ring-ref", "event-channel",
+                                                      "feature-protocol-v2"};
+        static const std::array<std::string, 22> kValues{"0",
+                                                         "1",
+                                                         "2",
+                                                         "3",
+                                                         "4",
+                                                         "5",
+                                                         "6",
+                                                         "7",
+                                                         "8",
+                                                         "9",
+                                                         "21",
+                                                         "666",
+                                                         "",
+                                                         "-1",
+                                                         "3 ",
+                                                         "0x3",
+                                                         "03",
+                                                         "4294967295",
+                                                         "4294967299",
+                                                         "../../0",
+                                                         std::string("3\0", 2),
+                                                         std::string(3000, '3')};
+        const std::string &key = input_.one_of(kKeys);
+        // By anything but a number a frontend's device fails for good; a state is forgiven.
+        if (key == "state" || input_.below(8) == 0) return write_own(key, input_.one_of(kValues));
+        write_own(key, key == "feature-protocol-v2" ? "1" : kValues[8 + input_.below(3)]);
+    }
+    // As Linux does, but at any time.
+    void initialise() {
+        ++steps_done;
+        host_.frontend_initialised(kHostile, static_cast<std::uint32_t>(8 + input_.below(2)));
+    }
+    void connect() { write_own("state", "4"); }
+    void flap() {
+        for (std::size_t i = input_.below(16); i < 16; ++i) write_own("state", std::to_string(1 + input_.below(6)));
+    }
+    void remove_own_key() {
+        static const std::array<std::string, 8> kKeys{
+            "/state", "/state", "/state", "/backend", "/ring-ref", "/event-channel", "/feature-protocol-v2", ""};
+        ++steps_done;
+        (void)host_.xenstore.remove(frontend_path(kHostile) + input_.one_of(kKeys));
+    }
+    // What a guest may write, and who trusts it would follow (XSA-175).
+    void write_strange() {
+        static const std::array<std::string, 5> kKeys{"backend", "backend-id", "frontend", "state/state", "uuid"};
+        static const std::array<std::string, 4> kValues{backend_path(0, kNeighbour), "8", frontend_path(kNeighbour),
+                                                        std::string(4000, 'x')};
+        const std::string &key = input_.one_of(kKeys);
+        write_own(key, input_.one_of(kValues));
+    }
+    void use_tpm() {
+        if (!world_.is_connected()) return;
+        ++steps_done;
+        const bool extend = input_.below(4) == 0;
+        const Bytes response =
+            world_.exchange(world_.page, extend ? commands::pcr_extend(kPcr, input_.byte()) : commands::pcr_read(kPcr));
+        if (response.empty()) return require(!world_.is_connected(), "a connected guest is answered");
+        if (!world_.ok(response)) return;
+        if (extend)
+            extended_ = true;
+        else
+            require(!extended_ || commands::pcr_value(response) != Bytes(32, 0), "no PCR is zero again");
+    }
+
+    // ---- what runs meanwhile, and what must be true ----
+
+    void run_daemon() { world_.turns(input_.below(8)); }
+    void run_for_a_while() {
+        (void)sd_event_run(host_.loop.raw(), input_.byte() * std::uint64_t{8});
+        world_.turns(8);
+    }
+    void look_at_neighbour() {
+        if (input_.below(4) == 0) world_.check_neighbour();
+    }
+    // 5, 6 and 1 are answered, in whatever state the device is.
+    void handshake() {
+        if (input_.below(4) != 0 || !is_ours()) return;
+        const auto becomes = [&](const std::string &state, const std::string &otherwise) {
+            return host_.run_until([&] {
+                const std::string own = host_.own_state(kHostile);
+                return own == state || own == otherwise || own == "none";
+            });
+        };
+        write_own("state", "5");
+        require(becomes("5", "6"), "5 is answered");
+        write_own("state", "6");
+        require(becomes("6", "6"), "6 is answered");
+        write_own("state", "1");
+        require(host_.run_until([&] {
+            const std::string own = host_.own_state(kHostile);
+            return own == "2" || own == "none" || (own == "6" && host_.status(kHostile) == "failed");
+        }),
+                "1 is answered");
+    }
+    // Attached, and not told to leave.
+    bool is_ours() {
+        return world_.is_attached(kHostile) && host_.xenstore.read(backend_path(0, kHostile) + "/online") == "1" &&
+               host_.own_state(kHostile) != "none";
+    }
+    // The hostile guest's engine ends when it is told to, and only then.
+    void check_log() {
+        for (const char *words : {"runtime error", "Sanitizer", "a malformed message", "a forbidden system call",
+                                  "the engine exited", "the engine was ended"})
+            require(!log_.says(words) || (disturbed_ && !log_.says("Sanitizer")), words);
+    }
+
+    // ---- the toolstack, and others ----
+
+    void second_device() {
+        ++steps_done;
+        if (world_.is_attached(kSecond)) return host_.remove(kSecond);
+        world_.attach(kSecond);
+        host_.frontend_state(kSecond, static_cast<int>(input_.below(7)));
+    }
+    void detach() {
+        if (input_.below(8) != 0 || !world_.is_attached(kHostile) || host_.own_state(kHostile) == "none") return;
+        ++steps_done;
+        host_.detach(kHostile);
+    }
+    void attach_again() {
+        if (world_.is_attached(kHostile) && host_.own_state(kHostile) != "6") return;
+        ++steps_done;
+        if (world_.is_attached(kHostile) && host_.xenstore.read(backend_path(0, kHostile) + "/online") == "1") return;
+        host_.remove(kHostile);
+        extended_ = false;
+        world_.attach(kHostile);
+    }
+    void restart_manager() {
+        ++steps_done;
+        disturbed_ = true;
+        world_.manager.stop();
+        world_.turns(input_.below(16));
+        world_.manager.start();
+    }
+    void restart_daemon() {
+        ++steps_done;
+        host_.daemon_dies();
+        require(host_.start().has_value(), "a daemon starts");
+    }
+    void kill_engine() {
+        const auto device = host_.backend->devices().find(kHostile);
+        if (device == host_.backend->devices().end() || device->second->engine_pid() == 0) return;
+        ++steps_done;
+        disturbed_ = true;
+        (void)::kill(static_cast<pid_t>(device->second->engine_pid()), SIGKILL);
+    }
+    void remove_at_once() {
+        ++steps_done;
+        host_.remove(kHostile);
+        extended_ = false;
+    }
+    void power_cycle() {
+        ++steps_done;
+        world_.leave(kHostile);
+        extended_ = false;
+        world_.attach(kHostile);
+        if (input_.below(4) != 0) come_up();
+    }
+    // Of a device that is of no use any more, so that not all of a life is spent on it.
+    void revive() {
+        const std::string status = host_.status(kHostile);
+        if (status == "failed" || status == "no such device" || !is_ours()) power_cycle();
+    }
+    // As a guest does that is well-behaved until then; what others have done may keep it from that.
+    void come_up() {
+        const auto is = [&](const char *state) {
+            return [this, state] {
+                const std::string own = host_.own_state(kHostile);
+                return own == state || own == "none" || host_.status(kHostile) == "failed";
+            };
+        };
+        (void)host_.run_until(is("2"), std::chrono::seconds(1));
+        host_.frontend_initialised(kHostile);
+        (void)host_.run_until(is("4"), std::chrono::seconds(1));
+        host_.frontend_state(kHostile, 4);
+    }
+
+    World &world_;
+    Host &host_;
+    QuietLog &log_;
+    Input input_;
+    bool extended_ = false;   // the PCR, since the power-on
+    bool disturbed_ = false;  // an engine was killed, or may have started without its manager
+};
+
+}  // namespace
+}  // namespace vtpm
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
+    using namespace vtpm;
+    // For as long as the process lives: libFuzzer ends it at any time.
+    static QuietLog &log = *new QuietLog;
+    static World &world = *new World;
+    Life(world, log, {data, size}).live();
+    return 0;
+}
