@@ -80,7 +80,8 @@ std::string explain(const PcrValues &before, const PcrValues &now, ByteView reco
     Digests then = recorded(record);
     std::string text;
     std::size_t differ = 0;
-    for (const auto &[pcr, value] : before) {
+    for (const auto &[number, value] : before) {
+        const unsigned pcr = number;  // clang 14 does not capture a binding
         const auto present = now.find(pcr);
         if (present == now.end() || present->second == value) continue;
         if (++differ > kMaxPcrs) break;
