@@ -2,164 +2,15 @@
 // A hostile guest, its toolstack, a manager and a daemon that come and go, and a guest next to it that must not notice.
 // The daemon's devices, the zygote and the engines are real; xenstore, manager and rings are fakes. One input is the
 // life of one guest; each of its bytes, or a few of them, are a step: docs/testing.md.
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/wait.h>
-
 #include <csignal>
-#include <filesystem>
-#include <fstream>
 
-#include "backend/engine/tpm_messages.hpp"
-#include "base/log.hpp"
-#include "tests/fakes/fake_manager.hpp"
-#include "tests/fuzz/stateful/guarded_xenstore.hpp"
-#include "tests/fuzz/stateful/hostile_page.hpp"
 #include "tests/fuzz/stateful/quiet_log.hpp"
-#include "tests/integration/backend/host.hpp"
+#include "tests/fuzz/stateful/world.hpp"
 
 namespace vtpm {
 namespace {
 
-constexpr DeviceId kHostile{7, 0};
-constexpr DeviceId kSecond{7, 1};  // of the same guest, for the same vTPM
-constexpr DeviceId kNeighbour{8, 0};
-constexpr std::uint32_t kIndex = 0x01500001;
-constexpr unsigned kPcr = 10;
-
-// But for files, which are the fuzzer's.
-std::vector<std::string> open_descriptors() {
-    std::vector<std::string> all;
-    for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-        std::error_code closed;  // that of the directory itself
-        const std::string what = std::filesystem::read_symlink(entry.path(), closed).string();
-        if (!what.starts_with('/') || what.starts_with("/memfd:")) all.push_back(what);
-    }
-    return all;
-}
-
-// ---- the host, its toolstack, and the well-behaved neighbour ----
-
-class World {
-public:
-    World() : rung_{hear(page.guest), hear(neighbour_.guest)} {
-        host.daemons_xenstore = &xenstore_;
-        xenstore_.devices = {kHostile, kSecond, kNeighbour};
-        require(host.start().has_value(), "a daemon starts");
-        require(host.comes_up(kNeighbour, Uuid::random(), neighbour_.guest), "a guest gets its TPM");
-        require(ok(exchange(neighbour_, commands::pcr_extend(kPcr, 1))), "its PCR is extended");
-        neighbours_pcr_ = commands::pcr_value(exchange(neighbour_, commands::pcr_read(kPcr)));
-        require(host.comes_up(kHostile, vtpm, page.guest), "the hostile guest gets its TPM");
-        require(ok(exchange(page, commands::nv_define(kIndex, 16))), "its TPM gets a mark");
-        require(ok(exchange(page, commands::nv_write(kIndex, mark()))), "its TPM gets a mark");
-        made_ = manager.manufactured;
-        leave(kHostile);
-        require(host.run_until([&] { return host.engines->count() == 1 && !manager.in_use(vtpm); }), "it is gone");
-        host.run_for(std::chrono::milliseconds(100));
-        descriptors_ = open_descriptors().size() - 2 * host.service.store.size();
-    }
-
-    // The hostile guest may have asked for its ring's end before: then there is no answer.
-    Bytes exchange(HostilePage &whose, ByteView command) {
-        return whose.exchange(command, [&](const std::function<bool()> &done) {
-            (void)host.run_until([&] { return done() || (&whose == &page && !is_connected()); });
-            return done();
-        });
-    }
-    bool is_connected() { return host.status(kHostile) == "connected"; }
-    static bool ok(const Bytes &response) { return !response.empty() && return_code(response) == 0; }
-
-    void turns(std::size_t count) {
-        for (; count > 0 && sd_event_run(host.loop.raw(), 0) > 0; --count) {}
-    }
-    [[nodiscard]] bool is_attached(DeviceId id) {
-        return host.xenstore.read(backend_path(0, id) + "/frontend-id").has_value();
-    }
-
-    // As libxl does, and as it waits.
-    void leave(DeviceId id) {
-        if (!is_attached(id)) return;
-        const bool refused = host.own_state(id) == "none";
-        if (!refused) host.detach(id);
-        require(refused || host.reaches(id, "6"), "the order to leave is obeyed");
-        host.remove(id);
-    }
-    void attach(DeviceId id) {
-        host.rings.guests[kHostile.domain] = &page.guest;
-        if (!is_attached(id)) host.attach(id, vtpm);
-    }
-
-    void check_neighbour() {
-        require(ok(exchange(neighbour_, commands::get_random())), "the neighbour is answered");
-        require(commands::pcr_value(exchange(neighbour_, commands::pcr_read(kPcr))) == neighbours_pcr_,
-                "the neighbour's PCR is what it was");
-    }
-
-    // Nothing is left of the hostile guest, and its power cycle gives it its own TPM again.
-    void end_life() {
-        leave(kSecond);
-        leave(kHostile);
-        check_nothing_is_left();
-        require(host.comes_up(kHostile, vtpm, page.guest), "a power cycle gives a TPM");
-        require(commands::nv_data(exchange(page, commands::nv_read(kIndex, 16))) == mark(), "it is the same TPM");
-        require(commands::pcr_value(exchange(page, commands::pcr_read(kPcr))) == Bytes(32, 0), "its PCRs are zero");
-        require(manager.manufactured == made_, "no TPM is made in the place of another");
-        check_neighbour();
-        leave(kHostile);
-        check_nothing_is_left();
-    }
-
-    Host host{(std::filesystem::temp_directory_path() / fmt::format("xen-vtpm-fuzz-{}", ::getpid())).string(),
-              std::chrono::milliseconds(1)};
-    FakeManager manager{host.loop, host.socket_path};
-    HostilePage page;
-    const Uuid vtpm = Uuid::random();
-
-private:
-    Bytes mark() const { return {vtpm.bytes.begin(), vtpm.bytes.end()}; }
-
-    void check_nothing_is_left() {
-        require(host.run_until([&] { return host.engines->count() == 1; }), "the guest's engine has ended");
-        require(host.run_until([&] { return !manager.in_use(vtpm); }), "its vTPM is not in use");
-        require(host.run_until([&] { return host.status(kNeighbour) == "connected"; }), "the neighbour is connected");
-        while (::waitpid(-1, nullptr, WNOHANG) > 0) {  // zygotes of former daemons
-        }
-        require(engine_processes() == 1, "the guest's engine process has ended");
-        // The daemon's and the service manager's of each zygote.
-        const auto expected = [&] { return descriptors_ + 2 * host.service.store.size(); };
-        if (host.run_until([&] { return open_descriptors().size() == expected(); })) return;
-        for (const std::string &descriptor : open_descriptors()) log::error("{}", descriptor);
-        require(false, "no descriptor is left");
-    }
-    std::size_t engine_processes() const {
-        std::size_t count = 0;
-        for (const auto &[name, fd] : host.service.store) {
-            const std::string pid = name.substr(name.rfind('-') + 1);
-            std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", pid));
-            count += static_cast<std::size_t>(std::distance(std::istream_iterator<pid_t>(children), {}));
-        }
-        return count;
-    }
-
-    // So that the loop does not sleep on an answer.
-    EventSource hear(LoopbackGuest &guest) {
-        auto source = host.loop.on_readable(guest.fd(), [&guest] {
-            eventfd_t count = 0;
-            (void)::eventfd_read(guest.fd(), &count);
-        });
-        require(source.has_value(), "a source of events");
-        return std::move(*source);
-    }
-
-    GuardedXenstore xenstore_{host.xenstore};
-    HostilePage neighbour_;
-    std::array<EventSource, 2> rung_;
-    Bytes neighbours_pcr_;
-    int made_ = 0;
-    std::size_t descriptors_ = 0;
-};
-
-// ---- one guest ----
+using namespace std::string_view_literals;
 
 class Life {
 public:
@@ -215,32 +66,14 @@ private:
     void write_own_key() {
         static const std::array<std::string, 5> kKeys{"state", "state", "ring-ref", "event-channel",
                                                       "feature-protocol-v2"};
-        static const std::array<std::string, 22> kValues{"0",
-                                                         "1",
-                                                         "2",
-                                                         "3",
-                                                         "4",
-                                                         "5",
-                                                         "6",
-                                                         "7",
-                                                         "8",
-                                                         "9",
-                                                         "21",
-                                                         "666",
-                                                         "",
-                                                         "-1",
-                                                         "3 ",
-                                                         "0x3",
-                                                         "03",
-                                                         "4294967295",
-                                                         "4294967299",
-                                                         "../../0",
-                                                         std::string("3\0", 2),
-                                                         std::string(3000, '3')};
+        static constexpr std::array kValues{"0"sv,          "1"sv,          "2"sv,      "3"sv,   "4"sv,  "5"sv,
+                                            "6"sv,          "7"sv,          "8"sv,      "9"sv,   "21"sv, "666"sv,
+                                            ""sv,           "-1"sv,         "3 "sv,     "0x3"sv, "03"sv, "3\0"sv,
+                                            "4294967295"sv, "4294967299"sv, "../../0"sv};
         const std::string &key = input_.one_of(kKeys);
         // By anything but a number a frontend's device fails for good; a state is forgiven.
-        if (key == "state" || input_.below(8) == 0) return write_own(key, input_.one_of(kValues));
-        write_own(key, key == "feature-protocol-v2" ? "1" : kValues[8 + input_.below(3)]);
+        if (key == "state" || input_.below(8) == 0) return write_own(key, std::string(input_.one_of(kValues)));
+        write_own(key, key == "feature-protocol-v2" ? "1" : std::string(kValues[8 + input_.below(3)]));
     }
     // As Linux does, but at any time.
     void initialise() {

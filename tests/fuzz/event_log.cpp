@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// A firmware's event log, from whoever could write it: what is told of it is bounded, printable, and of the PCRs that
+// were asked for. Input: which PCRs, then the log.
+#include "manager/policy/event_log.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "manager/policy/event_record.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
+    using namespace vtpm;
+    constexpr std::size_t kLongestText = 120;
+    constexpr std::size_t kShortestEvent = 16;  // PCR, type, number of digests, size
+    constexpr std::array kSelections{"sha256:0,4,7", "sha1:0-23", "sha384:7", "sha512:0-15"};
+    if (size == 0) return 0;
+    const auto pcrs = PcrSelection::parse(kSelections[data[0] % kSelections.size()]);
+    require(pcrs.has_value(), "PCRs are chosen");
+    const ByteView log(data + 1, size - 1);
+    const auto events = parse_event_log(log, *pcrs);
+    if (!events) return 0;
+    require(events->size() <= log.size() / kShortestEvent, "no event is made up");
+    for (const BootEvent &event : *events) {
+        require(std::ranges::binary_search(pcrs->numbers(), event.pcr), "an event of another PCR");
+        require(event.text.size() <= kLongestText, "a text fits a line");
+        require(std::ranges::all_of(event.text, [](char c) { return c >= ' ' && c <= '~'; }), "a text is printable");
+    }
+    const auto values = replayed(*events, *pcrs);
+    require(values.has_value() && values->size() == pcrs->numbers().size(), "each PCR has a value");
+    PcrValues others = *values;
+    others.begin()->second[0] ^= 1;
+    require(explain(others, *values, event_record(*events), *events).size() <= 4096, "an explanation is bounded");
+    // The log as a record of former events.
+    require(explain(others, *values, log, *events).size() <= 4096, "an explanation is bounded");
+    return 0;
+}
