@@ -25,10 +25,11 @@ Result<> Engine::run() {
     tpm_->set_await_manager([this](const Tpm::Take &take) { return await_manager(take); });
     while (!ended_) {
         pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {ring_ ? ring_->events->fd() : -1, POLLIN, 0}};
-        if (::poll(waiting, 2, -1) < 0) {
+        if (::poll(waiting, 2, postponed_ ? 0 : -1) < 0) {
             if (errno == EINTR) continue;
             return fail_errno("poll");
         }
+        took_order_ = false;
         if (waiting[1].revents != 0) {
             ring_->events->begin();
             VTPM_TRY(serve());
@@ -36,7 +37,7 @@ Result<> Engine::run() {
         }
         if (postponed_) {
             VTPM_TRY(obey(*std::exchange(postponed_, std::nullopt)));
-        } else if (waiting[0].revents != 0) {
+        } else if (waiting[0].revents != 0 && !took_order_) {
             VTPM_ASSIGN(Order order, receive());
             VTPM_TRY(obey(std::move(order)));
         }
@@ -146,6 +147,7 @@ Result<> Engine::await_manager(const Tpm::Take &take) {
     while (!postponed_) {
         const auto left = std::chrono::floor<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         VTPM_TRY(wait_readable(control_.get(), left));
+        took_order_ = true;
         VTPM_ASSIGN(Order order, receive());
         if (message_type(order.message) == ReplaceStateChannel::kType) return replace_channel(order.received, take);
         postponed_ = std::move(order);

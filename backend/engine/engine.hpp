@@ -51,6 +51,7 @@ private:
     std::unique_ptr<Tpm> tpm_;
     std::optional<Ring> ring_;
     std::optional<Order> postponed_;  // came while a command waited
+    bool took_order_ = false;         // a command that waited has, of those that run() has seen coming
     bool channel_reported_lost_ = false;
     bool ended_ = false;
 };

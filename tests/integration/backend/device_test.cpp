@@ -265,6 +265,46 @@ TEST_CASE("a command whose manager is restarted under it waits for the next one"
     CHECK(host.run_until([&] { return host.reason(kDevice).empty(); }));
 }
 
+TEST_CASE("the next manager's channel may come together with a command that needs it") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    const pid_t engine = host.engine_pid(kDevice);
+    REQUIRE(::kill(engine, SIGSTOP) == 0);
+    host.manager.stop();
+    host.manager.start();
+    REQUIRE(host.run_until([&] { return host.manager.in_use(kUuid); }));
+    host.run_for(std::chrono::milliseconds(20));
+    guest.submit(commands::nv_write(kIndex, Bytes{2}));
+    REQUIRE(::kill(engine, SIGCONT) == 0);
+    REQUIRE(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }));
+    CHECK(rc(guest.response()) == 0);
+    guest.submit(commands::get_random());
+    CHECK(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }, std::chrono::seconds(5)));
+}
+
+TEST_CASE("a command that waits for the manager since its ring was attached does not keep its guest from leaving") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 1))) == 0);
+    host.frontend_state(kDevice, 6);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(20));
+    // Before the ring is attached, so that nobody is rung.
+    const Bytes command = commands::nv_write(kIndex, Bytes{2});
+    std::ranges::copy(command, guest.page().begin() + TPMIF_DATA_OFFSET(0));
+    guest.write_header(static_cast<std::uint32_t>(command.size()), TPMIF_STATE_SUBMIT);
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.reaches(kDevice, "4"));
+    host.run_for(std::chrono::milliseconds(50));
+    CHECK(guest.state() == TPMIF_STATE_SUBMIT);
+    host.frontend_state(kDevice, 5);
+    CHECK(host.run_until([&] { return host.own_state(kDevice) == "5"; }, std::chrono::seconds(3)));
+}
+
 TEST_CASE("a command that waits for the manager does not keep its guest from leaving") {
     TestHost host;
     LoopbackGuest guest;
