@@ -32,6 +32,8 @@ public:
         require(key.find('/') == std::string::npos, "and not below them");
         const bool there = real_.read(directory + "/state").has_value();
         if (there && key == "state") check_state(*id, directory, value);
+        // Otherwise its PCRs would be zero for a guest that runs on.
+        require(key != "powered-on" || !real_.read(directory + "/powered-on"), "a device's TPM is powered on once");
         const auto written = real_.update(directory, key, value);
         require(!written || *written == there, "a directory that was removed stays so");
         return written;

@@ -101,15 +101,21 @@ private:
     void use_tpm() {
         if (!world_.is_connected()) return;
         ++steps_done;
+        const std::uint32_t engine = engine_pid();
         const bool extend = input_.below(4) == 0;
         const Bytes response =
             world_.exchange(world_.page, extend ? commands::pcr_extend(kPcr, input_.byte()) : commands::pcr_read(kPcr));
         if (response.empty()) return require(!world_.is_connected(), "a connected guest is answered");
-        if (!world_.ok(response)) return;
+        // A removed device's engine may have answered, which the daemon then ends.
+        if (!world_.ok(response) || engine == 0 || engine != engine_pid()) return;
         if (extend)
-            extended_ = true;
+            extended_ = engine;
         else
-            require(!extended_ || commands::pcr_value(response) != Bytes(32, 0), "no PCR is zero again");
+            require(extended_ != engine || commands::pcr_value(response) != Bytes(32, 0), "no PCR is zero again");
+    }
+    std::uint32_t engine_pid() {
+        const auto device = host_.backend->devices().find(kHostile);
+        return device == host_.backend->devices().end() ? 0 : device->second->engine_pid();
     }
 
     // ---- what runs meanwhile, and what must be true ----
@@ -172,7 +178,6 @@ private:
         ++steps_done;
         if (world_.is_attached(kHostile) && host_.xenstore.read(backend_path(0, kHostile) + "/online") == "1") return;
         host_.remove(kHostile);
-        extended_ = false;
         world_.attach(kHostile);
     }
     void restart_manager() {
@@ -188,21 +193,19 @@ private:
         require(host_.start().has_value(), "a daemon starts");
     }
     void kill_engine() {
-        const auto device = host_.backend->devices().find(kHostile);
-        if (device == host_.backend->devices().end() || device->second->engine_pid() == 0) return;
+        const std::uint32_t engine = engine_pid();
+        if (engine == 0) return;
         ++steps_done;
         disturbed_ = true;
-        (void)::kill(static_cast<pid_t>(device->second->engine_pid()), SIGKILL);
+        (void)::kill(static_cast<pid_t>(engine), SIGKILL);
     }
     void remove_at_once() {
         ++steps_done;
         host_.remove(kHostile);
-        extended_ = false;
     }
     void power_cycle() {
         ++steps_done;
         world_.leave(kHostile);
-        extended_ = false;
         world_.attach(kHostile);
         if (input_.below(4) != 0) come_up();
     }
@@ -229,8 +232,8 @@ private:
     Host &host_;
     QuietLog &log_;
     Input input_;
-    bool extended_ = false;   // the PCR, since the power-on
-    bool disturbed_ = false;  // an engine was killed, or may have started without its manager
+    std::uint32_t extended_ = 0;  // the engine that has extended the PCR
+    bool disturbed_ = false;      // an engine was killed, or may have started without its manager
 };
 
 }  // namespace
