@@ -24,13 +24,15 @@ constexpr DeviceId kNeighbour{8, 0};
 constexpr std::uint32_t kIndex = 0x01500001;
 constexpr unsigned kPcr = 10;
 
-// But for files, which are the fuzzer's.
+// But for files and pipes, which are the fuzzer's.
 inline std::vector<std::string> open_descriptors() {
     std::vector<std::string> all;
     for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd")) {
         std::error_code closed;  // that of the directory itself
         const std::string what = std::filesystem::read_symlink(entry.path(), closed).string();
-        if (!what.starts_with('/') || what.starts_with("/memfd:")) all.push_back(what);
+        const bool is_ours =
+            what.starts_with("socket:") || what.starts_with("anon_inode:") || what.starts_with("/memfd:");
+        if (is_ours) all.push_back(what);
     }
     return all;
 }
