@@ -23,11 +23,12 @@ std::optional<DeviceId> parse_device(std::string_view text) {
 }  // namespace
 
 Backend::Backend(DeviceServices services) : services_(std::move(services)), root_(backend_root(services_.own_domain)) {
-    services_.runs_elsewhere = [this](const Uuid &uuid, DeviceId asking) {
-        return std::ranges::any_of(devices_, [&](const auto &entry) {
+    services_.runs_elsewhere = [this](const Uuid &uuid, DeviceId asking) -> std::optional<DeviceId> {
+        const auto other = std::ranges::find_if(devices_, [&](const auto &entry) {
             const Device &device = *entry.second;
             return device.id() != asking && device.uuid() == uuid && device.has_engine();
         });
+        return other == devices_.end() ? std::nullopt : std::optional(other->first);
     };
 }
 

@@ -19,6 +19,8 @@ constexpr std::chrono::seconds kStopLimit{5};
 // In the backend's directory, which a guest cannot write: an engine has been started for this device. A daemon that
 // finds it without an engine knows that the PCRs are lost.
 constexpr const char *kPoweredOn = "powered-on";
+// The same: this device came with a domain that was restored, which only a look before it first runs can tell.
+constexpr const char *kRestored = "restored";
 
 XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
@@ -44,6 +46,7 @@ Device::Device(DeviceId id, DeviceServices &services)
         log::warning("device {}: {}", to_string(id_), watched.error().text);
     const View view = look();
     asked_ = view.own > XenbusState::kInitialising;
+    if (services_.xenstore.read(own_path_ + "/" + kRestored)) beginning_ = Beginning::kResume;
     // The toolstack's order to leave comes with online = 0, in one transaction.
     closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
     if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
@@ -78,17 +81,29 @@ void Device::reconcile() {
 
 void Device::prepare() {
     if (asked_) return;
-    if (!uuid_) return refuse("its uuid is missing or malformed");
-    if (services_.runs_elsewhere(*uuid_, id_)) return refuse("this vTPM already runs for another guest");
+    if (const auto admitted = admit(); !admitted) return refuse(admitted.error().text);
     asked_ = true;
     services_.manager.prepare(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->prepared(answer);
     });
 }
 
+// In a migration a restored domain comes before the suspended one, whose memory it has, goes.
+Result<> Device::admit() {
+    if (!uuid_) return fail(ErrorCode::kInvalid, "its uuid is missing or malformed");
+    VTPM_ASSIGN(const bool restored, services_.domains.is_fresh_restore(id_.domain));
+    beginning_ = restored ? Beginning::kResume : Beginning::kPowerOn;
+    const auto other = services_.runs_elsewhere(*uuid_, id_);
+    if (!other) return {};
+    VTPM_ASSIGN(const bool suspended, services_.domains.is_suspended(other->domain));
+    if (restored && suspended) return {};
+    return fail(ErrorCode::kInUse, "this vTPM already runs for another guest");
+}
+
 void Device::prepared(const Result<OpenedVtpm> &answer) {
     if (answer) {
         offered_ = Clock::now();
+        if (beginning_ == Beginning::kResume) (void)services_.xenstore.update(own_path_, kRestored, "1");
         (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
         const View view = look();
         if (view.own == XenbusState::kInitialising) set_state(view, XenbusState::kInitWait);
@@ -213,7 +228,8 @@ void Device::opened(Result<OpenedVtpm> answer) {
         reason_ = answer.error().text;
         return reconcile_in(retry_, kRetry);
     }
-    auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this);
+    auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this,
+                                                 beginning_);
     if (!engine) return fail_for_good(engine.error().text);
     engine_ = std::move(*engine);
     engine_state_ = EngineState::kStarting;
@@ -248,12 +264,23 @@ void Device::stop_engine() {
     attached_.reset();
     if (!engine_ || engine_state_ == EngineState::kStopping) return;
     engine_state_ = EngineState::kStopping;
-    engine_->stop();
+    if (is_suspended())
+        engine_->suspend();
+    else
+        engine_->stop();
     if (auto timer = services_.loop.after(kStopLimit, [this] {
             log::warning("device {}: the engine does not stop and is killed", to_string(id_));
             if (engine_) engine_->kill();
         }))
         kill_ = std::move(*timer);
+}
+
+// Its guest has been saved, or has gone to another domain.
+bool Device::is_suspended() const {
+    const auto suspended = services_.domains.is_suspended(id_.domain);
+    if (suspended) return *suspended;
+    log::error("device {}: a guest that was saved loses its PCRs: {}", to_string(id_), suspended.error().text);
+    return false;
 }
 
 void Device::engine_exited(const std::string &how, bool orderly) {

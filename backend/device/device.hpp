@@ -13,6 +13,7 @@
 
 #include "backend/device/engine_host.hpp"
 #include "backend/manager_client.hpp"
+#include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "shared-protocol/xenstore_names.hpp"
@@ -26,11 +27,12 @@ struct DeviceServices {
     ManagerClient &manager;
     EngineHost &engines;
     RingOpener &rings;
+    Domains &domains;
     std::uint32_t own_domain;
     // libxl waits for state 2 and wants to read exactly that: on a hot attach, state 4 follows no sooner than this.
     std::chrono::milliseconds hold_init_wait{1500};
-    // Does a device other than this one have a living engine for this vTPM?
-    std::function<bool(const Uuid &, DeviceId)> runs_elsewhere{};
+    // The device other than this one that has a living engine for this vTPM.
+    std::function<std::optional<DeviceId>(const Uuid &, DeviceId)> runs_elsewhere{};
 };
 
 class Device final : private EngineObserver {
@@ -64,6 +66,7 @@ private:
 
     // The steps of reconcile().
     void prepare();
+    Result<> admit();
     void leave(const View &view);
     void serve_frontend(const View &view);
     void follow_frontend_away(const View &view);
@@ -78,6 +81,7 @@ private:
     void renew_state_channel();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
+    [[nodiscard]] bool is_suspended() const;
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
 
@@ -100,6 +104,7 @@ private:
     std::optional<Uuid> uuid_;
     std::string reason_;
 
+    Beginning beginning_ = Beginning::kPowerOn;
     bool asked_ = false;  // the manager has been asked whether this vTPM may be attached
     bool gone_ = false;
     bool failed_ = false;

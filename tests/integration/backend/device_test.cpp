@@ -274,6 +274,21 @@ TEST_CASE("state that is there and does not load stops the vTPM and is left as i
     CHECK(host.manager.stores == 0);
 }
 
+TEST_CASE("why a TPM does not start is told, whether its engine or its engine's end is heard first") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.manager.answer_load = ErrorCode::kRefused;
+    for (std::uint32_t domain = 100; domain < 130; ++domain) {
+        const DeviceId device{domain, 0};
+        host.rings.guests[domain] = &guest;
+        host.attach(device, Uuid::random());
+        REQUIRE(host.reaches(device, "2"));
+        host.frontend_initialised(device);
+        REQUIRE(host.reaches(device, "5"));
+        CHECK(host.reason(device) == "as the test wants it");
+    }
+}
+
 TEST_CASE("an attach that the manager refuses fails at once: the state node goes") {
     TestHost host;
     host.manager.answer_prepare = ErrorCode::kRefused;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "backend/device/backend.hpp"
+#include "tests/fakes/fake_domains.hpp"
 #include "tests/fakes/fake_service_manager.hpp"
 #include "tests/fakes/fake_xenstore.hpp"
 #include "tests/fakes/loopback_guest.hpp"
@@ -26,7 +27,7 @@ public:
     Result<> start() {
         VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, service, [] {}));
         xenstore.forget_watches();  // of a former daemon: a connection's watches go with it
-        backend.emplace(DeviceServices{loop, xenstore, client, *engines, rings, 0, hold_init_wait_});
+        backend.emplace(DeviceServices{loop, xenstore, client, *engines, rings, domains, 0, hold_init_wait_});
         client.stay_connected();
         return backend->start();
     }
@@ -111,6 +112,7 @@ public:
     FakeServiceManager service;
     std::unique_ptr<EngineHost> engines;
     LoopbackRings rings;
+    FakeDomains domains;
     std::optional<Backend> backend;
 
 private:
