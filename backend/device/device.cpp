@@ -27,6 +27,13 @@ XenbusState to_state(const std::optional<std::uint32_t> &number) {
     return static_cast<XenbusState>(*number);
 }
 
+// Of comparisons with xenstore. A driver that is loaded causes some ten.
+constexpr int kReconcileBurst = 50;
+constexpr std::chrono::milliseconds kReconcileInterval{200};
+// Of lines in the journal that a guest can cause as often as it likes.
+constexpr int kLogBurst = 20;
+constexpr std::chrono::minutes kLogInterval{1};
+
 bool wants_ring(XenbusState frontend) {
     return frontend == XenbusState::kInitialised || frontend == XenbusState::kConnected;
 }
@@ -40,10 +47,11 @@ Device::Device(DeviceId id, DeviceServices &services)
       guest_path_(frontend_path(id)),
       first_seen_(Clock::now()),
       offered_(first_seen_),
+      may_reconcile_(kReconcileBurst, kReconcileInterval),
+      may_be_logged_(kLogBurst, kLogInterval),
       self_(std::make_shared<Device *>(this)) {
     if (const auto text = services_.xenstore.read(own_path_ + "/uuid")) uuid_ = Uuid::parse(*text);
-    if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
-        log::warning("device {}: {}", to_string(id_), watched.error().text);
+    watch_guest();
     const View view = look();
     asked_ = view.own > XenbusState::kInitialising;
     if (services_.xenstore.read(own_path_ + "/" + kRestored)) beginning_ = Beginning::kResume;
@@ -54,6 +62,12 @@ Device::Device(DeviceId id, DeviceServices &services)
         engine_state_ = EngineState::kAdopting;
     else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
         fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
+}
+
+// Fires at once.
+void Device::watch_guest() {
+    if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
+        log::warning("device {}: {}", to_string(id_), watched.error().text);
 }
 
 Device::~Device() { services_.xenstore.unwatch(guest_path_ + "/state", to_string(id_)); }
@@ -67,6 +81,27 @@ Device::View Device::look() const {
 }
 
 void Device::reconcile() {
+    if (rests_) return;
+    if (may_reconcile_.take()) return compare();
+    rest();
+}
+
+// A guest that writes without end makes us write, and hear of that too. Without a watch xenstored tells us nothing of
+// it: the guest has its flood to itself.
+void Device::rest() {
+    const auto go_on = [this] {
+        rests_ = false;
+        watch_guest();
+        reconcile();
+    };
+    auto timer = services_.loop.after(kReconcileInterval, go_on);
+    if (!timer) return compare();
+    rest_ = std::move(*timer);
+    rests_ = true;
+    services_.xenstore.unwatch(guest_path_ + "/state", to_string(id_));
+}
+
+void Device::compare() {
     gone_ = !services_.xenstore.read(own_path_ + "/frontend-id");
     if (gone_) return stop_engine();
     const View view = look();
@@ -192,7 +227,7 @@ void Device::ring_attached(const Result<> &attached) {
     ring_state_ = attached ? RingState::kAttached : RingState::kNone;
     if (!attached) return fail_for_good(attached.error().text);
     reason_.clear();
-    log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
+    if (may_be_logged_.take()) log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
     reconcile();
 }
 

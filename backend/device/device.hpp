@@ -16,6 +16,7 @@
 #include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
+#include "base/allowance.hpp"
 #include "shared-protocol/xenstore_names.hpp"
 
 namespace vtpm {
@@ -40,6 +41,7 @@ public:
     Device(DeviceId id, DeviceServices &services);
     ~Device() override;
 
+    // Now; or, if its guest makes us do so too often, a little later, and then once for all that was asked meanwhile.
     void reconcile();
     // The manager was restarted: the engine needs a new state channel.
     void manager_is_back();
@@ -65,6 +67,8 @@ private:
     enum class RingState { kNone, kAttaching, kAttached, kDetaching };
 
     // The steps of reconcile().
+    void compare();
+    void rest();
     void prepare();
     Result<> admit();
     void leave(const View &view);
@@ -92,6 +96,7 @@ private:
     void state_channel_changed(const Result<> &usable) override;
     void engine_exited(const std::string &how, bool orderly) override;
 
+    void watch_guest();
     [[nodiscard]] View look() const;
     [[nodiscard]] std::optional<RingNumbers> ring_numbers() const;
     void set_state(const View &view, XenbusState state);
@@ -118,6 +123,10 @@ private:
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::steady_clock::time_point want_engine_since_;
+    Allowance may_reconcile_;
+    Allowance may_be_logged_;
+    EventSource rest_;
+    bool rests_ = false;
     EventSource hold_;
     EventSource retry_;
     EventSource kill_;
