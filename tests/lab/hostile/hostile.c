@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A guest's kernel that is hostile to its vTPM's backend: for as long as it is loaded, and at full speed, it scribbles over
- * the shared page, storms the event channel, or rewrites its xenstore directory.
+ * A guest's kernel that is hostile to its vTPM's backend: for as long as it is loaded, and at full
+ * speed, it scribbles over the shared page, storms the event channel, or rewrites its xenstore
+ * directory.
  *
- * insmod hostile.ko attack=page|events|store|all|none	none: burns the processor, and leaves the backend alone
- * rmmod hostile					tells in the log how often it did what
+ * insmod hostile.ko attack=page|events|store|all|none
+ * rmmod hostile
+ *
+ * "none" burns the processor, and leaves the backend alone. At the end the log tells how often it
+ * did what.
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -65,16 +69,19 @@ static void storm(void)
 
 static void rewrite(void)
 {
-	static const char *const keys[] = { "state", "state", "state", "ring-ref", "event-channel", "feature-protocol-v2" };
+	static const char *const keys[] = {
+		"state", "state", "state", "ring-ref", "event-channel", "feature-protocol-v2"
+	};
 	u32 random = get_random_u32();
 	const char *key = keys[random % ARRAY_SIZE(keys)];
 
-	/* Mostly the truth: a frontend that writes nonsense is closed for good, and that would be the end of it. */
-	if (key == keys[0])
+	/* The truth: a frontend that writes nonsense is closed for good, and that would be all. */
+	if (!strcmp(key, "state"))
 		xenbus_printf(XBT_NIL, DIRECTORY, key, "%u", 3 + (random >> 8) % 4);
 	else
 		xenbus_printf(XBT_NIL, DIRECTORY, key, "%u",
-			      key == keys[3] ? hostile.ref : key == keys[4] ? hostile.port : 1);
+			      !strcmp(key, "ring-ref") ? hostile.ref :
+			      !strcmp(key, "event-channel") ? hostile.port : 1);
 	hostile.writes++;
 }
 
@@ -141,8 +148,8 @@ static void __exit hostile_exit(void)
 	struct evtchn_close close = { .port = hostile.port };
 
 	kthread_stop(hostile.task);
-	pr_info("hostile: %lu rounds, %lu scribbles, %lu events, %lu writes\n", hostile.rounds, hostile.scribbles,
-		hostile.events, hostile.writes);
+	pr_info("hostile: %lu rounds, %lu scribbles, %lu events, %lu writes\n",
+		hostile.rounds, hostile.scribbles, hostile.events, hostile.writes);
 	xenbus_printf(XBT_NIL, DIRECTORY, "state", "6");
 	HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
 	/* The page goes when the backend has unmapped it. */
