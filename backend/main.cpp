@@ -11,6 +11,7 @@
 #include "backend/device/engine_host.hpp"
 #include "backend/manager_client.hpp"
 #include "backend/service_manager.hpp"
+#include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "base/log.hpp"
@@ -61,8 +62,9 @@ Result<> run(const Options &options) {
         if (backend_if_built != nullptr) backend_if_built->manager_is_back();
     });
     const auto rings = make_xen_ring_opener();
+    VTPM_ASSIGN(const auto domains, open_domains());
     std::optional<Backend> backend(std::in_place,
-                                   DeviceServices{loop, *xenstore, manager, *engines, *rings, own_domain});
+                                   DeviceServices{loop, *xenstore, manager, *engines, *rings, *domains, own_domain});
     backend_if_built = &*backend;
 
     bus::Server control(loop, kBackendBus,

@@ -87,7 +87,7 @@ struct Job {
 
 // The engines stop after the daemon, which tells them to, and before the manager, which keeps their states.
 Result<Message> start_scope(sd_bus *bus, pid_t process) {
-    const std::string name = fmt::format("xen-vtpm-engines-{}.scope", process);
+    const std::string name = scope_name(process);
     return call(bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", name.c_str(), "fail",  //
                 10,                                                                   //
                 "Description", "s", "TPMs of Xen guests",                             //
@@ -161,6 +161,8 @@ public:
 };
 
 }  // namespace
+
+std::string scope_name(pid_t zygote) { return fmt::format("xen-vtpm-engines-{}.scope", zygote); }
 
 std::unique_ptr<ServiceManager> make_service_manager() {
     if (std::getenv("NOTIFY_SOCKET") == nullptr) return std::make_unique<NoServiceManager>();

@@ -29,11 +29,14 @@ public:
     // What was kept for this process. It is still kept.
     virtual std::vector<KeptDescriptor> kept() = 0;
     // Moves a process, with the children that it will have, to a scope of their own: they outlive the service, and are
-    // stopped before the manager is.
+    // stopped before the manager is. Its name is scope_name().
     virtual Result<> give_scope(pid_t process) = 0;
     // This process has been told to end: will there be another one?
     virtual bool is_restarting() = 0;
 };
+
+// The scope of a zygote and its engines.
+std::string scope_name(pid_t zygote);
 
 // Without systemd nothing is kept, and every end is a stop.
 std::unique_ptr<ServiceManager> make_service_manager();

@@ -13,7 +13,7 @@
 
 namespace vtpm {
 
-constexpr std::size_t kMaxDescriptors = 3;
+constexpr std::size_t kMaxDescriptors = 4;
 
 struct SocketPair {
     UniqueFd ours;

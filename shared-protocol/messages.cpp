@@ -17,6 +17,7 @@ void field(Encoder &io, const ErrorCode &value) { io.u16(static_cast<std::uint16
 void field(Encoder &io, const TpmVersion &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const StateKind &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Transport &value) { io.u8(static_cast<std::uint8_t>(value)); }
+void field(Encoder &io, const Beginning &value) { io.u8(static_cast<std::uint8_t>(value)); }
 
 void field(Decoder &io, std::uint16_t &value) { value = io.u16(); }
 void field(Decoder &io, std::uint32_t &value) { value = io.u32(); }
@@ -41,6 +42,7 @@ void one_or_two(Decoder &io, Enumeration &value) {
 void field(Decoder &io, TpmVersion &value) { one_or_two(io, value); }
 void field(Decoder &io, StateKind &value) { one_or_two(io, value); }
 void field(Decoder &io, Transport &value) { one_or_two(io, value); }
+void field(Decoder &io, Beginning &value) { one_or_two(io, value); }
 
 template <typename Io, typename... Fields>
 void all(Io &io, Fields &...fields) {
@@ -104,7 +106,9 @@ struct Layout<PowerOnCommands> {
 };
 template <>
 struct Layout<StartEngine> {
-    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.version, m.uuid, m.domain, m.device); }
+    static void visit(auto &io, auto &m) {
+        all(io, m.engine, m.uid, m.version, m.uuid, m.domain, m.device, m.beginning);
+    }
 };
 template <>
 struct Layout<EngineStarted> {
@@ -164,6 +168,10 @@ struct Layout<StateChannelStatus> {
 };
 template <>
 struct Layout<AskStatus> {
+    static void visit(auto &, auto &) {}
+};
+template <>
+struct Layout<SuspendTpm> {
     static void visit(auto &, auto &) {}
 };
 template <>
@@ -235,5 +243,6 @@ VTPM_INSTANTIATE(ReplaceStateChannel);
 VTPM_INSTANTIATE(StateChannelStatus);
 VTPM_INSTANTIATE(AskStatus);
 VTPM_INSTANTIATE(EngineStatus);
+VTPM_INSTANTIATE(SuspendTpm);
 
 }  // namespace vtpm

@@ -16,7 +16,7 @@
 
 namespace vtpm {
 
-constexpr std::uint16_t kProtocolVersion = 1;
+constexpr std::uint16_t kProtocolVersion = 2;
 
 // Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
 constexpr std::size_t kMaxText = 512;
@@ -31,6 +31,9 @@ std::optional<TpmVersion> parse_tpm_version(std::string_view text);
 
 // Which of a vTPM's states: TCG "permanent" (NV, seeds, hierarchies) or "volatile" (PCRs, sessions, objects).
 enum class StateKind : std::uint8_t { kPermanent = 1, kVolatile = 2 };
+
+// Of an engine: a power cycle of its TPM, or what follows SuspendTpm.
+enum class Beginning : std::uint8_t { kPowerOn = 1, kResume = 2 };
 
 enum class Transport : std::uint8_t {
     kXen = 1,       // grant page and event channel
@@ -140,8 +143,8 @@ struct PowerOnCommands {
 
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------
 
-// With three descriptors: both ends of its control socket, its state channel. The zygote keeps the backend's end too:
-// an engine outlives the backend that started it.
+// With both ends of its control socket, its state channel, and perhaps cgroup.procs of the control group that it enters
+// (the fourth). The zygote keeps the backend's end too: an engine outlives the backend that started it.
 struct StartEngine {
     static constexpr std::uint16_t kType = 32;
     std::uint32_t engine = 0;  // the backend's number for it, never reused
@@ -150,6 +153,7 @@ struct StartEngine {
     Uuid uuid;
     std::uint32_t domain = 0;  // for whom: the zygote only remembers these two
     std::uint32_t device = 0;
+    Beginning beginning = Beginning::kPowerOn;
 };
 
 // So that people and the journal can name the process.
@@ -257,6 +261,11 @@ struct EngineStatus {
     ErrorCode state_channel = ErrorCode::kNone;  // kUnavailable: it stores nothing
     std::uint32_t ring_ref = 0;
     std::uint32_t event_channel = 0;  // 0, which Xen never uses: no ring is attached
+};
+
+// Store all that the TPM knows, for who resumes it, and exit: its guest has been saved, or is migrated.
+struct SuspendTpm {
+    static constexpr std::uint16_t kType = 57;
 };
 
 // ---- codec ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ namespace vtpm {
 namespace {
 
 constexpr const char *kRootToken = "backend";
+constexpr int kEventsAtOnce = 100;
 
 // "K/N" with anything after the second number.
 std::optional<DeviceId> parse_device(std::string_view text) {
@@ -23,11 +24,12 @@ std::optional<DeviceId> parse_device(std::string_view text) {
 }  // namespace
 
 Backend::Backend(DeviceServices services) : services_(std::move(services)), root_(backend_root(services_.own_domain)) {
-    services_.runs_elsewhere = [this](const Uuid &uuid, DeviceId asking) {
-        return std::ranges::any_of(devices_, [&](const auto &entry) {
+    services_.runs_elsewhere = [this](const Uuid &uuid, DeviceId asking) -> std::optional<DeviceId> {
+        const auto other = std::ranges::find_if(devices_, [&](const auto &entry) {
             const Device &device = *entry.second;
             return device.id() != asking && device.uuid() == uuid && device.has_engine();
         });
+        return other == devices_.end() ? std::nullopt : std::optional(other->first);
     };
     services_.finished = [this] {
         // Later: it is the device itself that says so.
@@ -49,8 +51,11 @@ void Backend::manager_is_back() {
     for (const auto &entry : devices_) entry.second->manager_is_back();
 }
 
+// A number of them: more may come as fast as they are taken, and the loop has other things to do.
 void Backend::take_events() {
-    while (const auto event = services_.xenstore.next_event()) {
+    for (int taken = 0; taken < kEventsAtOnce; ++taken) {
+        const auto event = services_.xenstore.next_event();
+        if (!event) break;
         if (event->token != kRootToken) {
             if (const auto id = parse_device(event->token); id && devices_.contains(*id)) changed(*id);
         } else if (const auto id = device_of(event->path)) {

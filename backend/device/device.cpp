@@ -19,11 +19,19 @@ constexpr std::chrono::seconds kStopLimit{5};
 // In the backend's directory, which a guest cannot write: an engine has been started for this device. A daemon that
 // finds it without an engine knows that the PCRs are lost.
 constexpr const char *kPoweredOn = "powered-on";
+// The same: this device came with a domain that was restored, which only a look before it first runs can tell.
+constexpr const char *kRestored = "restored";
 
 XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
     return static_cast<XenbusState>(*number);
 }
+
+// Of comparisons with xenstore. A driver that is loaded causes some ten.
+constexpr int kReconcileBurst = 50;
+// Of lines in the journal that a guest can cause as often as it likes.
+constexpr int kLogBurst = 20;
+constexpr std::chrono::minutes kLogInterval{1};
 
 bool wants_ring(XenbusState frontend) {
     return frontend == XenbusState::kInitialised || frontend == XenbusState::kConnected;
@@ -38,12 +46,14 @@ Device::Device(DeviceId id, DeviceServices &services)
       guest_path_(frontend_path(id)),
       first_seen_(Clock::now()),
       offered_(first_seen_),
+      may_reconcile_(kReconcileBurst, services.reconcile_interval),
+      may_be_logged_(kLogBurst, kLogInterval),
       self_(std::make_shared<Device *>(this)) {
     if (const auto text = services_.xenstore.read(own_path_ + "/uuid")) uuid_ = Uuid::parse(*text);
-    if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
-        log::warning("device {}: {}", to_string(id_), watched.error().text);
+    watch_guest();
     const View view = look();
     answered_ = asked_ = view.own > XenbusState::kInitialising;
+    if (services_.xenstore.read(own_path_ + "/" + kRestored)) beginning_ = Beginning::kResume;
     // The toolstack's order to leave comes with online = 0, in one transaction.
     closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
     if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
@@ -51,6 +61,12 @@ Device::Device(DeviceId id, DeviceServices &services)
         engine_state_ = EngineState::kAdopting;
     else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
         fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
+}
+
+// Fires at once.
+void Device::watch_guest() {
+    if (const auto watched = services_.xenstore.watch(guest_path_ + "/state", to_string(id_)); !watched)
+        log::warning("device {}: {}", to_string(id_), watched.error().text);
 }
 
 Device::~Device() { services_.xenstore.unwatch(guest_path_ + "/state", to_string(id_)); }
@@ -64,10 +80,34 @@ Device::View Device::look() const {
 }
 
 void Device::reconcile() {
+    if (rests_) return;
+    if (may_reconcile_.take()) return compare();
+    rest();
+}
+
+// A guest that writes without end makes us write, and hear of that too. Without a watch xenstored tells us nothing of
+// it: the guest has its flood to itself.
+void Device::rest() {
+    const auto go_on = [this] {
+        rests_ = false;
+        watch_guest();
+        reconcile();
+    };
+    auto timer = services_.loop.after(services_.reconcile_interval, go_on);
+    if (!timer) return compare();
+    rest_ = std::move(*timer);
+    rests_ = true;
+    services_.xenstore.unwatch(guest_path_ + "/state", to_string(id_));
+}
+
+void Device::compare() {
     const View view = look();
     // For good: what is there afterwards is another device.
     gone_ = gone_ || !services_.xenstore.read(own_path_ + "/frontend-id") || is_replaced(view);
-    if (gone_) return stop_engine();
+    if (gone_) {
+        stop_engine();
+        return finished() ? services_.finished() : void();
+    }
     if (view.own == XenbusState::kUnknown) return;  // refused: the toolstack is about to remove it
     if (is_told_to_leave(view)) return leave(view);
     if (view.own == XenbusState::kInitialising) return prepare();
@@ -89,17 +129,29 @@ bool Device::is_replaced(const View &view) const {
 
 void Device::prepare() {
     if (asked_) return;
-    if (!uuid_) return refuse("its uuid is missing or malformed");
-    if (services_.runs_elsewhere(*uuid_, id_)) return refuse("this vTPM already runs for another guest");
+    if (const auto admitted = admit(); !admitted) return refuse(admitted.error().text);
     asked_ = true;
     services_.manager.prepare(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->prepared(answer);
     });
 }
 
+// In a migration a restored domain comes before the suspended one, whose memory it has, goes.
+Result<> Device::admit() {
+    if (!uuid_) return fail(ErrorCode::kInvalid, "its uuid is missing or malformed");
+    VTPM_ASSIGN(const bool restored, services_.domains.is_fresh_restore(id_.domain));
+    beginning_ = restored ? Beginning::kResume : Beginning::kPowerOn;
+    const auto other = services_.runs_elsewhere(*uuid_, id_);
+    if (!other) return {};
+    VTPM_ASSIGN(const bool suspended, services_.domains.is_suspended(other->domain));
+    if (restored && suspended) return {};
+    return fail(ErrorCode::kInUse, "this vTPM already runs for another guest");
+}
+
 void Device::prepared(const Result<OpenedVtpm> &answer) {
     if (answer) {
         offered_ = Clock::now();
+        if (beginning_ == Beginning::kResume) (void)services_.xenstore.update(own_path_, kRestored, "1");
         (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
         const View view = look();
         if (view.own == XenbusState::kInitialising) set_state(view, XenbusState::kInitWait);
@@ -189,7 +241,7 @@ void Device::ring_attached(const Result<> &attached) {
     ring_state_ = attached ? RingState::kAttached : RingState::kNone;
     if (!attached) return fail_for_good(attached.error().text);
     reason_.clear();
-    log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
+    if (may_be_logged_.take()) log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
     reconcile();
 }
 
@@ -226,7 +278,8 @@ void Device::opened(Result<OpenedVtpm> answer) {
         reason_ = answer.error().text;
         return reconcile_in(retry_, kRetry);
     }
-    auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this);
+    auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this,
+                                                 beginning_);
     if (!engine) return fail_for_good(engine.error().text);
     engine_ = std::move(*engine);
     engine_state_ = EngineState::kStarting;
@@ -261,12 +314,23 @@ void Device::stop_engine() {
     attached_.reset();
     if (!engine_ || engine_state_ == EngineState::kStopping) return;
     engine_state_ = EngineState::kStopping;
-    engine_->stop();
+    if (is_suspended())
+        engine_->suspend();
+    else
+        engine_->stop();
     if (auto timer = services_.loop.after(kStopLimit, [this] {
             log::warning("device {}: the engine does not stop and is killed", to_string(id_));
             if (engine_) engine_->kill();
         }))
         kill_ = std::move(*timer);
+}
+
+// Its guest has been saved, or has gone to another domain.
+bool Device::is_suspended() const {
+    const auto suspended = services_.domains.is_suspended(id_.domain);
+    if (suspended) return *suspended;
+    log::error("device {}: a guest that was saved loses its PCRs: {}", to_string(id_), suspended.error().text);
+    return false;
 }
 
 void Device::engine_exited(const std::string &how, bool orderly) {
@@ -282,7 +346,6 @@ void Device::engine_exited(const std::string &how, bool orderly) {
     }
     if (!orderly) log::warning("device {}: {}", to_string(id_), how);
     reconcile();
-    if (finished()) services_.finished();
 }
 
 void Device::state_channel_changed(const Result<> &usable) {

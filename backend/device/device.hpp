@@ -13,8 +13,10 @@
 
 #include "backend/device/engine_host.hpp"
 #include "backend/manager_client.hpp"
+#include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
+#include "base/allowance.hpp"
 #include "shared-protocol/xenstore_names.hpp"
 
 namespace vtpm {
@@ -26,12 +28,15 @@ struct DeviceServices {
     ManagerClient &manager;
     EngineHost &engines;
     RingOpener &rings;
+    Domains &domains;
     std::uint32_t own_domain;
     // libxl waits for state 2 and wants to read exactly that: on a hot attach, state 4 follows no sooner than this.
     std::chrono::milliseconds hold_init_wait{1500};
-    // Does a device other than this one have a living engine for this vTPM?
-    std::function<bool(const Uuid &, DeviceId)> runs_elsewhere{};
-    // The engine of a device that has gone has ended: another one may wait in its place.
+    // A device whose guest writes without end is looked at this often.
+    std::chrono::milliseconds reconcile_interval{200};
+    // The device other than this one that has a living engine for this vTPM.
+    std::function<std::optional<DeviceId>(const Uuid &, DeviceId)> runs_elsewhere{};
+    // A device has gone, and its engine: another one may wait in its place.
     std::function<void()> finished{};
 };
 
@@ -40,6 +45,7 @@ public:
     Device(DeviceId id, DeviceServices &services);
     ~Device() override;
 
+    // Now; or, if its guest makes us do so too often, a little later, and then once for all that was asked meanwhile.
     void reconcile();
     // The manager was restarted: the engine needs a new state channel.
     void manager_is_back();
@@ -65,7 +71,10 @@ private:
     enum class RingState { kNone, kAttaching, kAttached, kDetaching };
 
     // The steps of reconcile().
+    void compare();
+    void rest();
     void prepare();
+    Result<> admit();
     void leave(const View &view);
     void serve_frontend(const View &view);
     void follow_frontend_away(const View &view);
@@ -80,6 +89,7 @@ private:
     void renew_state_channel();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
+    [[nodiscard]] bool is_suspended() const;
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
 
@@ -90,6 +100,7 @@ private:
     void state_channel_changed(const Result<> &usable) override;
     void engine_exited(const std::string &how, bool orderly) override;
 
+    void watch_guest();
     [[nodiscard]] View look() const;
     [[nodiscard]] bool is_told_to_leave(const View &view) const;
     [[nodiscard]] bool is_replaced(const View &view) const;
@@ -104,6 +115,7 @@ private:
     std::optional<Uuid> uuid_;
     std::string reason_;
 
+    Beginning beginning_ = Beginning::kPowerOn;
     bool asked_ = false;     // the manager has been asked whether this vTPM may be attached
     bool answered_ = false;  // the toolstack's state 1 has been followed by one of ours, or by its removal
     bool gone_ = false;
@@ -118,6 +130,10 @@ private:
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::steady_clock::time_point want_engine_since_;
+    Allowance may_reconcile_;
+    Allowance may_be_logged_;
+    EventSource rest_;
+    bool rests_ = false;
     EventSource hold_;
     EventSource retry_;
     EventSource kill_;

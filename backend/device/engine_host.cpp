@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <vector>
 
 #include "base/log.hpp"
@@ -32,8 +33,19 @@ std::string kept_name(pid_t zygote) { return fmt::format("engines-{}-{}", kProto
 bool speaks_our_protocol(const std::string &name) {
     return name.starts_with(fmt::format("engines-{}-", kProtocolVersion));
 }
+pid_t zygote_pid(const std::string &kept) {
+    return static_cast<pid_t>(std::strtol(kept.c_str() + kept.rfind('-') + 1, nullptr, 10));
+}
 
-std::string describe_exit(int status) {
+std::optional<EngineGroups> groups_of(pid_t zygote) {
+    auto groups = EngineGroups::of(zygote);
+    if (groups) return std::move(*groups);
+    log::warning("engines have no limits of memory: {}", groups.error().text);
+    return {};
+}
+
+std::string describe_exit(int status, bool out_of_memory) {
+    if (out_of_memory) return "the engine was ended: it needed more memory than its control group has";
     if (WIFSIGNALED(status)) {
         const int signal = WTERMSIG(status);
         const char *why = signal == SIGSYS ? ": a forbidden system call" : "";
@@ -101,6 +113,11 @@ void EngineProcess::stop() {
     (void)send(zygote_.control.get(), ReleaseEngine{id_});
 }
 
+void EngineProcess::suspend() {
+    tell(SuspendTpm{});
+    stop();
+}
+
 void EngineProcess::detach_ring() { tell(DetachRing{}); }
 
 void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, {channel.get()}); }
@@ -138,6 +155,10 @@ void EngineProcess::receive() {
     kill();
 }
 
+void EngineProcess::hear_out() {
+    while (readable_ && wait_readable(control_.get(), std::chrono::milliseconds(0))) receive();
+}
+
 Result<> EngineProcess::listen() {
     VTPM_ASSIGN(readable_, host_.loop_.on_readable(control_.get(), [this] { receive(); }));
     return {};
@@ -163,7 +184,8 @@ Result<> EngineHost::start_zygote(const std::string &program) {
     if (const auto moved = service_.give_scope(pid); !moved)
         log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
     service_.keep(kept_name(pid), ends.ours.get());
-    zygotes_.push_back({kept_name(pid), kVersion, std::move(ends.ours), {}});
+    zygotes_.push_back({kept_name(pid), kVersion, std::move(ends.ours)});
+    zygotes_.back().groups = groups_of(pid);
     return serve(zygotes_.back());
 }
 
@@ -174,8 +196,9 @@ Result<> EngineHost::serve(Zygote &zygote) {
 
 // If it cannot be done, dropping the connection ends them in order: their guests lose their TPMs until a power cycle.
 void EngineHost::take_over(KeptDescriptor kept) {
-    zygotes_.push_back({kept.name, {}, std::move(kept.fd), {}});
+    zygotes_.push_back({kept.name, {}, std::move(kept.fd)});
     Zygote &zygote = zygotes_.back();
+    zygote.groups = groups_of(zygote_pid(kept.name));
     Result<> taken = speaks_our_protocol(zygote.name) ? list_engines(zygote)
                                                       : fail(ErrorCode::kInvalid, "they speak another protocol");
     if (taken) taken = serve(zygote);
@@ -205,7 +228,7 @@ Result<> EngineHost::list_engines(Zygote &zygote) {
             }
             case EngineExited::kType: {
                 VTPM_ASSIGN(const EngineExited report, decode<EngineExited>(message));
-                exited(report);
+                exited(zygote, report);
                 break;
             }
             case EngineStarted::kType:  // it is listed
@@ -225,7 +248,7 @@ void EngineHost::receive(Zygote &zygote) {
     const auto received = receive_message(zygote.control.get(), buffer);
     const ByteView message = ByteView(buffer).first(received ? received->size : 0);
     if (const auto report = decode<EngineStarted>(message)) return started(*report);
-    if (const auto report = decode<EngineExited>(message)) return exited(*report);
+    if (const auto report = decode<EngineExited>(message)) return exited(zygote, *report);
     zygote.readable.reset();
     lost_();
 }
@@ -244,12 +267,19 @@ void EngineHost::drop_idle_zygotes() {
 // ---- EngineHost: engines ----
 
 Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
-                                                                UniqueFd state_channel, EngineObserver &observer) {
+                                                                UniqueFd state_channel, EngineObserver &observer,
+                                                                Beginning beginning) {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
     Zygote &zygote = zygotes_.back();
     const std::uint32_t uid = free_uid();
-    const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device};
-    VTPM_TRY(send(zygote.control.get(), order, {ends.theirs.get(), ends.ours.get(), state_channel.get()}));
+    const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device, beginning};
+    if (zygote.groups) {
+        VTPM_ASSIGN(const UniqueFd group, zygote.groups->make(order.engine));
+        VTPM_TRY(
+            send(zygote.control.get(), order, {ends.theirs.get(), ends.ours.get(), state_channel.get(), group.get()}));
+    } else {
+        VTPM_TRY(send(zygote.control.get(), order, {ends.theirs.get(), ends.ours.get(), state_channel.get()}));
+    }
     std::unique_ptr<EngineProcess> engine(
         new EngineProcess(*this, zygote, order.engine, std::move(ends.ours), observer));
     running_.emplace(order.engine, Running{&zygote, uid, engine.get()});
@@ -317,14 +347,18 @@ void EngineHost::started(const EngineStarted &report) {
     if (entry != running_.end() && entry->second.process != nullptr) entry->second.process->pid_ = report.pid;
 }
 
-void EngineHost::exited(const EngineExited &report) {
+void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
+    const bool out_of_memory = zygote.groups && zygote.groups->remove(report.engine);
     const auto entry = running_.find(report.engine);
     if (entry == running_.end()) return;
     const Running running = std::move(entry->second);
     running_.erase(entry);
     const int status = static_cast<int>(report.wait_status);
-    if (running.process != nullptr)
-        running.process->observer_->engine_exited(describe_exit(status), WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (running.process != nullptr) {
+        running.process->hear_out();
+        running.process->observer_->engine_exited(describe_exit(status, out_of_memory),
+                                                  WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
     drop_idle_zygotes();
     if (running_.empty() && stopped_) stopped_();
 }

@@ -8,8 +8,10 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "backend/control_groups.hpp"
 #include "backend/service_manager.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "base/event_loop.hpp"
@@ -39,7 +41,8 @@ struct Zygote {
     std::string name;     // by which the service manager keeps `control`
     std::string version;  // of its program
     UniqueFd control;
-    EventSource readable;
+    EventSource readable = {};
+    std::optional<EngineGroups> groups = {};  // none: its engines have no limits
 };
 
 // One engine process. Destroying it only means that nobody waits for its end any more.
@@ -54,6 +57,8 @@ public:
     void replace_state_channel(UniqueFd channel);
     // Asks for an orderly end: TPM2_Shutdown, then exit. engine_exited follows; kill() hastens it.
     void stop();
+    // The same, but what the TPM knows is stored for Beginning::kResume.
+    void suspend();
     void kill();
     // 0 until the zygote has said so.
     [[nodiscard]] std::uint32_t pid() const { return pid_; }
@@ -67,6 +72,8 @@ private:
     template <typename Message>
     void tell(const Message &message, std::initializer_list<int> fds = {});
     void receive();
+    // It has ended: its last words, which the zygote's report may have overtaken.
+    void hear_out();
 
     EngineHost &host_;
     Zygote &zygote_;
@@ -86,7 +93,8 @@ public:
 
     // engine_ready follows. `observer` outlives the returned object.
     Result<std::unique_ptr<EngineProcess>> start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
-                                                        UniqueFd state_channel, EngineObserver &observer);
+                                                        UniqueFd state_channel, EngineObserver &observer,
+                                                        Beginning beginning = Beginning::kPowerOn);
     // The engine that a former daemon has left for this device: engine_status follows. Null: there is none.
     std::unique_ptr<EngineProcess> adopt(DeviceId device, const Uuid &uuid, EngineObserver &observer);
     // Stops what a former daemon has left and no device has adopted: their guests went while there was no daemon.
@@ -116,7 +124,7 @@ private:
     void receive(Zygote &zygote);
     void started(const EngineStarted &report);
     void living(Zygote &zygote, const LivingEngine &engine, UniqueFd control);
-    void exited(const EngineExited &report);
+    void exited(Zygote &zygote, const EngineExited &report);
     void drop_idle_zygotes();
     std::uint32_t free_uid() const;
 

@@ -43,7 +43,7 @@ Result<> Engine::run() {
         }
     }
     ring_.reset();
-    return tpm_->power_off();
+    return suspends_ ? tpm_->suspend() : tpm_->power_off();
 }
 
 // One command: one wake-up, one notification.
@@ -96,6 +96,9 @@ Result<> Engine::obey(Order order) {
         case ReplaceStateChannel::kType:
             (void)replace_channel(order.received,
                                   [this](StateChannel channel) { return tpm_->replace_channel(std::move(channel)); });
+            return {};
+        case SuspendTpm::kType:
+            ended_ = suspends_ = true;
             return {};
         case AskStatus::kType:
             tell(status());

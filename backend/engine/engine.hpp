@@ -19,7 +19,7 @@ public:
     // `control` is this engine's end of the socket to the daemon.
     Engine(UniqueFd control, std::unique_ptr<Tpm> tpm) : control_(std::move(control)), tpm_(std::move(tpm)) {}
 
-    // Serves until the daemon closes the control socket, then powers the TPM off.
+    // Serves until the daemon closes the control socket, then powers the TPM off; or until it wants it suspended.
     Result<> run();
 
 private:
@@ -54,6 +54,7 @@ private:
     bool took_order_ = false;         // a command that waited has, of those that run() has seen coming
     bool channel_reported_lost_ = false;
     bool ended_ = false;
+    bool suspends_ = false;
 };
 
 }  // namespace vtpm

@@ -147,6 +147,18 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel chan
     return tpm;
 }
 
+Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, StateChannel channel) {
+    std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
+    VTPM_TRY(tpm->load());
+    VTPM_ASSIGN(const StateChannel::Loaded suspended, tpm->channel_.load(StateKind::kVolatile));
+    if (storage.may_manufacture || suspended.is_new)
+        return fail(ErrorCode::kRefused,
+                    "its guest was restored, but what the TPM knew then (PCRs, sessions) is not here: it was restored "
+                    "before, or the guest has been started anew since it was saved; power cycle the guest");
+    VTPM_TRY(tpm->start_with(suspended.state.view()));
+    return tpm;
+}
+
 Tpm::~Tpm() {
     TPMLIB_Terminate();
     storage = Storage{};
@@ -161,7 +173,8 @@ Result<> Tpm::finish_manufacture() {
         VTPM_TRY(obey_manufacturer());
     VTPM_TRY(commit());
     storage.may_manufacture = false;
-    return restart_with({});
+    TPMLIB_Terminate();
+    return start_with({});
 }
 
 Result<> Tpm::obey_manufacturer() {
@@ -296,12 +309,12 @@ Result<> Tpm::commit_to_next_manager() {
 Result<> Tpm::undo() {
     storage.changed.reset();
     VTPM_ASSIGN(const SecretBytes volatile_state, state_of(TPMLIB_STATE_VOLATILE));
-    return restart_with(volatile_state.view());
+    TPMLIB_Terminate();
+    return start_with(volatile_state.view());
 }
 
-Result<> Tpm::restart_with(ByteView volatile_state) {
+Result<> Tpm::start_with(ByteView volatile_state) {
     storage.volatile_state = SecretBytes(volatile_state);
-    TPMLIB_Terminate();
     auto started = start_libtpms(version_);
     storage.volatile_state = SecretBytes{};
     storage.changed.reset();  // start-up rewrites what it just loaded
@@ -330,6 +343,16 @@ Result<> Tpm::replace_channel(StateChannel channel) {
 Result<> Tpm::power_off() {
     VTPM_TRY(run_firmware(power_off_commands(version_)));
     return commit();
+}
+
+// The permanent state first: it ends a volatile state, which belongs to it. libtpms asks for neither: orderly NV
+// indices and Clock have changed without a word.
+Result<> Tpm::suspend() {
+    VTPM_TRY(take_state());
+    VTPM_TRY(commit());
+    VTPM_ASSIGN(const SecretBytes state, state_of(TPMLIB_STATE_VOLATILE));
+    VTPM_TRY(channel_.store(StateKind::kVolatile, state.view()));
+    return {};
 }
 
 }  // namespace vtpm

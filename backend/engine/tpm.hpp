@@ -22,6 +22,9 @@ public:
     // then does what a firmware would (start_up), and what the manager says. PCRs are zero afterwards, but for
     // what that extends.
     static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, StateChannel channel);
+    // Goes on where suspend() ended, once: nothing that its guest relied on has changed. kRefused: there is nothing to
+    // go on with.
+    static Result<std::unique_ptr<Tpm>> resume(TpmVersion version, StateChannel channel);
     ~Tpm();
     Tpm(const Tpm &) = delete;
     Tpm &operator=(const Tpm &) = delete;
@@ -45,6 +48,8 @@ public:
 
     // An orderly end. PCRs and sessions are gone afterwards.
     Result<> power_off();
+    // The other orderly end: all that the TPM knows is stored, for resume().
+    Result<> suspend();
 
 private:
     Tpm(TpmVersion version, StateChannel channel) : version_(version), channel_(std::move(channel)) {}
@@ -63,7 +68,7 @@ private:
     Result<> commit_to_next_manager();
     Result<SecretBytes> take_channel(StateChannel channel);
     Result<> undo();
-    Result<> restart_with(ByteView volatile_state);
+    Result<> start_with(ByteView volatile_state);
 
     TpmVersion version_;
     StateChannel channel_;

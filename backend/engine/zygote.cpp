@@ -34,6 +34,12 @@ Result<> tell_ready(int control, const Result<> &started) {
     return send(control, started ? EngineReady{} : EngineReady{started.error().code, started.error().text});
 }
 
+// cgroups(7): "0" is who writes.
+Result<> enter_group(const UniqueFd &group) {
+    if (group && ::write(group.get(), "0", 1) != 1) return fail_errno("enter the control group");
+    return {};
+}
+
 Result<> confine(const StartEngine &order, Result<> (*filter)()) {
     VTPM_TRY(become_user(order.uid));
     VTPM_TRY(give_up_paths());
@@ -42,7 +48,8 @@ Result<> confine(const StartEngine &order, Result<> (*filter)()) {
 }
 
 Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    auto tpm = Tpm::power_on(order.version, StateChannel(std::move(state_channel)));
+    const auto begin = order.beginning == Beginning::kResume ? Tpm::resume : Tpm::power_on;
+    auto tpm = begin(order.version, StateChannel(std::move(state_channel)));
     Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
     (void)tell_ready(control.get(), started);  // a daemon that has let go does not hear it
     if (!tpm) return started;
@@ -63,9 +70,12 @@ Result<> close_all_but(std::array<int, 2> kept) {
 }
 
 // Confined before the first byte of state or of a guest is read.
-Result<> run_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    VTPM_TRY(close_all_but({control.get(), state_channel.get()}));
-    if (const Result<> confined = confine(order, program.filter); !confined) {
+Result<> run_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel,
+                    const UniqueFd &group) {
+    Result<> confined = enter_group(group);
+    if (confined) confined = close_all_but({control.get(), state_channel.get()});
+    if (confined) confined = confine(order, program.filter);
+    if (!confined) {
         (void)tell_ready(control.get(), confined);
         return confined;
     }
@@ -73,8 +83,8 @@ Result<> run_engine(const EngineProgram &program, const StartEngine &order, Uniq
 }
 
 [[noreturn]] void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control,
-                            UniqueFd state_channel) {
-    const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel));
+                            UniqueFd state_channel, const UniqueFd &group) {
+    const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group);
     if (!ended) log::error("vTPM {}: {}", order.uuid.to_string(), ended.error().text);
     ::_exit(ended ? 0 : 1);
 }
@@ -136,14 +146,14 @@ private:
     }
 
     Result<> start(const StartEngine &order, Received received) {
-        auto &[engine_end, backend_end, state_channel] = received.fds;
+        auto &[engine_end, backend_end, state_channel, group] = received.fds;
         const Result<pid_t> child = lonely_fork_.fork();
         if (!child) {
             log::error("vTPM {}: {}", order.uuid.to_string(), child.error().text);
             tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
             return {};
         }
-        if (*child == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel));
+        if (*child == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel), group);
         children_.emplace(order.engine, Child{*child, order, std::move(backend_end)});
         tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*child)});
         return {};

@@ -22,7 +22,7 @@ struct RingNumbers {
 
 struct OpenedRing {
     AttachRing order;
-    std::array<UniqueFd, kMaxDescriptors> fds;  // as AttachRing says; the third may be empty
+    std::array<UniqueFd, 3> fds;  // as AttachRing says; the third may be empty
 };
 
 class RingOpener {

@@ -104,6 +104,7 @@ std::string show_text(const Json &vtpm) {
     line(out, "created", text(vtpm, "created"));
     line(out, "stores", text(vtpm, "sequence"));
     line(out, "in use", flag(vtpm, "in_use") ? "yes" : "no");
+    line(out, "saved", flag(vtpm, "saved") ? "yes: its guest may be restored, once, until it is started anew" : "no");
     line(out, "refused", text(vtpm, "reason"));
     for (const Json &device : vtpm.value("devices", Json::array())) line(out, "device", device_line(device));
     return out;

@@ -27,6 +27,7 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
         {"sequence", vtpm.record.sequence},
         {"created", utc(vtpm.record.created)},
         {"in_use", vtpm.in_use},
+        {"saved", !vtpm.record.volatile_tag.empty()},
         {"reason", vtpm.refusal},
     };
 }

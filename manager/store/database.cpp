@@ -62,10 +62,21 @@ Result<Database> Database::open(const std::string &path, const char *vfs) {
 }
 
 Result<Statement> Database::prepare_only(std::string_view sql) {
+    if (const auto idle = idle_->find(sql); idle != idle_->end())
+        return Statement(std::move(idle_->extract(idle).mapped()), idle_);
     sqlite3_stmt *statement = nullptr;
-    if (sqlite3_prepare_v2(raw(), sql.data(), static_cast<int>(sql.size()), &statement, nullptr) != SQLITE_OK)
+    if (sqlite3_prepare_v3(raw(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &statement,
+                           nullptr) != SQLITE_OK)
         return sqlite_failure(raw());
-    return Statement(statement);
+    return Statement(Statement::Prepared(statement), idle_);
+}
+
+void Statement::PutBack::operator()(sqlite3_stmt *statement) const {
+    Prepared prepared(statement);
+    if (idle.use_count() == 1) return;  // the database is closed
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    idle->try_emplace(sqlite3_sql(statement), std::move(prepared));
 }
 
 Result<> Database::script(const char *sql) {

@@ -5,6 +5,8 @@
 #include <sqlite3.h>
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -42,11 +44,21 @@ public:
 
 private:
     friend class Database;
-    explicit Statement(sqlite3_stmt *statement) : statement_(statement) {}
     struct Finalize {
         void operator()(sqlite3_stmt *statement) const { sqlite3_finalize(statement); }
     };
-    std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+    using Prepared = std::unique_ptr<sqlite3_stmt, Finalize>;
+    // Those that nobody uses, by their text: a commit needs seven, and to parse them takes longer than to run them.
+    using Idle = std::map<std::string, Prepared, std::less<>>;
+    // For the next one that has this text. Its values are forgotten.
+    struct PutBack {
+        void operator()(sqlite3_stmt *statement) const;
+        std::shared_ptr<Idle> idle;
+    };
+
+    Statement(Prepared statement, std::shared_ptr<Idle> idle)
+        : statement_(statement.release(), PutBack{std::move(idle)}) {}
+    std::unique_ptr<sqlite3_stmt, PutBack> statement_;
 };
 
 class Database {
@@ -84,6 +96,7 @@ private:
     explicit Database(sqlite3 *connection) : connection_(connection) {}
     Result<Statement> prepare_only(std::string_view sql);
     std::unique_ptr<sqlite3, Close> connection_;
+    std::shared_ptr<Statement::Idle> idle_ = std::make_shared<Statement::Idle>();
     bool wipe_log_ = false;
 };
 

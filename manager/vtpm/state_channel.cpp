@@ -111,6 +111,8 @@ void StateChannel::manufactured() {
 // Once: an engine that was taken over does not keep the hardware TPM busy.
 Result<> StateChannel::power_on() {
     if (std::exchange(powered_on_, true)) return fail(ErrorCode::kInvalid, "this TPM is on already");
+    // A guest that was saved is started anew instead: it can be restored no more.
+    if (!vtpm_.volatile_tag.empty()) VTPM_TRY(end_volatile_state());
     if (services_.host_pcrs.empty()) return send(PowerOnCommands{});
     power_on_ = std::make_shared<Result<Bytes>>();
     const auto job = [commands = power_on_, &host_pcrs = services_.host_pcrs, version = vtpm_.version] {
@@ -153,9 +155,14 @@ Result<> StateChannel::load(StateKind kind) {
 Result<SecretBytes> StateChannel::stored_state(StateKind kind) {
     VTPM_ASSIGN(SecretBytes state, open_stored_state(services_.store, vtpm_, key_, kind));
     // Before it is given away: a volatile state that came up twice would be a rollback of the guest's PCRs.
-    if (kind == StateKind::kVolatile) VTPM_TRY(services_.inventory.end_volatile_state(vtpm_));
-    if (kind == StateKind::kVolatile) vtpm_.volatile_tag.clear();
+    if (kind == StateKind::kVolatile) VTPM_TRY(end_volatile_state());
     return state;
+}
+
+Result<> StateChannel::end_volatile_state() {
+    VTPM_TRY(services_.inventory.end_volatile_state(vtpm_));
+    vtpm_.volatile_tag.clear();
+    return {};
 }
 
 Result<> StateChannel::store(const StoreState &request) {

@@ -50,6 +50,7 @@ private:
     Result<> handle(ByteView message);
     Result<> load(StateKind kind);
     Result<SecretBytes> stored_state(StateKind kind);
+    Result<> end_volatile_state();
     Result<> manufacture(ByteView response);
     void manufactured();
     Result<> attest(ByteView nonce);

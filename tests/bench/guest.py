@@ -3,10 +3,7 @@
 
 import json
 import os
-import pathlib
-import shutil
 import statistics
-import subprocess
 import sys
 
 from lab import ROOT, Lab
@@ -21,19 +18,6 @@ GOALS = {"stock p50 / ours": ("at least", 10), "ours p50 / ping-pong": ("at most
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
-
-
-def build_pingpong(lab):
-    """The module for the kernel of the lab's guests."""
-    files = next(line.split()[1] for line in lab.run("status").stdout.splitlines() if line.startswith("files:"))
-    image = pathlib.Path((pathlib.Path(files) / "guest-image").read_text().strip())
-    release = (image / "kernel-release").read_text().strip()
-    directory = BUILD / "pingpong-module"
-    shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(ROOT / "tests/bench/pingpong", directory)
-    subprocess.run(["make", "-C", f"{image}/headers/usr/src/linux-headers-{release}", f"M={directory}", "modules"],
-                   check=True, stdout=subprocess.DEVNULL)
-    return directory / "pingpong.ko"
 
 
 class Guest:
@@ -119,7 +103,7 @@ def main():
     lab.run("up", timeout=3000)
     try:
         lab.run("push", str(BUILD / "tests/bench/echo"), "/root/echo")
-        module = build_pingpong(lab)
+        module = lab.build_module("tests/bench/pingpong")
         rows = [row for type in ("pv", "pvh") for row in measure(lab, type, module)]
     finally:
         lab.run("down")

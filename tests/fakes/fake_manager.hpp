@@ -22,6 +22,7 @@ public:
         TpmVersion version = TpmVersion::k20;
         std::uint64_t sequence = 0;
         Bytes state;
+        Bytes volatile_state{};  // empty: there is none
     };
 
     FakeManager(EventLoop &loop, std::string path) : loop_(loop), path_(std::move(path)) { start(); }
@@ -102,7 +103,12 @@ private:
 
     void serve_state(Peer &peer, ByteView message) {
         Stored &vtpm = store[*peer.uuid];
-        if (decode<LoadState>(message)) {
+        if (const auto load = decode<LoadState>(message)) {
+            if (load->kind == StateKind::kVolatile) {
+                const Bytes once = std::exchange(vtpm.volatile_state, {});
+                const ErrorCode code = once.empty() ? ErrorCode::kNotFound : ErrorCode::kNone;
+                return reply(peer, LoadedState{code, 1, "as the test wants it", once, {}});
+            }
             const ErrorCode code =
                 vtpm.sequence == 0 && answer_load == ErrorCode::kNone ? ErrorCode::kNotFound : answer_load;
             return reply(peer, LoadedState{code, vtpm.sequence, "as the test wants it", vtpm.state, algorithms});
@@ -115,13 +121,19 @@ private:
             return reply(peer, GiveAttestation{ErrorCode::kRefused, "none is to be had", {}});
         if (decode<PowerOn>(message)) {
             ++power_ons;
+            vtpm.volatile_state.clear();
             return reply(peer, PowerOnCommands{answer_power_on, "as the test wants it", power_on});
         }
         const auto request = decode<StoreState>(message);
         require(request.has_value(), "the engine speaks the protocol");
         ++stores;
         if (answer_store != ErrorCode::kNone) return reply(peer, StoredState{answer_store, 0, "as the test wants it"});
+        if (request->kind == StateKind::kVolatile) {
+            vtpm.volatile_state.assign(request->state.begin(), request->state.end());
+            return reply(peer, StoredState{ErrorCode::kNone, 1, ""});
+        }
         vtpm.state.assign(request->state.begin(), request->state.end());
+        vtpm.volatile_state.clear();
         ++vtpm.sequence;
         if (std::exchange(vanish_after_store, false)) return stop();
         reply(peer, StoredState{ErrorCode::kNone, vtpm.sequence, ""});

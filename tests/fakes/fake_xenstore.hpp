@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -19,6 +20,7 @@ public:
     FakeXenstore() : readable_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
     std::optional<std::string> read(const std::string &path) override {
+        ++reads;
         const auto node = nodes_.find(path);
         return node == nodes_.end() ? std::nullopt : std::optional(node->second);
     }
@@ -35,6 +37,7 @@ public:
     Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
         if (!nodes_.contains(directory + "/state")) return false;
         write(directory + "/" + key, value);
+        if (on_update) on_update();
         return true;
     }
 
@@ -50,17 +53,26 @@ public:
         return {};
     }
 
-    void unwatch(const std::string &path, const std::string &token) override { watches_.erase({path, token}); }
+    // As with XS_UNWATCH_FILTER.
+    void unwatch(const std::string &path, const std::string &token) override {
+        watches_.erase({path, token});
+        std::erase_if(events_, [&](const WatchEvent &event) { return event.token == token; });
+    }
     [[nodiscard]] int fd() const override { return readable_.get(); }
 
     std::optional<WatchEvent> next_event() override {
+        std::optional<WatchEvent> event;
+        if (!events_.empty()) {
+            event = events_.front();
+            events_.pop_front();
+        }
         eventfd_t count = 0;
-        (void)::eventfd_read(readable_.get(), &count);
-        if (events_.empty()) return std::nullopt;
-        WatchEvent event = events_.front();
-        events_.pop_front();
+        if (events_.empty()) (void)::eventfd_read(readable_.get(), &count);
         return event;
     }
+
+    int reads = 0;
+    std::function<void()> on_update;  // after a write of the backend
 
     void forget_watches() {
         watches_.clear();

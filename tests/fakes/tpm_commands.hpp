@@ -80,6 +80,12 @@ inline Bytes pcr_event(std::uint8_t pcr, ByteView data) {
     return Command(kSessions, 0x13C).u32(pcr).password().sized(data).build();
 }
 
+// TPM2_HashSequenceStart(empty authValue, SHA-256): takes a slot of the loaded objects.
+inline Bytes start_hash_sequence() { return Command(kNoSessions, 0x186).u16(0).u16(kSha256).build(); }
+
+// TPM2_FlushContext(handle)
+inline Bytes flush(std::uint32_t handle) { return Command(kNoSessions, 0x165).u32(handle).build(); }
+
 // TPM2_HierarchyControl(TPM_RH_PLATFORM, TPM_RH_PLATFORM, enable)
 inline Bytes enable_platform() {
     return Command(kSessions, 0x121).u32(kPlatform).password().u32(kPlatform).u8(1).build();

@@ -30,6 +30,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
                 ManufactureCommand, AskAttestation, GiveAttestation, PowerOn, PowerOnCommands, StartEngine,
                 EngineStarted, EngineExited, KillEngine, ReleaseEngine, ListEngines, LivingEngine, EnginesListed,
                 EngineReady, AttachRing, RingAttached, DetachRing, RingDetached, ReplaceStateChannel,
-                StateChannelStatus, AskStatus, EngineStatus>({data, size});
+                StateChannelStatus, AskStatus, EngineStatus, SuspendTpm>({data, size});
     return 0;
 }

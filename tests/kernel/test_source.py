@@ -11,7 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = [*sorted((ROOT / "kernel").glob("*.[ch]")), ROOT / "shared-protocol/tpmif.h",
-           *sorted((ROOT / "tests/bench/pingpong").glob("*.c"))]
+           *sorted((ROOT / "tests/bench/pingpong").glob("*.c")), *sorted((ROOT / "tests/lab/hostile").glob("*.c"))]
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 

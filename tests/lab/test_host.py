@@ -97,6 +97,16 @@ def test_a_full_disk_fails_the_command_and_loses_nothing(lab, pair):
     assert lab.guest(guest, "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
 
 
+def test_an_engine_has_no_more_memory_than_its_control_group(lab, pair):
+    group = f"/sys/fs/cgroup$(cut -d: -f3 /proc/{lab.device('one')['engine_pid']}/cgroup)"
+    assert lab.dom0(f"cat {group}/memory.max {group}/pids.max").stdout.split() == [str(32 << 20), "1"]
+    lab.dom0(f"echo 100K > {group}/memory.max; timeout 20 sh -c 'while test -e {group}; do sleep 0.2; done'", check=False)
+    assert "more memory than its control group" in lab.device("one")["reason"]
+    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+    lab.power_cycle_vtpm("one")
+    assert rc(lab, "one", "timeout 60 tpm2_getrandom --hex 4") == 0
+
+
 def test_an_engine_that_is_killed_fails_its_own_guest_only(lab, pair):
     lab.dom0(f"kill -9 {lab.device('one')['engine_pid']}")
     assert rc(lab, "one", "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that writes what it likes into its page and its xenstore directory: at worst its own device closes."""
 
+import contextlib
 import pathlib
 
 import pytest
 
-PROGRAMS = [pathlib.Path(__file__).with_name(name) for name in ("hostile_frontend.py", "xen_wire.py")]
+HERE = pathlib.Path(__file__).parent
+PROGRAMS = [HERE / name for name in ("hostile_frontend.py", "xen_wire.py")]
+ROUNDS = 500
 
 
 class Hostile:
@@ -23,6 +26,8 @@ def guests(lab):
     lab.create("bystander")
     for program in PROGRAMS:
         lab.run("push", "--guest", "hostile", str(program), "/root/")
+    lab.run("push", "--guest", "bystander", str(HERE / "latency.py"), "/root/")
+    lab.run("push", "--guest", "hostile", str(lab.build_module("tests/lab/hostile")), "/root/")
     yield Hostile(lab)
     lab.destroy("hostile")
     lab.destroy("bystander")
@@ -66,6 +71,41 @@ def test_a_directory_that_goes_is_gone_for_its_guest_only(lab, hostile):
     lab.power_cycle_vtpm("hostile")
     hostile.run("connect")
     assert lab.device("hostile")["state"] == "connected"
+
+
+@contextlib.contextmanager
+def hostile_kernel(lab, attack):
+    lab.guest("hostile", f"insmod /root/hostile.ko attack={attack}")
+    yield
+    lab.guest("hostile", "rmmod hostile", timeout=300)
+
+
+def percentile(lab):
+    """The 99th of the bystander's commands: the better of two runs, since the machine has other work too."""
+    return min(int(lab.guest("bystander", f"timeout 200 python3 /root/latency.py {ROUNDS}").stdout.split()[1]) for _ in range(2))
+
+
+@pytest.fixture(scope="module")
+def beside_a_busy_guest(lab, guests):
+    """What a guest costs its neighbour that only uses its processor, as it may."""
+    with hostile_kernel(lab, "none"):
+        return percentile(lab)
+
+
+@pytest.mark.parametrize("attack", ["page", "events", "store", "all"])
+def test_a_hostile_kernel_costs_its_neighbour_little(lab, hostile, beside_a_busy_guest, attack):
+    lines = "journalctl -b --no-pager -u xen-vtpmd -u xen-vtpm-managerd | wc -l"
+    before = int(lab.dom0(lines).stdout)
+    lab.power_cycle_vtpm("hostile")
+    with hostile_kernel(lab, attack):
+        attacked = percentile(lab)
+    print(f"{attack}: p99 {attacked} us, beside a busy guest {beside_a_busy_guest} us")
+    assert attacked <= 3 * beside_a_busy_guest
+    assert int(lab.dom0(lines).stdout) - before < 50
+    # Nothing is left of it: its device goes, and comes again.
+    lab.power_cycle_vtpm("hostile")
+    hostile.run("connect")
+    assert lab.dom0("pgrep -c xen-vtpm-engine").stdout.strip() == "3"  # a zygote, and an engine for each guest
 
 
 def test_a_frontend_that_waits_is_served_when_the_backend_starts(lab, guests):

@@ -397,6 +397,58 @@ TEST_CASE("state that is there and does not load stops the vTPM and is left as i
     CHECK(host.manager.stores == 0);
 }
 
+TEST_CASE("a guest that writes without end is listened to now and then, and served when it rests") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const int before = host.xenstore.reads;
+    constexpr int kWrites = 3000;
+    for (int i = 0; i < kWrites; ++i) {
+        host.frontend_state(kDevice, i % 2 == 0 ? 4 : 7);
+        (void)sd_event_run(host.loop.raw(), 0);
+    }
+    CHECK(host.xenstore.reads - before < kWrites);
+    host.frontend_state(kDevice, 5);
+    CHECK(host.reaches(kDevice, "5"));
+    host.frontend_state(kDevice, 6);
+    CHECK(host.reaches(kDevice, "6"));
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "4"));
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+}
+
+TEST_CASE("a guest that has an answer to each word of its backend does not keep the daemon busy") {
+    TestHost host;
+    LoopbackGuest guest;
+    LoopbackGuest other;
+    host.bring_up(kDevice, kUuid, guest);
+    host.bring_up(kOther, Uuid::random(), other);
+    int answers = 0;
+    host.xenstore.on_update = [&] { host.frontend_state(kDevice, 5 + ++answers % 2); };
+    host.frontend_state(kDevice, 5);
+    host.run_for(std::chrono::milliseconds(1000));
+    CHECK(answers < 200);
+    CHECK(rc(host.execute(other, commands::get_random())) == 0);
+    host.xenstore.on_update = nullptr;
+    host.detach(kDevice);
+    CHECK(host.reaches(kDevice, "6"));
+}
+
+TEST_CASE("why a TPM does not start is told, whether its engine or its engine's end is heard first") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.manager.answer_load = ErrorCode::kRefused;
+    for (std::uint32_t domain = 100; domain < 130; ++domain) {
+        const DeviceId device{domain, 0};
+        host.rings.guests[domain] = &guest;
+        host.attach(device, Uuid::random());
+        REQUIRE(host.reaches(device, "2"));
+        host.frontend_initialised(device);
+        REQUIRE(host.reaches(device, "5"));
+        CHECK(host.reason(device) == "as the test wants it");
+    }
+}
+
 TEST_CASE("an attach that the manager refuses fails at once: the state node goes") {
     TestHost host;
     host.manager.answer_prepare = ErrorCode::kRefused;

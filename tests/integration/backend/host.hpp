@@ -11,6 +11,7 @@
 #include <string>
 
 #include "backend/device/backend.hpp"
+#include "tests/fakes/fake_domains.hpp"
 #include "tests/fakes/fake_service_manager.hpp"
 #include "tests/fakes/fake_xenstore.hpp"
 #include "tests/fakes/loopback_guest.hpp"
@@ -26,7 +27,8 @@ public:
     Result<> start() {
         VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, service, [] {}));
         xenstore.forget_watches();  // of a former daemon: a connection's watches go with it
-        backend.emplace(DeviceServices{loop, *daemons_xenstore, client, *engines, rings, 0, hold_init_wait_});
+        backend.emplace(DeviceServices{loop, *daemons_xenstore, client, *engines, rings, domains, 0, hold_init_wait_,
+                                       reconcile_interval});
         client.stay_connected();
         return backend->start();
     }
@@ -105,6 +107,7 @@ public:
     EventLoop loop = std::move(*EventLoop::create());
     std::string socket_path;
     FakeXenstore xenstore;
+    std::chrono::milliseconds reconcile_interval{200};
     Xenstore *daemons_xenstore = &xenstore;  // or what a test has put before it
     ManagerClient client{loop, socket_path, [this] {
                              if (backend) backend->manager_is_back();
@@ -112,6 +115,7 @@ public:
     FakeServiceManager service;
     std::unique_ptr<EngineHost> engines;
     LoopbackRings rings;
+    FakeDomains domains;
     std::optional<Backend> backend;
 
 private:

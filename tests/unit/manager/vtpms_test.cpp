@@ -227,6 +227,22 @@ TEST_CASE_METHOD(Fixture, "a volatile state is loaded once") {
     REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kNotFound);
 }
 
+TEST_CASE_METHOD(Fixture, "a power-on ends a volatile state") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    engine.send(StoreState{StateKind::kVolatile, state});
+    turn();
+    REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    CHECK_FALSE(expect(vtpms.show(uuid)).record.volatile_tag.empty());
+    engine.send(PowerOn{});
+    turn();
+    engine.receive<PowerOnCommands>();
+    CHECK(expect(vtpms.show(uuid)).record.volatile_tag.empty());
+    engine.load(StateKind::kVolatile);
+    turn();
+    REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kNotFound);
+}
+
 TEST_CASE("a state that the inventory has and the store has not, or not as it was, is refused and stays") {
     const auto [sql, cause] = GENERATE(table<const char *, const char *>({
         {"DELETE FROM states", "missing"},

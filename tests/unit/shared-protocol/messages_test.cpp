@@ -46,7 +46,8 @@ TEST_CASE("each message decodes from exactly its own bytes") {
     check_bounds(StoredState{ErrorCode::kStoreFailed, 8, "disk full"});
     check_bounds(PowerOn{});
     check_bounds(PowerOnCommands{ErrorCode::kUnavailable, "no TPM", state});
-    check_bounds(StartEngine{1, 1000, TpmVersion::k20, kUuid});
+    check_bounds(StartEngine{1, 1000, TpmVersion::k20, kUuid, 7, 0, Beginning::kResume});
+    check_bounds(SuspendTpm{});
     check_bounds(EngineStarted{1, 4711});
     check_bounds(EngineExited{1, 256});
     check_bounds(KillEngine{1});

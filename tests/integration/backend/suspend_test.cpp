@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guests that are saved, restored and migrated: what their TPMs know then.
+#include <catch2/catch.hpp>
+
+#include "tests/integration/backend/test_host.hpp"
+
+namespace vtpm {
+namespace {
+
+constexpr DeviceId kRestored{9, 0};
+
+Bytes read_pcr(TestHost &host, LoopbackGuest &guest) {
+    return commands::pcr_value(host.execute(guest, commands::pcr_read(10)));
+}
+
+// A guest with something in PCR, NV and object slots, on kDevice.
+struct Guest {
+    explicit Guest(TestHost &host) {
+        host.bring_up(kDevice, kUuid, page);
+        REQUIRE(rc(host.execute(page, commands::pcr_extend(10, 0xab))) == 0);
+        REQUIRE(rc(host.execute(page, commands::nv_define(kIndex, 8))) == 0);
+        REQUIRE(rc(host.execute(page, commands::start_hash_sequence())) == 0);  // object 0x80000000
+        pcr = read_pcr(host, page);
+        REQUIRE(pcr != kZeroPcr);
+    }
+    LoopbackGuest page;
+    Bytes pcr;
+};
+
+// As `xl save` or the source of a migration ends.
+void save(TestHost &host, DeviceId device = kDevice) {
+    host.domains.suspended.insert(device.domain);
+    host.detach(device);
+    REQUIRE(host.reaches(device, "6"));
+    host.remove(device);
+    host.run_for(std::chrono::milliseconds(20));
+    host.domains.suspended.erase(device.domain);
+}
+
+bool restore(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored) {
+    host.domains.restored.insert(device.domain);
+    return host.comes_up(device, kUuid, page);
+}
+
+// Its device is offered and then closed, with the reason.
+bool restore_fails(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored) {
+    host.rings.guests[device.domain] = &page;
+    host.domains.restored.insert(device.domain);
+    host.attach(device, kUuid);
+    if (!host.reaches(device, "2")) return false;
+    host.frontend_initialised(device);
+    return host.reaches(device, "5") && host.status(device) == "failed" &&
+           host.reason(device).find("power cycle") != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a restored guest finds its TPM as it was: PCRs, objects, NV") {
+    TestHost host;
+    Guest guest(host);
+    save(host);
+    CHECK_FALSE(host.manager.in_use(kUuid));
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+    CHECK(rc(host.execute(page, commands::flush(0x80000000))) == 0);
+    CHECK(rc(host.execute(page, commands::nv_write(kIndex, Bytes(8, 7)))) == 0);
+    CHECK(host.manager.power_ons == 1);
+    SECTION("and again") {
+        save(host, kRestored);
+        LoopbackGuest next;
+        REQUIRE(restore(host, next, {10, 0}));
+        CHECK(read_pcr(host, next) == guest.pcr);
+        CHECK(commands::nv_data(host.execute(next, commands::nv_read(kIndex, 8))) == Bytes(8, 7));
+    }
+}
+
+TEST_CASE("a guest that is started anew after a save has its PCRs at zero, and can be restored no more") {
+    TestHost host;
+    Guest guest(host);
+    save(host);
+    LoopbackGuest fresh;
+    host.bring_up(kOther, kUuid, fresh);
+    CHECK(read_pcr(host, fresh) == kZeroPcr);
+    CHECK(host.manager.store[kUuid].volatile_state.empty());
+    host.detach(kOther);
+    REQUIRE(host.reaches(kOther, "6"));
+    host.remove(kOther);
+    LoopbackGuest page;
+    CHECK(restore_fails(host, page));
+}
+
+TEST_CASE("a guest is restored once") {
+    TestHost host;
+    Guest guest(host);
+    save(host);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    SECTION("while it runs, another is refused at once") {
+        host.domains.restored.insert(10);
+        host.attach({10, 0}, kUuid);
+        CHECK(host.reaches({10, 0}, "none"));
+    }
+    SECTION("when it has ended, another has no TPM") {
+        host.detach(kRestored);
+        REQUIRE(host.reaches(kRestored, "6"));
+        host.remove(kRestored);
+        LoopbackGuest again;
+        CHECK(restore_fails(host, again, {10, 0}));
+    }
+}
+
+TEST_CASE("what is not suspended is powered off: a later restore has no TPM") {
+    TestHost host;
+    Guest guest(host);
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    CHECK(host.manager.store[kUuid].volatile_state.empty());
+    LoopbackGuest page;
+    CHECK(restore_fails(host, page));
+}
+
+TEST_CASE("in a migration the restored domain is there before the suspended one goes") {
+    TestHost host;
+    Guest guest(host);
+    LoopbackGuest page;
+    host.rings.guests[kRestored.domain] = &page;
+    host.domains.restored.insert(kRestored.domain);
+    SECTION("one that is not suspended keeps its vTPM") {
+        host.attach(kRestored, kUuid);
+        CHECK(host.reaches(kRestored, "none"));
+        CHECK(read_pcr(host, guest.page) == guest.pcr);
+    }
+    SECTION("one that goes gives it over") {
+        host.domains.suspended.insert(kDevice.domain);
+        host.attach(kRestored, kUuid);
+        REQUIRE(host.reaches(kRestored, "2"));
+        host.frontend_initialised(kRestored);
+        host.run_for(std::chrono::milliseconds(500));
+        CHECK(host.own_state(kRestored) == "2");
+        save(host);
+        REQUIRE(host.reaches(kRestored, "4"));
+        host.frontend_state(kRestored, 4);
+        CHECK(read_pcr(host, page) == guest.pcr);
+    }
+    SECTION("one that goes on after all has lost nothing") {
+        host.domains.suspended.insert(kDevice.domain);
+        host.attach(kRestored, kUuid);
+        REQUIRE(host.reaches(kRestored, "2"));
+        host.detach(kRestored);
+        REQUIRE(host.reaches(kRestored, "6"));
+        host.domains.suspended.clear();
+        CHECK(read_pcr(host, guest.page) == guest.pcr);
+    }
+}
+
+TEST_CASE("a daemon that is restarted in a restore remembers it") {
+    TestHost host;
+    Guest guest(host);
+    save(host);
+    LoopbackGuest page;
+    host.rings.guests[kRestored.domain] = &page;
+    host.domains.restored.insert(kRestored.domain);
+    host.attach(kRestored, kUuid);
+    REQUIRE(host.reaches(kRestored, "2"));
+    host.daemon_dies();
+    host.domains.restored.clear();  // it runs
+    REQUIRE(host.start());
+    host.frontend_initialised(kRestored);
+    REQUIRE(host.reaches(kRestored, "4"));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
+TEST_CASE("a suspended TPM that cannot be stored is lost, and does not come back as another") {
+    TestHost host;
+    Guest guest(host);
+    host.manager.answer_store = ErrorCode::kStoreFailed;
+    save(host);
+    host.manager.answer_store = ErrorCode::kNone;
+    LoopbackGuest page;
+    CHECK(restore_fails(host, page));
+}
+
+TEST_CASE("where Xen does not say whether a domain is restored nothing is attached") {
+    TestHost host;
+    host.domains.silent = true;
+    host.attach(kDevice, kUuid);
+    CHECK(host.reaches(kDevice, "none"));
+}
+
+}  // namespace vtpm
