@@ -17,7 +17,9 @@ constexpr std::size_t kMaxWaiting = 64;
 
 }  // namespace
 
-void ManagerClient::prepare(const Uuid &uuid, Answer answer) { ask(PrepareVtpm{.uuid = uuid}, std::move(answer)); }
+void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, Answer answer) {
+    ask(PrepareVtpm{.uuid = uuid, .beginning = beginning}, std::move(answer));
+}
 
 void ManagerClient::open(const Uuid &uuid, Answer answer) { ask(OpenVtpm{.uuid = uuid}, std::move(answer)); }
 

@@ -27,7 +27,7 @@ public:
         : loop_(loop), socket_path_(std::move(socket_path)), reconnected_(std::move(reconnected)) {}
 
     // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
-    void prepare(const Uuid &uuid, Answer answer);
+    void prepare(const Uuid &uuid, Beginning beginning, Answer answer);
     void open(const Uuid &uuid, Answer answer);
 
     // Keeps trying to connect, so that `reconnected` is called soon after the manager is back.

@@ -19,6 +19,11 @@ void field(Encoder &io, const StateKind &value) { io.u8(static_cast<std::uint8_t
 void field(Encoder &io, const Transport &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Beginning &value) { io.u8(static_cast<std::uint8_t>(value)); }
 
+void field(Encoder &io, const Incarnation &value) {
+    io.uuid(value.domain);
+    io.u32(value.number);
+}
+
 void field(Decoder &io, std::uint16_t &value) { value = io.u16(); }
 void field(Decoder &io, std::uint32_t &value) { value = io.u32(); }
 void field(Decoder &io, std::uint64_t &value) { value = io.u64(); }
@@ -44,6 +49,11 @@ void field(Decoder &io, StateKind &value) { one_or_two(io, value); }
 void field(Decoder &io, Transport &value) { one_or_two(io, value); }
 void field(Decoder &io, Beginning &value) { one_or_two(io, value); }
 
+void field(Decoder &io, Incarnation &value) {
+    value.domain = io.uuid();
+    value.number = io.u32();
+}
+
 template <typename Io, typename... Fields>
 void all(Io &io, Fields &...fields) {
     (field(io, fields), ...);
@@ -54,7 +64,7 @@ template <typename M>
 struct Layout;
 template <>
 struct Layout<PrepareVtpm> {
-    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid); }
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid, m.beginning); }
 };
 template <>
 struct Layout<OpenVtpm> {
@@ -107,7 +117,7 @@ struct Layout<PowerOnCommands> {
 template <>
 struct Layout<StartEngine> {
     static void visit(auto &io, auto &m) {
-        all(io, m.engine, m.uid, m.version, m.uuid, m.domain, m.device, m.beginning);
+        all(io, m.engine, m.uid, m.version, m.uuid, m.domain, m.device, m.beginning, m.incarnation);
     }
 };
 template <>
@@ -128,7 +138,7 @@ struct Layout<ReleaseEngine> {
 };
 template <>
 struct Layout<ListEngines> {
-    static void visit(auto &, auto &) {}
+    static void visit(auto &io, auto &m) { all(io, m.asker); }
 };
 template <>
 struct Layout<LivingEngine> {
@@ -136,7 +146,7 @@ struct Layout<LivingEngine> {
 };
 template <>
 struct Layout<EnginesListed> {
-    static void visit(auto &io, auto &m) { all(io, m.version); }
+    static void visit(auto &io, auto &m) { all(io, m.asker, m.version); }
 };
 template <>
 struct Layout<EngineReady> {
@@ -172,7 +182,7 @@ struct Layout<AskStatus> {
 };
 template <>
 struct Layout<SuspendTpm> {
-    static void visit(auto &, auto &) {}
+    static void visit(auto &io, auto &m) { all(io, m.incarnation); }
 };
 template <>
 struct Layout<EngineStatus> {

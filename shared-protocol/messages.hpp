@@ -35,6 +35,13 @@ enum class StateKind : std::uint8_t { kPermanent = 1, kVolatile = 2 };
 // Of an engine: a power cycle of its TPM, or what follows SuspendTpm.
 enum class Beginning : std::uint8_t { kPowerOn = 1, kResume = 2 };
 
+// Of a domain: Xen's handle of it, which is the same in all its lives, and the how many-th life this is. One that is
+// restored is of the next.
+struct Incarnation {
+    Uuid domain;
+    std::uint32_t number = 0;
+};
+
 enum class Transport : std::uint8_t {
     kXen = 1,       // grant page and event channel
     kLoopback = 2,  // memfd and two eventfds: tests and benchmarks on a host without Xen
@@ -42,12 +49,13 @@ enum class Transport : std::uint8_t {
 
 // ---- backend -> manager, /run/xen-vtpm/manager.sock ----------------------------------------------------------------
 
-// May this vTPM be attached? Creates it if it is unknown and auto_create is on. Answered by VtpmAnswer without a
-// descriptor.
+// May this vTPM be attached? Answered by VtpmAnswer without a descriptor. kPowerOn: creates it if it is unknown and
+// auto_create is on; and ends a volatile state, since a guest that is started anew will not be restored any more.
 struct PrepareVtpm {
     static constexpr std::uint16_t kType = 1;
     std::uint16_t protocol = kProtocolVersion;
     Uuid uuid;
+    Beginning beginning = Beginning::kPowerOn;
 };
 
 // Start using it. Answered by VtpmAnswer with the state channel as its descriptor. The vTPM is in use until the
@@ -154,6 +162,7 @@ struct StartEngine {
     std::uint32_t domain = 0;  // for whom: the zygote only remembers these two
     std::uint32_t device = 0;
     Beginning beginning = Beginning::kPowerOn;
+    Incarnation incarnation;  // of the domain; kResume: that of SuspendTpm was the one before
 };
 
 // So that people and the journal can name the process.
@@ -188,6 +197,7 @@ struct ReleaseEngine {
 // one has not read comes first.
 struct ListEngines {
     static constexpr std::uint16_t kType = 37;
+    std::uint32_t asker = 0;  // its pid: a former one may have asked, and not have read the answer
 };
 
 // With the backend's end of the control socket, unless it was released: the engine is then about to end.
@@ -203,6 +213,7 @@ struct LivingEngine {
 
 struct EnginesListed {
     static constexpr std::uint16_t kType = 39;
+    std::uint32_t asker = 0;
     std::string_view version;  // of the program
 };
 
@@ -266,6 +277,7 @@ struct EngineStatus {
 // Store all that the TPM knows, for who resumes it, and exit: its guest has been saved, or is migrated.
 struct SuspendTpm {
     static constexpr std::uint16_t kType = 57;
+    Incarnation incarnation;
 };
 
 // ---- codec ----------------------------------------------------------------------------------------------------------

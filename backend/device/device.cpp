@@ -15,6 +15,8 @@ constexpr std::chrono::seconds kOpenLimit{20};
 constexpr std::chrono::milliseconds kRetry{250};
 // After this an engine that was told to stop is killed; libxl waits 10 s for state 6.
 constexpr std::chrono::seconds kStopLimit{5};
+// How long a TPM that is to be suspended waits for the manager, within the same 10 s.
+constexpr std::chrono::seconds kSuspendLimit{4};
 
 // In the backend's directory, which a guest cannot write: an engine has been started for this device. A daemon that
 // finds it without an engine knows that the PCRs are lost.
@@ -57,6 +59,7 @@ Device::Device(DeviceId id, DeviceServices &services)
     // The toolstack's order to leave comes with online = 0, in one transaction.
     closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
     if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
+    powered_on_ = engine_ != nullptr;
     if (engine_)
         engine_state_ = EngineState::kAdopting;
     else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
@@ -131,27 +134,35 @@ void Device::prepare() {
     if (asked_) return;
     if (const auto admitted = admit(); !admitted) return refuse(admitted.error().text);
     asked_ = true;
-    services_.manager.prepare(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+    services_.manager.prepare(*uuid_, beginning_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->prepared(answer);
     });
 }
 
-// In a migration a restored domain comes before the suspended one, whose memory it has, goes.
 Result<> Device::admit() {
     if (!uuid_) return fail(ErrorCode::kInvalid, "its uuid is missing or malformed");
-    VTPM_ASSIGN(const bool restored, services_.domains.is_fresh_restore(id_.domain));
+    VTPM_ASSIGN(const DomainFacts facts, services_.domains.ask(id_.domain));
+    // In a soft reset the toolstack takes the TPM away and gives it again, and the guest's kernel goes on.
+    if (facts.has_run && facts.paused)
+        return fail(ErrorCode::kRefused,
+                    "domain {} has run and is paused: after a soft reset it would go on with zero PCRs; if it was "
+                    "paused by hand, attach the vTPM when it runs",
+                    id_.domain);
+    const bool restored = !facts.has_run && facts.incarnation.number > 1;
     beginning_ = restored ? Beginning::kResume : Beginning::kPowerOn;
     const auto other = services_.runs_elsewhere(*uuid_, id_);
     if (!other) return {};
-    VTPM_ASSIGN(const bool suspended, services_.domains.is_suspended(other->domain));
-    if (restored && suspended) return {};
+    // In a migration a restored domain comes before the suspended one, whose memory it has, goes.
+    VTPM_ASSIGN(const DomainFacts others, services_.domains.ask(other->domain));
+    if (restored && others.suspended && others.incarnation.domain == facts.incarnation.domain) return {};
     return fail(ErrorCode::kInUse, "this vTPM already runs for another guest");
 }
 
 void Device::prepared(const Result<OpenedVtpm> &answer) {
     if (answer) {
         offered_ = Clock::now();
-        if (beginning_ == Beginning::kResume) (void)services_.xenstore.update(own_path_, kRestored, "1");
+        if (beginning_ == Beginning::kResume && !services_.xenstore.update(own_path_, kRestored, "1"))
+            return refuse("xenstore does not take that its guest was restored");
         (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
         const View view = look();
         if (view.own == XenbusState::kInitialising) set_state(view, XenbusState::kInitWait);
@@ -261,6 +272,7 @@ void Device::ring_detached() {
 
 void Device::open_vtpm() {
     if (!uuid_) return fail_for_good("its uuid is missing or malformed");
+    if (powered_on_) return fail_for_good("its TPM was powered off; power cycle the guest");
     if (want_engine_since_ == Clock::time_point{}) want_engine_since_ = Clock::now();
     engine_state_ = EngineState::kOpening;
     services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
@@ -278,10 +290,13 @@ void Device::opened(Result<OpenedVtpm> answer) {
         reason_ = answer.error().text;
         return reconcile_in(retry_, kRetry);
     }
+    const auto facts = services_.domains.ask(id_.domain);
+    if (!facts) return fail_for_good(facts.error().text);
     auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this,
-                                                 beginning_);
+                                                 beginning_, facts->incarnation);
     if (!engine) return fail_for_good(engine.error().text);
     engine_ = std::move(*engine);
+    powered_on_ = true;
     engine_state_ = EngineState::kStarting;
     (void)services_.xenstore.update(own_path_, kPoweredOn, "1");
     reconcile();
@@ -314,8 +329,10 @@ void Device::stop_engine() {
     attached_.reset();
     if (!engine_ || engine_state_ == EngineState::kStopping) return;
     engine_state_ = EngineState::kStopping;
-    if (is_suspended())
-        engine_->suspend();
+    const auto incarnation = suspended();
+    saves_ = incarnation.has_value();
+    if (saves_)
+        engine_->suspend(*incarnation);
     else
         engine_->stop();
     if (auto timer = services_.loop.after(kStopLimit, [this] {
@@ -325,12 +342,12 @@ void Device::stop_engine() {
         kill_ = std::move(*timer);
 }
 
-// Its guest has been saved, or has gone to another domain.
-bool Device::is_suspended() const {
-    const auto suspended = services_.domains.is_suspended(id_.domain);
-    if (suspended) return *suspended;
-    log::error("device {}: a guest that was saved loses its PCRs: {}", to_string(id_), suspended.error().text);
-    return false;
+std::optional<Incarnation> Device::suspended() const {
+    const auto facts = services_.domains.ask(id_.domain);
+    if (facts) return facts->suspended ? std::optional(facts->incarnation) : std::nullopt;
+    if (facts.error().code != ErrorCode::kNotFound)
+        log::error("device {}: if its guest was saved, its PCRs are lost: {}", to_string(id_), facts.error().text);
+    return std::nullopt;
 }
 
 void Device::engine_exited(const std::string &how, bool orderly) {
@@ -344,7 +361,10 @@ void Device::engine_exited(const std::string &how, bool orderly) {
         fail_for_good(reason_.empty() || orderly ? how : reason_ + "; " + how);
         return;
     }
-    if (!orderly) log::warning("device {}: {}", to_string(id_), how);
+    if (!orderly && saves_)
+        log::error("device {}: {}; its guest, restored, has no TPM until it is power cycled", to_string(id_), how);
+    else if (!orderly)
+        log::warning("device {}: {}", to_string(id_), how);
     reconcile();
 }
 
@@ -364,6 +384,7 @@ void Device::manager_is_back() { renew_state_channel(); }
 
 void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
+    renews_ = true;
     services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
     });
@@ -371,13 +392,18 @@ void Device::renew_state_channel() {
 
 void Device::channel_renewed(Result<OpenedVtpm> answer) {
     if (engine_state_ != EngineState::kRunning) return;
-    if (answer) return engine_->replace_state_channel(std::move(answer->state_channel));
+    if (answer) {
+        renews_ = false;
+        return engine_->replace_state_channel(std::move(answer->state_channel));
+    }
     if (answer.error().code == ErrorCode::kInUse) {
+        renews_ = !stores_;
         if (stores_) return;  // by its own channel
         // The manager has not yet seen that the engine has closed it.
         if (auto timer = services_.loop.after(kRetry, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
         return;
     }
+    renews_ = false;
     reason_ = "cannot store: " + answer.error().text;
     log::error("device {}: {}", to_string(id_), reason_);
 }
@@ -395,8 +421,17 @@ void Device::fail_for_good(const std::string &why) {
 
 // Needs nothing of the guest, which may be dying.
 void Device::leave(const View &view) {
+    if (waits_to_suspend()) return reconcile_in(retry_, kRetry);
     stop_engine();
     if (!engine_) set_state(view, XenbusState::kClosed);
+}
+
+// A guest that was saved while the manager is being restarted: what its TPM knows is stored when that is back.
+bool Device::waits_to_suspend() {
+    const bool can_store = services_.manager.connected() && stores_ && !renews_;
+    if (can_store || engine_state_ != EngineState::kRunning || !suspended()) return false;
+    if (leaves_since_ == Clock::time_point{}) leaves_since_ = Clock::now();
+    return Clock::now() - leaves_since_ < kSuspendLimit;
 }
 
 // ---- little helpers ----

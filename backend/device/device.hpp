@@ -89,7 +89,9 @@ private:
     void renew_state_channel();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
-    [[nodiscard]] bool is_suspended() const;
+    // Where its guest was, if that was saved, or has gone to another domain.
+    [[nodiscard]] std::optional<Incarnation> suspended() const;
+    bool waits_to_suspend();
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
 
@@ -127,6 +129,10 @@ private:
     std::optional<RingNumbers> attached_;
     bool frontend_was_connected_ = false;  // since the ring was attached
     bool stores_ = true;                   // the engine has not said otherwise
+    bool renews_ = false;                  // its state channel
+    bool powered_on_ = false;              // once, or resumed: that is not done twice
+    bool saves_ = false;                   // and not only stops
+    std::chrono::steady_clock::time_point leaves_since_;
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::steady_clock::time_point want_engine_since_;

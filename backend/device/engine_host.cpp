@@ -113,8 +113,8 @@ void EngineProcess::stop() {
     (void)send(zygote_.control.get(), ReleaseEngine{id_});
 }
 
-void EngineProcess::suspend() {
-    tell(SuspendTpm{});
+void EngineProcess::suspend(const Incarnation &incarnation) {
+    tell(SuspendTpm{incarnation});
     stop();
 }
 
@@ -212,7 +212,8 @@ void EngineHost::take_over(KeptDescriptor kept) {
 }
 
 Result<> EngineHost::list_engines(Zygote &zygote) {
-    VTPM_TRY(send(zygote.control.get(), ListEngines{}));
+    const auto asker = static_cast<std::uint32_t>(::getpid());
+    VTPM_TRY(send(zygote.control.get(), ListEngines{asker}));
     const auto deadline = std::chrono::steady_clock::now() + kListLimit;
     while (std::chrono::steady_clock::now() < deadline) {
         VTPM_TRY(wait_readable(zygote.control.get(), kListLimit));
@@ -235,6 +236,7 @@ Result<> EngineHost::list_engines(Zygote &zygote) {
                 break;
             default: {
                 VTPM_ASSIGN(const EnginesListed end, decode<EnginesListed>(message));
+                if (end.asker != asker) break;  // a former daemon, which was ended before it read the answer
                 zygote.version = end.version;
                 return {};
             }
@@ -268,11 +270,11 @@ void EngineHost::drop_idle_zygotes() {
 
 Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
                                                                 UniqueFd state_channel, EngineObserver &observer,
-                                                                Beginning beginning) {
+                                                                Beginning beginning, const Incarnation &incarnation) {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
     Zygote &zygote = zygotes_.back();
     const std::uint32_t uid = free_uid();
-    const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device, beginning};
+    const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device, beginning, incarnation};
     if (zygote.groups) {
         VTPM_ASSIGN(const UniqueFd group, zygote.groups->make(order.engine));
         VTPM_TRY(

@@ -58,7 +58,7 @@ public:
     // Asks for an orderly end: TPM2_Shutdown, then exit. engine_exited follows; kill() hastens it.
     void stop();
     // The same, but what the TPM knows is stored for Beginning::kResume.
-    void suspend();
+    void suspend(const Incarnation &incarnation);
     void kill();
     // 0 until the zygote has said so.
     [[nodiscard]] std::uint32_t pid() const { return pid_; }
@@ -94,7 +94,8 @@ public:
     // engine_ready follows. `observer` outlives the returned object.
     Result<std::unique_ptr<EngineProcess>> start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
                                                         UniqueFd state_channel, EngineObserver &observer,
-                                                        Beginning beginning = Beginning::kPowerOn);
+                                                        Beginning beginning = Beginning::kPowerOn,
+                                                        const Incarnation &incarnation = {});
     // The engine that a former daemon has left for this device: engine_status follows. Null: there is none.
     std::unique_ptr<EngineProcess> adopt(DeviceId device, const Uuid &uuid, EngineObserver &observer);
     // Stops what a former daemon has left and no device has adopted: their guests went while there was no daemon.

@@ -43,7 +43,7 @@ Result<> Engine::run() {
         }
     }
     ring_.reset();
-    return suspends_ ? tpm_->suspend() : tpm_->power_off();
+    return suspended_ ? tpm_->suspend(*suspended_) : tpm_->power_off();
 }
 
 // One command: one wake-up, one notification.
@@ -97,9 +97,12 @@ Result<> Engine::obey(Order order) {
             (void)replace_channel(order.received,
                                   [this](StateChannel channel) { return tpm_->replace_channel(std::move(channel)); });
             return {};
-        case SuspendTpm::kType:
-            ended_ = suspends_ = true;
+        case SuspendTpm::kType: {
+            VTPM_ASSIGN(const SuspendTpm suspend, decode<SuspendTpm>(order.message));
+            suspended_ = suspend.incarnation;
+            ended_ = true;
             return {};
+        }
         case AskStatus::kType:
             tell(status());
             return {};

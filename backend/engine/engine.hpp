@@ -54,7 +54,7 @@ private:
     bool took_order_ = false;         // a command that waited has, of those that run() has seen coming
     bool channel_reported_lost_ = false;
     bool ended_ = false;
-    bool suspends_ = false;
+    std::optional<Incarnation> suspended_;  // the guest's, when it was
 };
 
 }  // namespace vtpm

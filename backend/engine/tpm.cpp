@@ -94,6 +94,13 @@ Result<SecretBytes> state_of(TPMLIB_StateType type) {
     return state;
 }
 
+// A guest's memory and what its TPM knows belong together: whose life a volatile state is of stands before it.
+Bytes owner_of(const Uuid &domain, std::uint32_t life) {
+    Bytes owner(domain.bytes.begin(), domain.bytes.end());
+    for (int shift = 24; shift >= 0; shift -= 8) owner.push_back(static_cast<std::uint8_t>(life >> shift));
+    return owner;
+}
+
 tl::unexpected<Error> not_made(const std::string &algorithms, TPM_RESULT result) {
     return fail(ErrorCode::kRefused, "libtpms does not make a TPM with the algorithms '{}' (error {:#x})", algorithms,
                 result);
@@ -147,7 +154,7 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel chan
     return tpm;
 }
 
-Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, StateChannel channel) {
+Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, StateChannel channel, const Incarnation &incarnation) {
     std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
     VTPM_TRY(tpm->load());
     VTPM_ASSIGN(const StateChannel::Loaded suspended, tpm->channel_.load(StateKind::kVolatile));
@@ -155,7 +162,13 @@ Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, StateChannel channe
         return fail(ErrorCode::kRefused,
                     "its guest was restored, but what the TPM knew then (PCRs, sessions) is not here: it was restored "
                     "before, or the guest has been started anew since it was saved; power cycle the guest");
-    VTPM_TRY(tpm->start_with(suspended.state.view()));
+    const Bytes owner = owner_of(incarnation.domain, incarnation.number - 1);
+    const ByteView state = suspended.state.view();
+    if (state.size() < owner.size() || !std::ranges::equal(state.first(owner.size()), owner))
+        return fail(ErrorCode::kRefused,
+                    "what the TPM knew when it was suspended is of another guest than the one that was restored, or of "
+                    "another time; power cycle the guest");
+    VTPM_TRY(tpm->start_with(state.subspan(owner.size())));
     return tpm;
 }
 
@@ -347,10 +360,13 @@ Result<> Tpm::power_off() {
 
 // The permanent state first: it ends a volatile state, which belongs to it. libtpms asks for neither: orderly NV
 // indices and Clock have changed without a word.
-Result<> Tpm::suspend() {
+Result<> Tpm::suspend(const Incarnation &incarnation) {
     VTPM_TRY(take_state());
     VTPM_TRY(commit());
-    VTPM_ASSIGN(const SecretBytes state, state_of(TPMLIB_STATE_VOLATILE));
+    VTPM_ASSIGN(const SecretBytes volatile_state, state_of(TPMLIB_STATE_VOLATILE));
+    const Bytes owner = owner_of(incarnation.domain, incarnation.number);
+    SecretBytes state(owner.size() + volatile_state.view().size());
+    std::ranges::copy(volatile_state.view(), std::ranges::copy(owner, state.writable().begin()).out);
     VTPM_TRY(channel_.store(StateKind::kVolatile, state.view()));
     return {};
 }

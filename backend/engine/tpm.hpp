@@ -23,8 +23,9 @@ public:
     // what that extends.
     static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, StateChannel channel);
     // Goes on where suspend() ended, once: nothing that its guest relied on has changed. kRefused: there is nothing to
-    // go on with.
-    static Result<std::unique_ptr<Tpm>> resume(TpmVersion version, StateChannel channel);
+    // go on with, or nothing of the life before `incarnation`.
+    static Result<std::unique_ptr<Tpm>> resume(TpmVersion version, StateChannel channel,
+                                               const Incarnation &incarnation);
     ~Tpm();
     Tpm(const Tpm &) = delete;
     Tpm &operator=(const Tpm &) = delete;
@@ -49,7 +50,7 @@ public:
     // An orderly end. PCRs and sessions are gone afterwards.
     Result<> power_off();
     // The other orderly end: all that the TPM knows is stored, for resume().
-    Result<> suspend();
+    Result<> suspend(const Incarnation &incarnation);
 
 private:
     Tpm(TpmVersion version, StateChannel channel) : version_(version), channel_(std::move(channel)) {}

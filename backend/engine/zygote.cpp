@@ -48,8 +48,9 @@ Result<> confine(const StartEngine &order, Result<> (*filter)()) {
 }
 
 Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    const auto begin = order.beginning == Beginning::kResume ? Tpm::resume : Tpm::power_on;
-    auto tpm = begin(order.version, StateChannel(std::move(state_channel)));
+    StateChannel channel(std::move(state_channel));
+    auto tpm = order.beginning == Beginning::kResume ? Tpm::resume(order.version, std::move(channel), order.incarnation)
+                                                     : Tpm::power_on(order.version, std::move(channel));
     Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
     (void)tell_ready(control.get(), started);  // a daemon that has let go does not hear it
     if (!tpm) return started;
@@ -138,8 +139,10 @@ private:
                     (void)::kill(child->second.pid, SIGKILL);
                 return {};
             }
-            case ListEngines::kType:
-                return list();
+            case ListEngines::kType: {
+                VTPM_ASSIGN(const ListEngines order, decode<ListEngines>(message));
+                return list(order.asker);
+            }
             default:
                 return fail(ErrorCode::kInvalid, "an order of unknown type {}", message_type(message));
         }
@@ -159,7 +162,7 @@ private:
         return {};
     }
 
-    Result<> list() {
+    Result<> list(std::uint32_t asker) {
         for (const auto &[engine, child] : children_) {
             const StartEngine &order = child.order;
             const LivingEngine living{engine,     order.uid,    static_cast<std::uint32_t>(child.pid),
@@ -167,7 +170,7 @@ private:
             VTPM_TRY(child.control ? send(control_.get(), living, {child.control.get()})
                                    : send(control_.get(), living));
         }
-        return send(control_.get(), EnginesListed{kVersion});
+        return send(control_.get(), EnginesListed{asker, kVersion});
     }
 
     void reap() {

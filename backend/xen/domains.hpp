@@ -4,19 +4,25 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/result.hpp"
+#include "shared-protocol/messages.hpp"
 
 namespace vtpm {
+
+struct DomainFacts {
+    bool suspended = false;  // it has suspended itself (SHUTDOWN_suspend), to be saved or migrated
+    bool has_run = false;    // it has had processor time
+    bool paused = false;     // by the toolstack
+    Incarnation incarnation;
+};
 
 class Domains {
 public:
     virtual ~Domains() = default;
-    // It has suspended itself (SHUTDOWN_suspend), as for a save or a migration, and does not run. A domain that is
-    // gone is not suspended.
-    virtual Result<bool> is_suspended(std::uint32_t domain) = 0;
-    // Its memory is that of a former domain, restored or migrated, and it has not run since.
-    virtual Result<bool> is_fresh_restore(std::uint32_t domain) = 0;
+    // kNotFound: there is no such domain.
+    virtual Result<DomainFacts> ask(std::uint32_t domain) = 0;
 };
 
 Result<std::unique_ptr<Domains>> open_domains();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/database.hpp"
 
+#include "base/log.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -97,6 +99,12 @@ Result<Transaction> Transaction::begin(Database &database) {
     return Transaction(&database);
 }
 
+// A failure leaves what was removed in the log, until the next checkpoint.
+void Database::wipe_log() {
+    if (const auto wiped = script("PRAGMA wal_checkpoint(TRUNCATE)"); !wiped)
+        log::warning("what was removed is in the store's log until the next checkpoint: {}", wiped.error().text);
+}
+
 Transaction::~Transaction() {
     // After some errors SQLite has rolled back already.
     if (database_ != nullptr && sqlite3_get_autocommit(database_->raw()) == 0) (void)database_->execute("ROLLBACK");
@@ -105,8 +113,7 @@ Transaction::~Transaction() {
 Result<> Transaction::commit() {
     if (database_ == nullptr) return {};
     VTPM_TRY(database_->execute("COMMIT"));
-    // A failure leaves what was removed in the log, until the next checkpoint.
-    if (database_->wipe_log_) (void)database_->script("PRAGMA wal_checkpoint(TRUNCATE)");
+    if (database_->wipe_log_) database_->wipe_log();
     database_ = nullptr;
     return {};
 }

@@ -95,6 +95,7 @@ private:
     };
     explicit Database(sqlite3 *connection) : connection_(connection) {}
     Result<Statement> prepare_only(std::string_view sql);
+    void wipe_log();
     std::unique_ptr<sqlite3, Close> connection_;
     std::shared_ptr<Statement::Idle> idle_ = std::make_shared<Statement::Idle>();
     bool wipe_log_ = false;

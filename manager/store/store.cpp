@@ -193,12 +193,17 @@ Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
     return transaction.commit();
 }
 
+// A statement that is not done would keep the log from being wiped.
+Result<std::int64_t> Store::count_vtpms(const std::string &group) {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT count(*) FROM vtpms WHERE group_name = ?", group));
+    VTPM_TRY(row.step());
+    return row.integer(0);
+}
+
 Result<> Store::delete_group(const std::string &name) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
-    VTPM_ASSIGN(Statement users, database_.prepare("SELECT count(*) FROM vtpms WHERE group_name = ?", name));
-    VTPM_TRY(users.step());
-    if (const auto count = users.integer(0); count != 0)
-        return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
+    VTPM_ASSIGN(const auto count, count_vtpms(name));
+    if (count != 0) return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
     VTPM_TRY(change_one(database_, "DELETE FROM groups WHERE name = ?", name));
     database_.wipe_log_after_commit();

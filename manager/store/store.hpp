@@ -168,6 +168,7 @@ private:
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
     Result<> require_stateless(const Uuid &uuid);
+    Result<std::int64_t> count_vtpms(const std::string &group);
 
     StateDirectory directory_;
     Database database_;

@@ -24,12 +24,12 @@ Result<> require_permitted(int socket) {
 }
 
 template <typename Request>
-Result<Uuid> requested(ByteView message) {
+Result<Request> requested(ByteView message) {
     VTPM_ASSIGN(const Request request, decode<Request>(message));
     if (request.protocol != kProtocolVersion)
         return fail(ErrorCode::kInvalid, "the backend speaks protocol {}, the manager {}: upgrade both",
                     request.protocol, kProtocolVersion);
-    return request.uuid;
+    return request;
 }
 
 VtpmAnswer refusal(const Uuid &uuid, const Error &error) {
@@ -93,14 +93,16 @@ Result<> BackendServer::handle(int fd) {
 }
 
 Result<> BackendServer::prepare(int fd, ByteView message) {
-    VTPM_ASSIGN(const Uuid uuid, requested<PrepareVtpm>(message));
-    const auto version = vtpms_.prepare(uuid);
+    VTPM_ASSIGN(const PrepareVtpm request, requested<PrepareVtpm>(message));
+    const Uuid &uuid = request.uuid;
+    const auto version = vtpms_.prepare(uuid, request.beginning);
     if (!version) return send(fd, refusal(uuid, version.error()));
     return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, *version, {}});
 }
 
 Result<> BackendServer::open(int fd, ByteView message) {
-    VTPM_ASSIGN(const Uuid uuid, requested<OpenVtpm>(message));
+    VTPM_ASSIGN(const OpenVtpm request, requested<OpenVtpm>(message));
+    const Uuid &uuid = request.uuid;
     const auto opened = vtpms_.open(uuid);
     if (!opened) return send(fd, refusal(uuid, opened.error()));
     return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, opened->version, {}}, {opened->channel.get()});

@@ -24,12 +24,26 @@ Result<SecretBytes> opened_backup(const Key &group_key, const Backup &backup, st
 
 }  // namespace
 
-Result<TpmVersion> Vtpms::prepare(const Uuid &uuid) {
+Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning) {
     VTPM_TRY(keys_.state());
     VTPM_ASSIGN(const auto known, services_.store.find_vtpm(uuid));
+    const bool resumes = beginning == Beginning::kResume;
+    if (!known && resumes)
+        return fail(ErrorCode::kNotFound,
+                    "vTPM {} is not here, and its guest was not started here: bring the vTPM first (xen-vtpm export, "
+                    "import), and then start the guest",
+                    uuid.to_string());
     if (!known && creation_.auto_create) VTPM_TRY(create_unknown(uuid));
     VTPM_ASSIGN(const Verified verified, verify(uuid));
+    if (!resumes) VTPM_TRY(end_volatile_state(verified.record));
     return verified.record.version;
+}
+
+// Even if the guest that is started now never asks for its TPM: it may be saved in its turn, and restored.
+Result<> Vtpms::end_volatile_state(const VtpmRecord &vtpm) {
+    if (channels_.contains(vtpm.uuid) || vtpm.volatile_tag.empty()) return {};
+    log::info("vTPM {}: its guest was saved and is started anew", vtpm.uuid.to_string());
+    return services_.inventory.end_volatile_state(vtpm);
 }
 
 // What a refused group has can be told by nobody: its rows may have been removed from the store.

@@ -43,9 +43,9 @@ public:
     Vtpms(StateServices &services, const GroupKeys &keys, CreationPolicy creation)
         : services_(services), keys_(keys), creation_(std::move(creation)) {}
 
-    // Whether it could be opened now. Creates it if it is unknown and auto_create is on. One that is in use is fine:
-    // in a migration the new device comes before the old one goes.
-    Result<TpmVersion> prepare(const Uuid &uuid);
+    // Whether it could be opened now. One that is in use is fine: in a migration the new device comes before the old
+    // one goes. kPowerOn: creates it if it is unknown and auto_create is on, and ends a volatile state.
+    Result<TpmVersion> prepare(const Uuid &uuid, Beginning beginning = Beginning::kPowerOn);
     // kInUse while its state channel is open elsewhere.
     Result<OpenedVtpm> open(const Uuid &uuid);
 
@@ -69,6 +69,7 @@ private:
     };
     [[nodiscard]] Result<TpmProfile> profile_of(TpmVersion version, const std::optional<PcrBanks> &pcr_banks) const;
     Result<> create_unknown(const Uuid &uuid);
+    Result<> end_volatile_state(const VtpmRecord &vtpm);
     Result<> destroy_remains(const Uuid &uuid);
     Result<std::optional<VtpmRecord>> replaced_by(const Backup &backup, const std::string &group,
                                                   const ImportOrder &order);

@@ -2,7 +2,7 @@
 // A hypervisor's word at a test's command; the real one's is shown by tests/lab (test_save_restore.py).
 #pragma once
 
-#include <set>
+#include <map>
 
 #include "backend/xen/domains.hpp"
 
@@ -10,18 +10,20 @@ namespace vtpm {
 
 class FakeDomains final : public Domains {
 public:
-    Result<bool> is_suspended(std::uint32_t domain) override { return answer(suspended, domain); }
-    Result<bool> is_fresh_restore(std::uint32_t domain) override { return answer(restored, domain); }
+    // Who is not spoken of has just been built, and is not yet let run.
+    Result<DomainFacts> ask(std::uint32_t domain) override {
+        if (silent) return fail(ErrorCode::kSystem, "as the test wants it");
+        return facts(domain);
+    }
+    DomainFacts &facts(std::uint32_t domain) {
+        return facts_.try_emplace(domain, DomainFacts{.paused = true, .incarnation = {kImage, 1}}).first->second;
+    }
 
-    std::set<std::uint32_t> suspended;
-    std::set<std::uint32_t> restored;
+    inline static const Uuid kImage = *Uuid::parse("99999999-2222-3333-4444-555555555555");
     bool silent = false;
 
 private:
-    Result<bool> answer(const std::set<std::uint32_t> &domains, std::uint32_t domain) const {
-        if (silent) return fail(ErrorCode::kSystem, "as the test wants it");
-        return domains.contains(domain);
-    }
+    std::map<std::uint32_t, DomainFacts> facts_;
 };
 
 }  // namespace vtpm

@@ -89,8 +89,11 @@ private:
     }
 
     void serve_backend(Peer &peer, ByteView message) {
-        if (const auto prepare = decode<PrepareVtpm>(message))
+        if (const auto prepare = decode<PrepareVtpm>(message)) {
+            if (prepare->beginning == Beginning::kPowerOn && !in_use(prepare->uuid))
+                store[prepare->uuid].volatile_state.clear();
             return reply(peer, VtpmAnswer{prepare->uuid, answer_prepare, TpmVersion::k20, "as the test wants it"});
+        }
         const auto open = decode<OpenVtpm>(message);
         require(open.has_value(), "the backend speaks the protocol");
         if (in_use(open->uuid))

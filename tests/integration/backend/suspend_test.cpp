@@ -29,23 +29,26 @@ struct Guest {
 
 // As `xl save` or the source of a migration ends.
 void save(TestHost &host, DeviceId device = kDevice) {
-    host.domains.suspended.insert(device.domain);
+    host.domains.facts(device.domain).suspended = true;
     host.detach(device);
     REQUIRE(host.reaches(device, "6"));
     host.remove(device);
     host.run_for(std::chrono::milliseconds(20));
-    host.domains.suspended.erase(device.domain);
 }
 
-bool restore(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored) {
-    host.domains.restored.insert(device.domain);
+// A domain with the memory of one that was saved in its life before this one.
+void make_restored(TestHost &host, DeviceId device = kRestored, std::uint32_t life = 2) {
+    host.domains.facts(device.domain) = {.paused = true, .incarnation = {FakeDomains::kImage, life}};
+}
+
+bool restore(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored, std::uint32_t life = 2) {
+    make_restored(host, device, life);
     return host.comes_up(device, kUuid, page);
 }
 
 // Its device is offered and then closed, with the reason.
 bool restore_fails(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored) {
     host.rings.guests[device.domain] = &page;
-    host.domains.restored.insert(device.domain);
     host.attach(device, kUuid);
     if (!host.reaches(device, "2")) return false;
     host.frontend_initialised(device);
@@ -69,7 +72,7 @@ TEST_CASE("a restored guest finds its TPM as it was: PCRs, objects, NV") {
     SECTION("and again") {
         save(host, kRestored);
         LoopbackGuest next;
-        REQUIRE(restore(host, next, {10, 0}));
+        REQUIRE(restore(host, next, {10, 0}, 3));
         CHECK(read_pcr(host, next) == guest.pcr);
         CHECK(commands::nv_data(host.execute(next, commands::nv_read(kIndex, 8))) == Bytes(8, 7));
     }
@@ -87,6 +90,7 @@ TEST_CASE("a guest that is started anew after a save has its PCRs at zero, and c
     REQUIRE(host.reaches(kOther, "6"));
     host.remove(kOther);
     LoopbackGuest page;
+    make_restored(host);
     CHECK(restore_fails(host, page));
 }
 
@@ -97,7 +101,7 @@ TEST_CASE("a guest is restored once") {
     LoopbackGuest page;
     REQUIRE(restore(host, page));
     SECTION("while it runs, another is refused at once") {
-        host.domains.restored.insert(10);
+        make_restored(host, {10, 0});
         host.attach({10, 0}, kUuid);
         CHECK(host.reaches({10, 0}, "none"));
     }
@@ -106,6 +110,7 @@ TEST_CASE("a guest is restored once") {
         REQUIRE(host.reaches(kRestored, "6"));
         host.remove(kRestored);
         LoopbackGuest again;
+        make_restored(host, {10, 0});
         CHECK(restore_fails(host, again, {10, 0}));
     }
 }
@@ -118,6 +123,7 @@ TEST_CASE("what is not suspended is powered off: a later restore has no TPM") {
     host.remove(kDevice);
     CHECK(host.manager.store[kUuid].volatile_state.empty());
     LoopbackGuest page;
+    make_restored(host);
     CHECK(restore_fails(host, page));
 }
 
@@ -126,14 +132,14 @@ TEST_CASE("in a migration the restored domain is there before the suspended one 
     Guest guest(host);
     LoopbackGuest page;
     host.rings.guests[kRestored.domain] = &page;
-    host.domains.restored.insert(kRestored.domain);
+    make_restored(host);
     SECTION("one that is not suspended keeps its vTPM") {
         host.attach(kRestored, kUuid);
         CHECK(host.reaches(kRestored, "none"));
         CHECK(read_pcr(host, guest.page) == guest.pcr);
     }
     SECTION("one that goes gives it over") {
-        host.domains.suspended.insert(kDevice.domain);
+        host.domains.facts(kDevice.domain).suspended = true;
         host.attach(kRestored, kUuid);
         REQUIRE(host.reaches(kRestored, "2"));
         host.frontend_initialised(kRestored);
@@ -145,12 +151,12 @@ TEST_CASE("in a migration the restored domain is there before the suspended one 
         CHECK(read_pcr(host, page) == guest.pcr);
     }
     SECTION("one that goes on after all has lost nothing") {
-        host.domains.suspended.insert(kDevice.domain);
+        host.domains.facts(kDevice.domain).suspended = true;
         host.attach(kRestored, kUuid);
         REQUIRE(host.reaches(kRestored, "2"));
         host.detach(kRestored);
         REQUIRE(host.reaches(kRestored, "6"));
-        host.domains.suspended.clear();
+        host.domains.facts(kDevice.domain).suspended = false;
         CHECK(read_pcr(host, guest.page) == guest.pcr);
     }
 }
@@ -161,11 +167,11 @@ TEST_CASE("a daemon that is restarted in a restore remembers it") {
     save(host);
     LoopbackGuest page;
     host.rings.guests[kRestored.domain] = &page;
-    host.domains.restored.insert(kRestored.domain);
+    make_restored(host);
     host.attach(kRestored, kUuid);
     REQUIRE(host.reaches(kRestored, "2"));
     host.daemon_dies();
-    host.domains.restored.clear();  // it runs
+    host.domains.facts(kRestored.domain).has_run = true;
     REQUIRE(host.start());
     host.frontend_initialised(kRestored);
     REQUIRE(host.reaches(kRestored, "4"));
@@ -179,7 +185,68 @@ TEST_CASE("a suspended TPM that cannot be stored is lost, and does not come back
     save(host);
     host.manager.answer_store = ErrorCode::kNone;
     LoopbackGuest page;
+    make_restored(host);
     CHECK(restore_fails(host, page));
+}
+
+TEST_CASE(
+    "a guest that is started anew and never asks for its TPM has not the saved one's when it is restored in its turn") {
+    TestHost host;
+    Guest guest(host);
+    save(host);
+    host.attach(kOther, kUuid);
+    REQUIRE(host.reaches(kOther, "2"));
+    save(host, kOther);
+    LoopbackGuest page;
+    make_restored(host);
+    CHECK(restore_fails(host, page));
+}
+
+TEST_CASE("what a TPM knew goes with its guest's memory only") {
+    TestHost host;
+    Guest guest(host);
+    save(host);
+    LoopbackGuest page;
+    make_restored(host);
+    SECTION("not with another guest's") { host.domains.facts(kRestored.domain).incarnation.domain = kUuid; }
+    SECTION("not with that of another of its lives") { host.domains.facts(kRestored.domain).incarnation.number = 3; }
+    CHECK(restore_fails(host, page));
+}
+
+TEST_CASE("a guest that goes on in a soft reset gets no TPM with zero PCRs") {
+    TestHost host;
+    Guest guest(host);
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    host.run_for(std::chrono::milliseconds(20));
+    host.domains.facts(kDevice.domain).has_run = true;
+    host.attach(kDevice, kUuid);
+    CHECK(host.reaches(kDevice, "none"));
+    SECTION("one that runs gets it by its administrator's hand, which is a power cycle") {
+        host.remove(kDevice);
+        host.run_for(std::chrono::milliseconds(20));
+        host.domains.facts(kDevice.domain).paused = false;
+        host.attach(kDevice, kUuid);
+        CHECK(host.reaches(kDevice, "2"));
+    }
+}
+
+TEST_CASE("a guest that is saved while the manager is restarted loses nothing") {
+    TestHost host;
+    Guest guest(host);
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(50));
+    host.domains.facts(kDevice.domain).suspended = true;
+    host.detach(kDevice);
+    host.run_for(std::chrono::milliseconds(700));
+    CHECK(host.own_state(kDevice) == "5");
+    host.manager.start();
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
 }
 
 TEST_CASE("where Xen does not say whether a domain is restored nothing is attached") {

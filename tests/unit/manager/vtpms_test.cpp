@@ -243,6 +243,28 @@ TEST_CASE_METHOD(Fixture, "a power-on ends a volatile state") {
     REQUIRE(engine.receive<LoadedState>().code == ErrorCode::kNotFound);
 }
 
+TEST_CASE_METHOD(
+    Fixture, "a guest that is started anew ends the volatile state of a saved one, though it never asks for its TPM") {
+    expect(vtpms.prepare(uuid));
+    EngineEnd engine = open(uuid);
+    engine.send(StoreState{StateKind::kVolatile, state});
+    turn();
+    REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    expect(vtpms.prepare(uuid));  // it runs: somebody else's mistake
+    CHECK_FALSE(expect(vtpms.show(uuid)).record.volatile_tag.empty());
+    engine.close();
+    turn();
+    expect(vtpms.prepare(uuid, Beginning::kResume));
+    CHECK_FALSE(expect(vtpms.show(uuid)).record.volatile_tag.empty());
+    expect(vtpms.prepare(uuid));
+    CHECK(expect(vtpms.show(uuid)).record.volatile_tag.empty());
+}
+
+TEST_CASE_METHOD(Fixture, "for a guest that comes from elsewhere without its vTPM none is created") {
+    CHECK(vtpms.prepare(uuid, Beginning::kResume).error().code == ErrorCode::kNotFound);
+    CHECK(expect(vtpms.list()).empty());
+}
+
 TEST_CASE("a state that the inventory has and the store has not, or not as it was, is refused and stays") {
     const auto [sql, cause] = GENERATE(table<const char *, const char *>({
         {"DELETE FROM states", "missing"},

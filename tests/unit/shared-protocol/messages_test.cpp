@@ -37,7 +37,7 @@ void check_bounds(const Message &message) {
 
 TEST_CASE("each message decodes from exactly its own bytes") {
     const Bytes state{1, 2, 3};
-    check_bounds(PrepareVtpm{.uuid = kUuid});
+    check_bounds(PrepareVtpm{.uuid = kUuid, .beginning = Beginning::kResume});
     check_bounds(OpenVtpm{.uuid = kUuid});
     check_bounds(VtpmAnswer{kUuid, ErrorCode::kInUse, TpmVersion::k12, "in use"});
     check_bounds(LoadState{StateKind::kVolatile});
@@ -46,15 +46,15 @@ TEST_CASE("each message decodes from exactly its own bytes") {
     check_bounds(StoredState{ErrorCode::kStoreFailed, 8, "disk full"});
     check_bounds(PowerOn{});
     check_bounds(PowerOnCommands{ErrorCode::kUnavailable, "no TPM", state});
-    check_bounds(StartEngine{1, 1000, TpmVersion::k20, kUuid, 7, 0, Beginning::kResume});
-    check_bounds(SuspendTpm{});
+    check_bounds(StartEngine{1, 1000, TpmVersion::k20, kUuid, 7, 0, Beginning::kResume, {kUuid, 2}});
+    check_bounds(SuspendTpm{{kUuid, 1}});
     check_bounds(EngineStarted{1, 4711});
     check_bounds(EngineExited{1, 256});
     check_bounds(KillEngine{1});
     check_bounds(ReleaseEngine{1});
-    check_bounds(ListEngines{});
+    check_bounds(ListEngines{4711});
     check_bounds(LivingEngine{1, 1000, 4711, kUuid, 7, 0});
-    check_bounds(EnginesListed{"1.0"});
+    check_bounds(EnginesListed{4711, "1.0"});
     check_bounds(EngineReady{ErrorCode::kRefused, "no"});
     check_bounds(AttachRing{Transport::kLoopback, 4096, 11});
     check_bounds(RingAttached{});
