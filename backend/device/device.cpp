@@ -296,22 +296,37 @@ void Device::opened(Result<OpenedVtpm> answer) {
                                                  beginning_, facts->incarnation);
     if (!engine) return fail_for_good(engine.error().text);
     engine_ = std::move(*engine);
-    powered_on_ = true;
     engine_state_ = EngineState::kStarting;
-    (void)services_.xenstore.update(own_path_, kPoweredOn, "1");
     reconcile();
 }
 
 void Device::engine_ready(const Result<> &started) {
     if (engine_state_ != EngineState::kStarting && engine_state_ != EngineState::kAdopting) return;
+    if (!started && may_start_again(started.error())) {
+        reason_ = started.error().text;
+        return stop_engine();
+    }
     if (!started) return fail_for_good(started.error().text);
+    note_power_on();
     if (engine_state_ == EngineState::kAdopting) return;  // engine_status() follows
     engine_state_ = EngineState::kRunning;
     reconcile();
 }
 
+void Device::note_power_on() {
+    powered_on_ = true;
+    (void)services_.xenstore.update(own_path_, kPoweredOn, "1");
+}
+
+// No guest has had this TPM, and it was the manager that went. (What was to be resumed may be gone: then the next
+// engine says so.)
+bool Device::may_start_again(const Error &error) const {
+    return error.code == ErrorCode::kUnavailable && Clock::now() - want_engine_since_ < kOpenLimit;
+}
+
 void Device::engine_status(const EngineStatus &status) {
     if (engine_state_ != EngineState::kAdopting) return;
+    note_power_on();  // the former daemon may not have come to it
     engine_state_ = EngineState::kRunning;
     stores_ = status.state_channel == ErrorCode::kNone;
     if (status.event_channel != 0) {
@@ -365,6 +380,7 @@ void Device::engine_exited(const std::string &how, bool orderly) {
         log::error("device {}: {}; its guest, restored, has no TPM until it is power cycled", to_string(id_), how);
     else if (!orderly)
         log::warning("device {}: {}", to_string(id_), how);
+    if (!orderly && !powered_on_) return reconcile_in(retry_, kRetry);
     reconcile();
 }
 

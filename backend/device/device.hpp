@@ -83,6 +83,8 @@ private:
     void prepared(const Result<OpenedVtpm> &answer);
     void refuse(const std::string &why);
     void open_vtpm();
+    [[nodiscard]] bool may_start_again(const Error &error) const;
+    void note_power_on();
     void opened(Result<OpenedVtpm> answer);
     void attach_ring();
     void detach_ring();

@@ -46,6 +46,7 @@ public:
     std::map<Uuid, Stored> store;
     ErrorCode answer_store = ErrorCode::kNone;  // to every StoreState
     bool vanish_after_store = false;            // stores, then dies before it answers
+    bool vanish_at_load = false;
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
     std::string algorithms{};  // of a new TPM
@@ -107,6 +108,7 @@ private:
     void serve_state(Peer &peer, ByteView message) {
         Stored &vtpm = store[*peer.uuid];
         if (const auto load = decode<LoadState>(message)) {
+            if (std::exchange(vanish_at_load, false)) return stop();
             if (load->kind == StateKind::kVolatile) {
                 const Bytes once = std::exchange(vtpm.volatile_state, {});
                 const ErrorCode code = once.empty() ? ErrorCode::kNotFound : ErrorCode::kNone;

@@ -434,6 +434,22 @@ TEST_CASE("a guest that has an answer to each word of its backend does not keep 
     CHECK(host.reaches(kDevice, "6"));
 }
 
+TEST_CASE("a manager that is restarted while a TPM starts costs its guest time only") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.manager.vanish_at_load = true;
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.run_until([&] { return !host.manager.vanish_at_load; }));
+    host.run_for(std::chrono::milliseconds(300));
+    host.manager.start();
+    REQUIRE(host.reaches(kDevice, "4"));
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+    CHECK(host.manager.power_ons == 1);
+}
+
 TEST_CASE("why a TPM does not start is told, whether its engine or its engine's end is heard first") {
     TestHost host;
     LoopbackGuest guest;
@@ -592,7 +608,7 @@ TEST_CASE("a TPM to which the manager cannot do what it must is not given to its
     TestHost host;
     LoopbackGuest guest;
     host.rings.guests[kDevice.domain] = &guest;
-    SECTION("the manager says why") { host.manager.answer_power_on = ErrorCode::kUnavailable; }
+    SECTION("the manager says why") { host.manager.answer_power_on = ErrorCode::kRefused; }
     SECTION("a command fails") { host.manager.power_on = commands::pcr_extend(17, 1); }  // not of locality 0
     SECTION("a command is cut off") {
         host.manager.power_on = commands::get_random();
