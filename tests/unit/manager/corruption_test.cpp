@@ -188,7 +188,7 @@ private:
 
     static void use(ManagerInProcess &manager, const Guest &guest, Outcome &outcome) {
         // As the backend does it: where auto_create is on, what is unknown comes up as new.
-        if (const auto prepared = manager.vtpms.prepare(guest.uuid); !prepared)
+        if (const auto prepared = manager.vtpms.prepare(guest.uuid, Beginning::kResume); !prepared)
             return refuse(outcome, prepared.error());
         auto opened = manager.vtpms.open(guest.uuid);
         if (!opened) return refuse(outcome, opened.error());

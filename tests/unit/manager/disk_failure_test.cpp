@@ -315,8 +315,8 @@ struct Fixture {
         if (!operation.has_guests) return;
         REQUIRE(states_of(manager, kOne) == "old, old volatile");
         REQUIRE(states_of(manager, kTwo) == "old, old volatile");
-        expect(manager.vtpms.prepare(kOne));
-        expect(manager.vtpms.prepare(kTwo));
+        expect(manager.vtpms.prepare(kOne, Beginning::kResume));
+        expect(manager.vtpms.prepare(kTwo, Beginning::kResume));
     }
 
     // A manager that comes up on what another one left.
