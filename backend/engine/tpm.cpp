@@ -218,7 +218,7 @@ Result<> Tpm::start_up() {
 // After an end without TPM2_Shutdown, Clock is what it was at the last store, and "not safe" (Part 1, 36.3): to later
 // than anything that was told since, which makes it safe.
 Result<> Tpm::advance_clock() {
-    const Clock clock = clock_in(process(read_clock_command()));
+    const TpmClock clock = clock_in(process(read_clock_command()));
     if (clock.safe) return {};
     const auto set = set_clock_command(clock.value + static_cast<std::uint64_t>(kClockLost.count()));
     if (!set) return {};  // in some million years, or because the guest's owner set it to that

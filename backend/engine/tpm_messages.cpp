@@ -98,7 +98,7 @@ std::vector<Bytes> power_off_commands(TpmVersion version) {
 Bytes read_clock_command() { return tpm_message(kTpmNoSessions, kReadClock); }
 
 // TPMS_TIME_INFO: time, clock, resetCount, restartCount, safe.
-Clock clock_in(ByteView response) {
+TpmClock clock_in(ByteView response) {
     constexpr std::size_t kSize = TPM_MESSAGE_HEADER_SIZE + 8 + 8 + 4 + 4 + 1;
     if (response.size() != kSize || tpm_code(response) != 0) return {};
     return {big_endian(response.subspan(TPM_MESSAGE_HEADER_SIZE + 8, 8)), response.back() != 0};

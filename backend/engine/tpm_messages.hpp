@@ -39,13 +39,13 @@ std::vector<Bytes> first_power_on_commands_12();
 std::vector<Bytes> power_off_commands(TpmVersion version);
 
 // The Clock of a TPM 2.0, in milliseconds, and whether no later one was ever told (Part 2, 10.11.1).
-struct Clock {
+struct TpmClock {
     std::uint64_t value = 0;
     bool safe = true;
 };
 Bytes read_clock_command();
 // Of a response to that; one that is none is safe.
-Clock clock_in(ByteView response);
+TpmClock clock_in(ByteView response);
 // TPM2_ClockSet by the platform. Nothing if a TPM would not take that value (Part 3, 29.2).
 std::optional<Bytes> set_clock_command(std::uint64_t value);
 // A TPM2_ClockSet that was done.
