@@ -95,17 +95,18 @@ def beside_a_busy_guest(lab, guests):
 @pytest.mark.parametrize("attack", ["page", "events", "store", "all"])
 def test_a_hostile_kernel_costs_its_neighbour_little(lab, hostile, beside_a_busy_guest, attack):
     lines = "journalctl -b --no-pager -u xen-vtpmd -u xen-vtpm-managerd | wc -l"
-    before = int(lab.dom0(lines).stdout)
+    before, engines = int(lab.dom0(lines).stdout), lab.dom0("pgrep -c xen-vtpm-engine").stdout
     lab.power_cycle_vtpm("hostile")
     with hostile_kernel(lab, attack):
         attacked = percentile(lab)
     print(f"{attack}: p99 {attacked} us, beside a busy guest {beside_a_busy_guest} us")
-    assert attacked <= 3 * beside_a_busy_guest
+    # Seen: 0.5 to 2.2. The emulated machine's own percentiles vary by two.
+    assert attacked <= 5 * beside_a_busy_guest
     assert int(lab.dom0(lines).stdout) - before < 50
     # Nothing is left of it: its device goes, and comes again.
     lab.power_cycle_vtpm("hostile")
     hostile.run("connect")
-    assert lab.dom0("pgrep -c xen-vtpm-engine").stdout.strip() == "3"  # a zygote, and an engine for each guest
+    assert lab.dom0("pgrep -c xen-vtpm-engine").stdout == engines
 
 
 def test_a_frontend_that_waits_is_served_when_the_backend_starts(lab, guests):
