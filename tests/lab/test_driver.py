@@ -136,7 +136,7 @@ def test_a_backend_that_closes_and_offers_again_gets_a_new_ring(driven):
     path = f"/local/domain/0/backend/vtpm/$(xl domid {driven.name})/0"
     driven.lab.dom0(f"systemctl stop xen-vtpmd; xenstore-write {path}/state 5")
     driven.wait_for_held("EIO")
-    driven.lab.dom0(f"xenstore-write {path}/state 6; sleep 1; xenstore-rm {path}/powered-on; "
+    driven.lab.dom0(f"xenstore-write {path}/state 6; sleep 1; xenstore-rm {path}/powered-on; xenstore-rm {path}/restored; "
                     f"xenstore-write {path}/state 2; systemctl start xen-vtpmd")
     driven.wait_for_held("ok")
     assert int(driven.counters()["rings"]) == rings + 1
