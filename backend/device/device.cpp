@@ -18,8 +18,14 @@ constexpr std::chrono::seconds kStopLimit{5};
 // How long a TPM that is to be suspended waits for the manager, within the same 10 s.
 constexpr std::chrono::seconds kSuspendLimit{4};
 
-// In the backend's directory, which a guest cannot write: an engine has been started for this device. A daemon that
-// finds it without an engine knows that the PCRs are lost.
+// Of comparisons with xenstore. A driver that is loaded causes some ten.
+constexpr int kReconcileBurst = 50;
+// Of lines in the journal that a guest can cause as often as it likes.
+constexpr int kLogBurst = 20;
+constexpr std::chrono::minutes kLogInterval{1};
+
+// In the backend's directory, which a guest cannot write: a TPM was ready for this device. A daemon that finds it
+// without an engine knows that the PCRs are lost.
 constexpr const char *kPoweredOn = "powered-on";
 // The same: this device came with a domain that was restored, which only a look before it first runs can tell.
 constexpr const char *kRestored = "restored";
@@ -28,12 +34,6 @@ XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
     return static_cast<XenbusState>(*number);
 }
-
-// Of comparisons with xenstore. A driver that is loaded causes some ten.
-constexpr int kReconcileBurst = 50;
-// Of lines in the journal that a guest can cause as often as it likes.
-constexpr int kLogBurst = 20;
-constexpr std::chrono::minutes kLogInterval{1};
 
 bool wants_ring(XenbusState frontend) {
     return frontend == XenbusState::kInitialised || frontend == XenbusState::kConnected;

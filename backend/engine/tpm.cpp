@@ -7,6 +7,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/big_endian.hpp"
 #include "shared-protocol/tpmif.h"
 
 extern "C" {
@@ -95,11 +96,7 @@ Result<SecretBytes> state_of(TPMLIB_StateType type) {
 }
 
 // A guest's memory and what its TPM knows belong together: whose life a volatile state is of stands before it.
-Bytes owner_of(const Uuid &domain, std::uint32_t life) {
-    Bytes owner(domain.bytes.begin(), domain.bytes.end());
-    for (int shift = 24; shift >= 0; shift -= 8) owner.push_back(static_cast<std::uint8_t>(life >> shift));
-    return owner;
-}
+Bytes owner_of(const Uuid &domain, std::uint32_t life) { return BigEndian().raw(domain.bytes).u32(life).bytes(); }
 
 tl::unexpected<Error> not_made(const std::string &algorithms, TPM_RESULT result) {
     return fail(ErrorCode::kRefused, "libtpms does not make a TPM with the algorithms '{}' (error {:#x})", algorithms,

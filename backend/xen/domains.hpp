@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 #include "base/result.hpp"
 #include "shared-protocol/messages.hpp"
