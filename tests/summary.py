@@ -6,6 +6,13 @@ import pathlib
 import sys
 import xml.etree.ElementTree as ElementTree
 
+
+
+def end_of_log(name):
+    log = results / f"{name}.log"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() else "(no output)"
+
+
 results = pathlib.Path(sys.argv[1])
 passed = failed = skipped = 0
 
@@ -17,15 +24,13 @@ for name in sys.argv[2:]:
         print(f"FAILED  {name}: no report: {error}")
     if not cases:
         failed += 1
-        print(f"FAILED  {name}: ran no test; the end of its output:")
-        log = results / f"{name}.log"
-        print("\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() else "(none)")
+        print(f"FAILED  {name}: ran no test; the end of its output:\n{end_of_log(name)}")
     for case in cases:
         title = f"{name}: {case.get('name')}"
         problem = case.find("failure") if case.find("failure") is not None else case.find("error")
         if problem is not None:
             failed += 1
-            print(f"FAILED  {title}\n{(problem.text or problem.get('message') or '').strip()}")
+            print(f"FAILED  {title}\n{(problem.text or '').strip() or end_of_log(name)}")
         elif case.find("skipped") is not None:
             skipped += 1
             print(f"SKIPPED {title}: {case.find('skipped').get('message')}")

@@ -307,8 +307,8 @@ void Device::engine_ready(const Result<> &started) {
         return stop_engine();
     }
     if (!started) return fail_for_good(started.error().text);
-    note_power_on();
     if (engine_state_ == EngineState::kAdopting) return;  // engine_status() follows
+    note_power_on();
     engine_state_ = EngineState::kRunning;
     reconcile();
 }
@@ -326,7 +326,7 @@ bool Device::may_start_again(const Error &error) const {
 
 void Device::engine_status(const EngineStatus &status) {
     if (engine_state_ != EngineState::kAdopting) return;
-    note_power_on();  // the former daemon may not have come to it
+    if (!services_.xenstore.read(own_path_ + "/" + kPoweredOn)) note_power_on();  // the former daemon may not have
     engine_state_ = EngineState::kRunning;
     stores_ = status.state_channel == ErrorCode::kNone;
     if (status.event_channel != 0) {
