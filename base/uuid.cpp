@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/uuid.hpp"
 
-#include <fmt/format.h>
 #include <sys/random.h>
 
 #include <charconv>
@@ -12,6 +11,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::size_t kTextSize = 36;
+constexpr std::string_view kDigits = "0123456789abcdef";
 
 constexpr bool hyphen_stands_at(std::size_t i) { return i == 8 || i == 13 || i == 18 || i == 23; }
 
@@ -47,7 +47,8 @@ std::string Uuid::to_string() const {
     text.reserve(kTextSize);
     for (const std::uint8_t byte : bytes) {
         if (hyphen_stands_at(text.size())) text += '-';
-        text += fmt::format("{:02x}", byte);
+        text += kDigits.at(byte >> 4);
+        text += kDigits.at(byte & 0xf);
     }
     return text;
 }

@@ -128,45 +128,45 @@ Result<> Manifest::Change::put(const CaRecord &ca) {
 }
 
 Result<> Manifest::Change::put(const VtpmRecord &vtpm) {
-    if (const auto before = row(vtpm.uuid)) {
-        VTPM_ASSIGN(const Sum digest, manifest_->digest(*before));
-        add(sum_, digest);
-    }
     VTPM_ASSIGN(const Sum digest, manifest_->digest(vtpm));
+    if (const Row *before = find(vtpm.uuid)) add(sum_, before->digest);
     add(sum_, digest);
-    rows_.insert_or_assign(vtpm.uuid, vtpm);
+    rows_.insert_or_assign(vtpm.uuid, Row{vtpm, digest});
     return {};
 }
 
 Result<> Manifest::Change::put(const StateWrite &state) {
-    VTPM_ASSIGN(VtpmRecord vtpm, row(state.uuid));
+    VTPM_ASSIGN(const Row *before, row(state.uuid));
+    VtpmRecord vtpm = before->vtpm;
     apply(state, vtpm);
     return put(vtpm);
 }
 
 Result<> Manifest::Change::end_volatile_state(const Uuid &uuid) {
-    VTPM_ASSIGN(VtpmRecord vtpm, row(uuid));
+    VTPM_ASSIGN(const Row *before, row(uuid));
+    VtpmRecord vtpm = before->vtpm;
     vtpm.volatile_tag.clear();
     return put(vtpm);
 }
 
 Result<> Manifest::Change::remove(const Uuid &uuid) {
-    VTPM_ASSIGN(const VtpmRecord vtpm, row(uuid));
-    VTPM_ASSIGN(const Sum digest, manifest_->digest(vtpm));
-    add(sum_, digest);
+    VTPM_ASSIGN(const Row *before, row(uuid));
+    add(sum_, before->digest);
     rows_.insert_or_assign(uuid, std::nullopt);
     return {};
 }
 
-Result<VtpmRecord> Manifest::Change::row(const Uuid &uuid) const {
-    const auto none = fail(ErrorCode::kNotFound, "the group has no vTPM {}", uuid.to_string());
-    if (const auto changed = rows_.find(uuid); changed != rows_.end()) {
-        if (!changed->second) return none;
-        return *changed->second;
-    }
+const Manifest::Row *Manifest::Change::find(const Uuid &uuid) const {
+    if (const auto changed = rows_.find(uuid); changed != rows_.end())
+        return changed->second ? &*changed->second : nullptr;
     const auto found = manifest_->rows_.find(uuid);
-    if (found == manifest_->rows_.end()) return none;
-    return found->second;
+    return found == manifest_->rows_.end() ? nullptr : &found->second;
+}
+
+Result<const Manifest::Row *> Manifest::Change::row(const Uuid &uuid) const {
+    const Row *found = find(uuid);
+    if (found == nullptr) return fail(ErrorCode::kNotFound, "the group has no vTPM {}", uuid.to_string());
+    return found;
 }
 
 Result<Bytes> Manifest::Change::seal() const { return manifest_->seal(manifest_->epoch_, manifest_->epoch_, sum_); }

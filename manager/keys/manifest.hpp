@@ -49,6 +49,11 @@ public:
     // The audit log's end (audit.hpp), to be remembered from the next seal() on.
     void set_audit_head(Bytes head) { audit_head_ = std::move(head); }
 
+    struct Row {
+        VtpmRecord vtpm;
+        Sum digest;
+    };
+
     // What a commit will change. Nothing has happened until adopt().
     class Change {
     public:
@@ -63,12 +68,13 @@ public:
 
     private:
         friend class Manifest;
-        // As it is after what was put so far.
-        [[nodiscard]] Result<VtpmRecord> row(const Uuid &uuid) const;
+        // As it is after what was put so far, until the next put() or remove(). Null: there is none.
+        [[nodiscard]] const Row *find(const Uuid &uuid) const;
+        [[nodiscard]] Result<const Row *> row(const Uuid &uuid) const;
         const Manifest *manifest_;
         Sum sum_;
         Sum ca_;
-        std::map<Uuid, std::optional<VtpmRecord>> rows_;
+        std::map<Uuid, std::optional<Row>> rows_;  // none: removed
     };
     void adopt(Change change);
 
@@ -86,7 +92,7 @@ private:
     Bytes audit_head_;
     Sum sum_{};
     Sum ca_{};  // what of it is the CA's
-    std::map<Uuid, VtpmRecord> rows_;
+    std::map<Uuid, Row> rows_;
 };
 
 }  // namespace vtpm
