@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <array>
 #include <csignal>
 #include <map>
+#include <memory_resource>
 
 #include "backend/engine/command_limit.hpp"
 #include "backend/engine/engine.hpp"
@@ -91,6 +93,19 @@ Result<> run_engine(const EngineProgram &program, const StartEngine &order, Uniq
 }
 
 // ---- in the zygote ----
+
+// For what an engine has no business with: it is not there in a child. Also, what the zygote writes between two forks
+// would otherwise leave the older child with a copy of its own of each page.
+class NotForked : public std::pmr::memory_resource {
+    void *do_allocate(std::size_t size, std::size_t) override {
+        void *memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        require(::madvise(memory, size, MADV_DONTFORK) == 0, "anonymous memory need not be forked");
+        return memory;
+    }
+    void do_deallocate(void *memory, std::size_t size, std::size_t) override { ::munmap(memory, size); }
+    [[nodiscard]] bool do_is_equal(const memory_resource &other) const noexcept override { return this == &other; }
+};
 
 class Zygote {
 public:
@@ -196,13 +211,16 @@ private:
     UniqueFd child_signal_;
     LonelyFork lonely_fork_;
     EngineProgram program_;
-    std::map<std::uint32_t, Child> children_;
+    NotForked not_forked_;
+    std::pmr::unsynchronized_pool_resource pool_{&not_forked_};
+    std::pmr::map<std::uint32_t, Child> children_{&pool_};
 };
 
 // What every engine needs is paged in and initialised once, and shared by the fork. No random generator is touched:
 // OpenSSL seeds one in each child.
 void warm_up() {
-    (void)OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS | OPENSSL_INIT_ADD_ALL_DIGESTS,
+    (void)OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS |
+                                  OPENSSL_INIT_ADD_ALL_DIGESTS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
                               nullptr);
     for (const char *name : {"SHA1", "SHA256", "SHA384", "SHA512"}) EVP_MD_free(EVP_MD_fetch(nullptr, name, nullptr));
     // The first fetch of a kind makes the tables of all of that kind.
