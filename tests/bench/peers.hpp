@@ -75,6 +75,9 @@ public:
             if (!host_.reaches(device(attached_), "4")) throw std::runtime_error("a device does not connect");
             host_.frontend_state(device(attached_), 4);
         }
+        // An engine may be faster than the zygote's report of it.
+        if (!host_.run_until([this] { return std::ranges::count(engines(), 0) == 0; }))
+            throw std::runtime_error("an engine has no pid");
         return time;
     }
     // New TPMs, a few at once: not what is measured here.
