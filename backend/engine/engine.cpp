@@ -13,6 +13,10 @@ namespace {
 // How long a command waits for a manager that is being restarted. Linux' driver waits at least 10 s for an answer.
 constexpr std::chrono::seconds kManagerRestart{7};
 
+// So often a guest may ring between two commands; at most once in kSilence after that.
+constexpr unsigned kIdleRings = 64;
+constexpr std::chrono::milliseconds kSilence{10};
+
 }  // namespace
 
 // A daemon that has let go does not hear it: that is no error, the end of its orders follows and powers the TPM off.
@@ -24,8 +28,10 @@ void Engine::tell(const Message &message) {
 Result<> Engine::run() {
     tpm_->set_await_manager([this](const Tpm::Take &take) { return await_manager(take); });
     while (!ended_) {
-        pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {ring_ ? ring_->events->fd() : -1, POLLIN, 0}};
-        if (::poll(waiting, 2, postponed_ ? 0 : -1) < 0) {
+        const std::optional<std::chrono::milliseconds> silence = silence_left();
+        const bool listens = ring_ && !silence;
+        pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {listens ? ring_->events->fd() : -1, POLLIN, 0}};
+        if (::poll(waiting, 2, postponed_ ? 0 : silence ? static_cast<int>(silence->count()) : -1) < 0) {
             if (errno == EINTR) continue;
             return fail_errno("poll");
         }
@@ -33,7 +39,7 @@ Result<> Engine::run() {
         if (waiting[1].revents != 0) {
             ring_->events->begin();
             VTPM_TRY(serve());
-            ring_->events->end();
+            if (!ring_->silent_until) ring_->events->end();
         }
         if (postponed_) {
             VTPM_TRY(obey(*std::exchange(postponed_, std::nullopt)));
@@ -46,9 +52,21 @@ Result<> Engine::run() {
     return suspended_ ? tpm_->suspend(*suspended_) : tpm_->power_off();
 }
 
+// Events that mean nothing are for the guest to pay: its port stays masked, and no storm of them wakes anybody.
+std::optional<std::chrono::milliseconds> Engine::silence_left() {
+    if (!ring_ || !ring_->silent_until) return std::nullopt;
+    const auto left = *ring_->silent_until - std::chrono::steady_clock::now();
+    if (left > left.zero()) return std::chrono::ceil<std::chrono::milliseconds>(left);
+    ring_->silent_until.reset();
+    ring_->events->end();
+    return std::nullopt;
+}
+
 // One command: one wake-up, one notification.
 Result<> Engine::serve() {
     const SharedPage::Taken taken = ring_->page.take();
+    ring_->idle_rings = taken.event == SharedPage::Event::kCommand ? 0 : ring_->idle_rings + 1;
+    if (ring_->idle_rings > kIdleRings) ring_->silent_until = std::chrono::steady_clock::now() + kSilence;
     switch (taken.event) {
         case SharedPage::Event::kNothing:
             return {};

@@ -2,6 +2,7 @@
 // The loop of one engine process: a guest's page on one side, its TPM on the other, and the daemon's few orders.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 
@@ -28,6 +29,9 @@ private:
         std::unique_ptr<EventChannel> events;
         std::uint32_t ring_ref;
         std::uint32_t event_channel;
+        unsigned idle_rings = 0;  // without a command, since the last one
+        // There were too many of them: what the guest rings until then is heard then, and once.
+        std::optional<std::chrono::steady_clock::time_point> silent_until{};
     };
 
     struct Order {
@@ -35,6 +39,7 @@ private:
         Received received;
     };
 
+    std::optional<std::chrono::milliseconds> silence_left();
     Result<> serve();
     Result<Order> receive();
     Result<> obey(Order order);

@@ -6,6 +6,7 @@
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -158,10 +159,12 @@ Result<> allow_only_engine_calls() {
         // libtpms says on stderr what it does not accept, by vdprintf, which asks what that is: a pipe of unknown size.
         refuse(filter, SCMP_SYS(lseek), ESPIPE);
 #if defined(__SANITIZE_ADDRESS__)
-    // The sanitizers: reports, and UBSan asks a pipe whether memory is there. Never in a release build.
-    complete = complete && allow(filter, {SCMP_SYS(sigaltstack), SCMP_SYS(prctl), SCMP_SYS(readlink), SCMP_SYS(openat),
-                                          SCMP_SYS(newfstatat), SCMP_SYS(getrlimit), SCMP_SYS(prlimit64),
-                                          SCMP_SYS(pipe), SCMP_SYS(pipe2)});
+    // The sanitizers: reports, and UBSan asks a pipe whether memory is there; glibc asks a stderr that it may look at
+    // whether it is a terminal. Never in a release build.
+    complete = complete && allow_ioctl(filter, TCGETS) &&
+               allow(filter,
+                     {SCMP_SYS(sigaltstack), SCMP_SYS(prctl), SCMP_SYS(readlink), SCMP_SYS(openat),
+                      SCMP_SYS(newfstatat), SCMP_SYS(getrlimit), SCMP_SYS(prlimit64), SCMP_SYS(pipe), SCMP_SYS(pipe2)});
 #else
     complete = complete && refuse(filter, SCMP_SYS(newfstatat), ENOSYS);
 #endif

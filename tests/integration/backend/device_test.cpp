@@ -657,6 +657,25 @@ TEST_CASE("a malformed page gets a TPM error, and the engine lives on") {
     CHECK(rc(host.execute(guest, command)) == 0);
 }
 
+TEST_CASE("a guest that rings without end for nothing is served when it has a command, and wakes nobody meanwhile") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const auto sleeps = [&] {
+        return std::stoul(process_status(host.engine_pid(kDevice)).at("voluntary_ctxt_switches"));
+    };
+    const unsigned long before = sleeps();
+    constexpr int kRounds = 2000;
+    for (int i = 0; i < kRounds; ++i) {
+        if (i % 2 == 0) guest.write_header(TPMIF_PAGE_SIZE, TPMIF_STATE_SUBMIT);  // longer than the page has room for
+        guest.notify();
+        ::usleep(200);
+    }
+    // Two for each ring that is heard.
+    CHECK(sleeps() - before < kRounds / 2);
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+}
+
 TEST_CASE("states that are not the guest's to write are ignored, and a cancel without a command is answered") {
     TestHost host;
     LoopbackGuest guest;

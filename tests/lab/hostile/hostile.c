@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A guest's kernel that is hostile to its vTPM's backend: for as long as it is loaded, and at full
- * speed, it scribbles over the shared page, storms the event channel, or rewrites its xenstore
- * directory.
+ * speed, it scribbles over the shared page, storms the event channel, rewrites its xenstore
+ * directory, or submits commands without waiting for the answers.
  *
- * insmod hostile.ko attack=page|events|store|all|none
+ * insmod hostile.ko attack=page|events|store|commands|all|none
  * rmmod hostile
  *
  * "none" burns the processor, and leaves the backend alone. At the end the log tells how often it
@@ -33,7 +33,7 @@ static struct {
 	grant_ref_t ref;
 	evtchn_port_t port;
 	struct task_struct *task;
-	unsigned long scribbles, events, writes, rounds;
+	unsigned long scribbles, events, writes, commands, rounds;
 } hostile;
 
 static bool does(const char *what)
@@ -67,6 +67,18 @@ static void storm(void)
 	hostile.events += 100;
 }
 
+/* TPM2_GetRandom(8): costs the engine a wake-up and little else. */
+static void command(void)
+{
+	static const u8 get_random[] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 8 };
+	static const u8 header[] = { sizeof(get_random), 0, 0, 0, SUBMIT, 0, 0, 0 };
+
+	memcpy(hostile.page + sizeof(header), get_random, sizeof(get_random));
+	memcpy(hostile.page, header, sizeof(header));
+	notify_remote_via_evtchn(hostile.port);
+	hostile.commands++;
+}
+
 static void rewrite(void)
 {
 	static const char *const keys[] = {
@@ -92,6 +104,8 @@ static int be_hostile(void *unused)
 			scribble();
 		if (does("events"))
 			storm();
+		if (does("commands"))
+			command();
 		/* A write waits for xenstored: the others go on meanwhile a hundred times. */
 		if (does("store") && hostile.rounds % 100 == 0)
 			rewrite();
@@ -148,8 +162,8 @@ static void __exit hostile_exit(void)
 	struct evtchn_close close = { .port = hostile.port };
 
 	kthread_stop(hostile.task);
-	pr_info("hostile: %lu rounds, %lu scribbles, %lu events, %lu writes\n",
-		hostile.rounds, hostile.scribbles, hostile.events, hostile.writes);
+	pr_info("hostile: %lu rounds, %lu scribbles, %lu events, %lu writes, %lu commands\n",
+		hostile.rounds, hostile.scribbles, hostile.events, hostile.writes, hostile.commands);
 	xenbus_printf(XBT_NIL, DIRECTORY, "state", "6");
 	HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
 	/* The page goes when the backend has unmapped it. */
