@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // kill -9 of the manager, the daemon or an engine at random moments of two guests' NV writes. Every acknowledged write
 // must be there afterwards, and none may be there by half. The manager, its TPM (swtpm), the engines and the daemon's
-// devices are real processes; xenstore and the rings are not.
+// devices are real processes; xenstore and the rings are not. And the same with the power cut, under a file system that
+// forgets.
 //
-//   XEN_VTPM_KILLS=N (300)    XEN_VTPM_SEED=N (random, printed)
+//   XEN_VTPM_KILLS=N (300)    XEN_VTPM_POWER_CUTS=N (60)    XEN_VTPM_SEED=N (random, printed)
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,12 +14,14 @@
 #include <charconv>
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <random>
 #include <thread>
 
 #include "backend/engine/tpm_messages.hpp"
 #include "tests/fakes/tpm_commands.hpp"
 #include "tests/integration/backend/host.hpp"
+#include "tests/integration/crash/forgetful_fs.hpp"
 #include "tests/integration/manager/manager_process.hpp"
 #include "tests/integration/manager/swtpm.hpp"
 #include "tests/integration/process_status.hpp"
@@ -190,7 +193,9 @@ unsigned from_environment(const char *name, unsigned otherwise) {
 
 class Machine {
 public:
-    Machine() {
+    // Its store lies on a file system that forgets, if there is a `forgetful_seed`.
+    explicit Machine(std::optional<unsigned> forgetful_seed = std::nullopt) {
+        if (forgetful_seed) disk_.emplace(place_.state_directory(), *forgetful_seed);
         manager_.emplace(place_);
         daemon_ = std::make_unique<Daemon>(place_.socket(), guests);
         for (Guest &guest : guests) {
@@ -209,6 +214,12 @@ public:
         if (manager_) kill_manager();
         for (std::size_t guest = 0; guest < kGuests; ++guest) kill_engine(guest);
         kill_daemon();
+    }
+
+    // The hardware TPM keeps what it has: its memory is its own.
+    void cut_power() {
+        disk_->cut_power();
+        kill_all();
     }
 
     // What is left of it goes on, then every guest is power cycled.
@@ -230,9 +241,42 @@ private:
     TemporaryDirectory directory_;
     Swtpm tpm_{directory_ / "hardware-tpm"};
     ManagerPlace place_{.directory = directory_, .tcti = tpm_.tcti()};
+    std::optional<ForgetfulFs> disk_;
     std::optional<ManagerProcess> manager_;
     std::unique_ptr<Daemon> daemon_;
 };
+
+class Random {
+public:
+    explicit Random(unsigned seed) : random_(seed) {}
+    unsigned below(unsigned limit) { return std::uniform_int_distribution<unsigned>(0, limit - 1)(random_); }
+
+private:
+    std::mt19937 random_;
+};
+
+// Both guests write; `disturb` is called in the middle of it. How many writes were in flight then.
+unsigned write_until(Guests &guests, const std::function<void()> &disturb) {
+    {
+        std::array<std::jthread, kGuests> writers;
+        for (std::size_t i = 0; i < kGuests; ++i)
+            writers.at(i) = std::jthread([&guest = guests.at(i)] { guest.write_until_stopped(); });
+        disturb();
+        for (Guest &guest : guests) guest.stop = true;
+    }
+    unsigned in_flight = 0;
+    for (Guest &guest : guests) {
+        in_flight += guest.acknowledged < guest.attempted ? 1 : 0;
+        guest.ring.write_header(0, TPMIF_STATE_IDLE);
+    }
+    return in_flight;
+}
+
+std::uint64_t writes_of(const Guests &guests) {
+    std::uint64_t writes = 0;
+    for (const Guest &guest : guests) writes += guest.attempted;
+    return writes;
+}
 
 }  // namespace
 
@@ -240,8 +284,7 @@ TEST_CASE("whatever is killed during NV writes, what was acknowledged is there, 
     const unsigned kills = from_environment("XEN_VTPM_KILLS", 300);
     const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
     CAPTURE(seed);
-    std::mt19937 random(seed);
-    const auto below = [&](unsigned limit) { return std::uniform_int_distribution<unsigned>(0, limit - 1)(random); };
+    Random random(seed);
     Machine machine;
     std::array<unsigned, 3> killed{};
     unsigned everything = 0;
@@ -249,36 +292,65 @@ TEST_CASE("whatever is killed during NV writes, what was acknowledged is there, 
 
     for (unsigned kill = 0; kill < kills; ++kill) {
         CAPTURE(kill);
-        {
-            std::array<std::jthread, kGuests> writers;
-            for (std::size_t i = 0; i < kGuests; ++i)
-                writers.at(i) = std::jthread([&guest = machine.guests.at(i)] { guest.write_until_stopped(); });
-            std::this_thread::sleep_for(std::chrono::microseconds(below(30'000)));
-            const unsigned victim = below(3);
+        in_flight += write_until(machine.guests, [&] {
+            std::this_thread::sleep_for(std::chrono::microseconds(random.below(30'000)));
+            const unsigned victim = random.below(3);
             if (victim == 0) machine.kill_manager();
             if (victim == 1) machine.kill_daemon();
-            if (victim == 2) machine.kill_engine(below(kGuests));
+            if (victim == 2) machine.kill_engine(random.below(kGuests));
             ++killed.at(victim);
             // Otherwise the others see it happen, and clean up: an engine stores once more when it is told to stop.
-            if (below(2) == 0) {
+            if (random.below(2) == 0) {
                 machine.kill_all();
                 ++everything;
             }
-            for (Guest &guest : machine.guests) guest.stop = true;
-        }
-        for (Guest &guest : machine.guests) {
-            in_flight += guest.acknowledged < guest.attempted ? 1 : 0;
-            guest.ring.write_header(0, TPMIF_STATE_IDLE);
-        }
+        });
         machine.recover();
     }
-    std::uint64_t writes = 0;
-    for (const Guest &guest : machine.guests) writes += guest.attempted;
     fmt::print(
         "killed {} times: manager {}, daemon {}, an engine {} (everything at once {}); of {} NV writes {} were "
         "unacknowledged then; seed {}\n",
-        kills, killed[0], killed[1], killed[2], everything, writes, in_flight, seed);
+        kills, killed[0], killed[1], killed[2], everything, writes_of(machine.guests), in_flight, seed);
     CHECK(in_flight > 0);
+}
+
+TEST_CASE("whenever the power is cut, what was acknowledged is there, and whole") {
+    const unsigned cuts = from_environment("XEN_VTPM_POWER_CUTS", 60);
+    const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
+    CAPTURE(seed);
+    Random random(seed);
+    Machine machine(seed);
+    unsigned in_flight = 0;
+    for (unsigned cut = 0; cut < cuts; ++cut) {
+        CAPTURE(cut);
+        in_flight += write_until(machine.guests, [&] {
+            std::this_thread::sleep_for(std::chrono::microseconds(random.below(30'000)));
+            machine.cut_power();
+        });
+        machine.recover();
+    }
+    fmt::print("power cut {} times; of {} NV writes {} were unacknowledged then; seed {}\n", cuts,
+               writes_of(machine.guests), in_flight, seed);
+    CHECK(in_flight > 0);
+}
+
+TEST_CASE("a manager whose first start the power ends can be started, and finds what it began") {
+    const unsigned cuts = from_environment("XEN_VTPM_POWER_CUTS", 60);
+    const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
+    CAPTURE(seed);
+    Random random(seed);
+    for (unsigned cut = 0; cut < cuts / 3; ++cut) {
+        CAPTURE(cut);
+        const TemporaryDirectory directory;
+        const Swtpm tpm(directory / "hardware-tpm");
+        const ManagerPlace place{.directory = directory, .tcti = tpm.tcti()};
+        ForgetfulFs disk(place.state_directory(), seed + cut);
+        Process first(place.launch());
+        std::this_thread::sleep_for(std::chrono::microseconds(random.below(200'000)));
+        disk.cut_power();
+        first.end(SIGKILL);
+        ManagerProcess second(place);
+    }
 }
 
 }  // namespace vtpm
