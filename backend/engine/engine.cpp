@@ -56,7 +56,7 @@ Result<> Engine::run() {
 std::optional<std::chrono::milliseconds> Engine::silence_left() {
     if (!ring_ || !ring_->silent_until) return std::nullopt;
     const auto left = *ring_->silent_until - std::chrono::steady_clock::now();
-    if (left > left.zero()) return std::chrono::ceil<std::chrono::milliseconds>(left);
+    if (left.count() > 0) return std::chrono::ceil<std::chrono::milliseconds>(left);
     ring_->silent_until.reset();
     ring_->events->end();
     return std::nullopt;

@@ -83,7 +83,7 @@ Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum 
     return encrypt(envelope_key_, bytes_of(associated_), content.view());
 }
 
-void Manifest::adopt(Change change) {
+void Manifest::adopt(Change &&change) {
     sum_ = change.sum_;
     ca_ = change.ca_;
     for (auto &[uuid, row] : change.rows_) {

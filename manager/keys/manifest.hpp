@@ -76,7 +76,7 @@ public:
         Sum ca_;
         std::map<Uuid, std::optional<Row>> rows_;  // none: removed
     };
-    void adopt(Change change);
+    void adopt(Change &&change);
 
 private:
     Manifest() = default;

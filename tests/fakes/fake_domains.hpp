@@ -19,7 +19,8 @@ public:
         return facts_.try_emplace(domain, DomainFacts{.paused = true, .incarnation = {kImage, 1}}).first->second;
     }
 
-    inline static const Uuid kImage = *Uuid::parse("99999999-2222-3333-4444-555555555555");
+    static constexpr Uuid kImage{
+        {0x99, 0x99, 0x99, 0x99, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55}};
     bool silent = false;
 
 private:

@@ -38,11 +38,6 @@ struct File {
 };
 using Names = std::map<std::string, std::shared_ptr<File>>;
 
-struct Handle {
-    std::shared_ptr<File> file;
-    unsigned life;
-};
-
 class Disk {
 public:
     explicit Disk(unsigned seed) : random_(seed) {}
@@ -56,16 +51,25 @@ public:
         now_[path]->mode = mode & 07777;
     }
     bool remove(const std::string &path) { return now_.erase(path) == 1; }
+    // A handle, not 0, until close() or a power cut.
+    std::uint64_t open(const std::shared_ptr<File> &file) {
+        open_[++last_handle_] = file;
+        return last_handle_;
+    }
+    std::shared_ptr<File> opened(std::uint64_t handle) {
+        const auto found = open_.find(handle);
+        return found == open_.end() ? nullptr : found->second;
+    }
+    void close(std::uint64_t handle) { open_.erase(handle); }
     void make_names_durable() { durable_ = now_; }
     [[nodiscard]] const Names &names() const { return now_; }
-    [[nodiscard]] unsigned life() const { return life_; }
 
     void cut_power() {
-        ++life_;
+        open_.clear();
         const auto luck = static_cast<Luck>(random_() % 3);
         if (luck == Luck::kAll || (luck == Luck::kSome && random_() % 2 == 0)) durable_ = now_;
         now_ = durable_;
-        for (auto &[name, file] : now_) file->now = file->durable = survivor(*file, luck);
+        for (const auto &[name, file] : now_) file->now = file->durable = survivor(*file, luck);
     }
 
 private:
@@ -86,20 +90,17 @@ private:
     std::mt19937 random_;
     Names now_;
     Names durable_;
-    unsigned life_ = 0;
+    std::map<std::uint64_t, std::shared_ptr<File>> open_;
+    std::uint64_t last_handle_ = 0;
 };
 
 Disk &disk() { return *static_cast<Disk *>(fuse_get_context()->private_data); }
 
 // ---- operations: 0 or a negative errno value ----
 
-Handle &handle_of(fuse_file_info *info) { return *reinterpret_cast<Handle *>(info->fh); }
-
 // Null: its power was cut, or it is not there.
 std::shared_ptr<File> file_of(const char *path, fuse_file_info *info) {
-    if (info == nullptr || info->fh == 0) return disk().find(path);
-    Handle &handle = handle_of(info);
-    return handle.life == disk().life() ? handle.file : nullptr;
+    return info == nullptr || info->fh == 0 ? disk().find(path) : disk().opened(info->fh);
 }
 
 int missing(const fuse_file_info *info) { return info == nullptr || info->fh == 0 ? -ENOENT : -EIO; }
@@ -126,7 +127,7 @@ int open_file(const char *path, fuse_file_info *info) {
     const auto file = disk().find(path);
     if (!file) return -ENOENT;
     if ((info->flags & O_TRUNC) != 0) file->now.clear();
-    info->fh = reinterpret_cast<std::uint64_t>(new Handle{file, disk().life()});
+    info->fh = disk().open(file);
     info->direct_io = 1;
     return 0;
 }
@@ -141,7 +142,7 @@ int create_file(const char *path, mode_t mode, fuse_file_info *info) {
 }
 
 int release_file(const char *, fuse_file_info *info) {
-    delete &handle_of(info);
+    disk().close(info->fh);
     return 0;
 }
 
