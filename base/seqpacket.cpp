@@ -125,11 +125,11 @@ Result<Received> receive_message(int socket, MutableBytes buffer) {
     header.msg_control = control;
     header.msg_controllen = sizeof control;
     ssize_t size = 0;
+    // ECONNRESET: the peer closed its end, and had not read everything. It is told once, before what the peer sent.
     do size = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-    while (size < 0 && errno == EINTR);
+    while (size < 0 && (errno == EINTR || errno == ECONNRESET));
     if (size < 0) {
         const int saved = errno;
-        if (saved == ECONNRESET) return Received{};
         return fail(saved == EAGAIN ? ErrorCode::kUnavailable : ErrorCode::kSystem, "receive: {}",
                     std::strerror(saved));
     }

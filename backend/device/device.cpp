@@ -59,11 +59,13 @@ Device::Device(DeviceId id, DeviceServices &services)
     // The toolstack's order to leave comes with online = 0, in one transaction.
     closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
     if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
-    powered_on_ = engine_ != nullptr;
-    if (engine_)
+    if (engine_) {
+        powered_on_ = true;  // unless it says otherwise
         engine_state_ = EngineState::kAdopting;
-    else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn))
+        want_engine_since_ = first_seen_;
+    } else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn)) {
         fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
+    }
 }
 
 // Fires at once.
@@ -304,6 +306,7 @@ void Device::engine_ready(const Result<> &started) {
     if (engine_state_ != EngineState::kStarting && engine_state_ != EngineState::kAdopting) return;
     if (!started && may_start_again(started.error())) {
         reason_ = started.error().text;
+        powered_on_ = false;
         return stop_engine();
     }
     if (!started) return fail_for_good(started.error().text);

@@ -47,6 +47,8 @@ public:
     ErrorCode answer_store = ErrorCode::kNone;  // to every StoreState
     bool vanish_after_store = false;            // stores, then dies before it answers
     bool vanish_at_load = false;
+    bool silent_at_load = false;
+    int loads = 0;  // that were asked for
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
     std::string algorithms{};  // of a new TPM
@@ -108,6 +110,8 @@ private:
     void serve_state(Peer &peer, ByteView message) {
         Stored &vtpm = store[*peer.uuid];
         if (const auto load = decode<LoadState>(message)) {
+            ++loads;
+            if (silent_at_load) return;
             if (std::exchange(vanish_at_load, false)) return stop();
             if (load->kind == StateKind::kVolatile) {
                 const Bytes once = std::exchange(vtpm.volatile_state, {});

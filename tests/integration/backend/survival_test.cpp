@@ -90,6 +90,25 @@ TEST_CASE("a daemon that dies at any time in an attach leaves what the next one 
     }
 }
 
+TEST_CASE("a TPM that is taken over while it starts, and loses its manager, is started again") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.rings.guests[kDevice.domain] = &guest;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.manager.silent_at_load = true;
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.run_until([&] { return host.manager.loads == 1; }));
+    restart(host);
+    REQUIRE(host.run_until([&] { return host.status(kDevice) == "being taken over"; }));
+    host.manager.stop();
+    host.manager.silent_at_load = false;
+    host.manager.start();
+    REQUIRE(host.reaches(kDevice, "4"));
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+    CHECK(host.manager.power_ons == 1);
+}
+
 TEST_CASE("a frontend that started over while there was no daemon gets its new ring") {
     // Its numbers may be the old ones: then only its state tells.
     const std::uint32_t ring_ref = GENERATE(8U, 21U);
