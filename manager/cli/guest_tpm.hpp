@@ -9,9 +9,9 @@
 
 namespace vtpm::cli {
 
-// The attestation of the TPM behind `device`, which must be the raw one (/dev/tpm0): the kernel's resource manager lets
+// The attestation of the TPM at `path`, which must be the raw one (/dev/tpm0): the kernel's resource manager lets
 // no vendor's commands through. Waits while it is being made. kInUse: another program has the device open; kRefused:
 // this TPM gives none; kUnavailable: not within a minute.
-Result<std::string> attest_guest(const std::string &device, ByteView nonce);
+Result<std::string> attest_guest(const std::string &path, ByteView nonce);
 
 }  // namespace vtpm::cli

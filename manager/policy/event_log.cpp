@@ -112,7 +112,7 @@ std::string variable_name(ByteView event) {
 // UEFI_IMAGE_LOAD_EVENT (10.2.3): three numbers about memory, then the device path (UEFI, 10.3) with its length: nodes
 // of a type, a subtype and a length. That of a file is of type 4, subtype 4: its path in UCS-2.
 std::string file_path(ByteView event) {
-    constexpr std::size_t kMemory = 3 * 8;
+    constexpr std::size_t kMemory = 3 * std::size_t{8};
     constexpr std::uint16_t kHeader = 4;
     Reader reader(event);
     (void)reader.take(kMemory);

@@ -57,7 +57,7 @@ public:
     // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.
     Result<std::string> export_vtpm(const Uuid &uuid);
     // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.
-    Result<Uuid> import_vtpm(std::string_view backup, const ImportOrder &order);
+    Result<Uuid> import_vtpm(std::string_view text, const ImportOrder &order);
     Result<VtpmInfo> show(const Uuid &uuid);
     Result<std::vector<VtpmInfo>> list();
     [[nodiscard]] std::size_t in_use() const { return channels_.size(); }

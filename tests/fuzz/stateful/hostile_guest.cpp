@@ -139,15 +139,22 @@ private:
             });
         };
         write_own("state", "5");
-        require(becomes("5", "6"), "5 is answered");
+        require_answered(becomes("5", "6"), "5");
         write_own("state", "6");
-        require(becomes("6", "6"), "6 is answered");
+        require_answered(becomes("6", "6"), "6");
         write_own("state", "1");
-        require(host_.run_until([&] {
+        require_answered(host_.run_until([&] {
             const std::string own = host_.own_state(kHostile);
             return own == "2" || own == "none" || (own == "6" && host_.status(kHostile) == "failed");
         }),
-                "1 is answered");
+                         "1");
+    }
+    void require_answered(bool answered, const char *state) {
+        if (answered) return;
+        for (const DeviceId id : {kHostile, kSecond})
+            log::error("device {}: its frontend's {} is not answered; state {}, {}: {}", to_string(id), state,
+                       host_.own_state(id), host_.status(id), host_.reason(id));
+        require(false, "a frontend's state is answered");
     }
     // Attached, and not told to leave.
     bool is_ours() {
