@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace vtpm {
 namespace {
@@ -89,8 +90,17 @@ bool Backend::is_there(DeviceId id) const {
     return services_.xenstore.read(backend_path(services_.own_domain, id) + "/frontend-id").has_value();
 }
 
+// Another one may be in its place already, and nothing else may happen to that.
 void Backend::forget_finished() {
-    std::erase_if(devices_, [](const auto &entry) { return entry.second->finished(); });
+    std::vector<DeviceId> finished;
+    for (const auto &[id, device] : devices_)
+        if (device->finished()) finished.push_back(id);
+    for (const DeviceId id : finished) {
+        if (is_there(id))
+            changed(id);
+        else
+            devices_.erase(id);
+    }
 }
 
 std::optional<DeviceId> Backend::device_of(std::string_view path) const {

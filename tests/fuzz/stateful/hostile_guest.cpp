@@ -139,22 +139,15 @@ private:
             });
         };
         write_own("state", "5");
-        require_answered(becomes("5", "6"), "5");
+        world_.require_of(kHostile, becomes("5", "6"), "5 is answered");
         write_own("state", "6");
-        require_answered(becomes("6", "6"), "6");
+        world_.require_of(kHostile, becomes("6", "6"), "6 is answered");
         write_own("state", "1");
-        require_answered(host_.run_until([&] {
+        world_.require_of(kHostile, host_.run_until([&] {
             const std::string own = host_.own_state(kHostile);
             return own == "2" || own == "none" || (own == "6" && host_.status(kHostile) == "failed");
         }),
-                         "1");
-    }
-    void require_answered(bool answered, const char *state) {
-        if (answered) return;
-        for (const DeviceId id : {kHostile, kSecond})
-            log::error("device {}: its frontend's {} is not answered; state {}, {}: {}", to_string(id), state,
-                       host_.own_state(id), host_.status(id), host_.reason(id));
-        require(false, "a frontend's state is answered");
+                          "1 is answered");
     }
     // Attached, and not told to leave.
     bool is_ours() {

@@ -75,12 +75,23 @@ public:
         return host.xenstore.read(backend_path(0, id) + "/frontend-id").has_value();
     }
 
+    void require_of(DeviceId device, bool holds, const char *what) {
+        if (holds) return;
+        for (const DeviceId id : {kHostile, kSecond, kNeighbour})
+            log::error("device {}{}: state {}, online {}, frontend {}; {}, engine {}: {}", to_string(id),
+                       id == device ? " (this one)" : "", host.own_state(id),
+                       host.xenstore.read(backend_path(0, id) + "/online").value_or("none"),
+                       host.xenstore.read(frontend_path(id) + "/state").value_or("none"), host.status(id),
+                       host.backend->devices().contains(id) ? host.backend->devices().at(id)->engine_pid() : 0,
+                       host.reason(id));
+        require(false, what);
+    }
     // As libxl does, and as it waits.
     void leave(DeviceId id) {
         if (!is_attached(id)) return;
         const bool refused = host.own_state(id) == "none";
         if (!refused) host.detach(id);
-        require(refused || host.reaches(id, "6"), "the order to leave is obeyed");
+        require_of(id, refused || host.reaches(id, "6"), "the order to leave is obeyed");
         host.remove(id);
     }
     void attach(DeviceId id) {

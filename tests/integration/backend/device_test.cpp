@@ -417,6 +417,30 @@ TEST_CASE("a guest that writes without end is listened to now and then, and serv
     CHECK(rc(host.execute(guest, commands::get_random())) == 0);
 }
 
+TEST_CASE("a device that is attached in the place of one that is not listened to is looked at") {
+    TestHost host;
+    LoopbackGuest guest;
+    LoopbackGuest neighbour;
+    host.bring_up(kOther, Uuid::random(), neighbour);
+    host.bring_up(kDevice, kUuid, guest);
+    const pid_t engine = host.engine_pid(kDevice);
+    const auto flood = [&] {
+        for (int i = 0; i < 100; ++i) host.frontend_state(kDevice, 4);
+    };
+    for (int i = 0; i < 10; ++i) {
+        flood();
+        host.run_for(std::chrono::milliseconds(1));
+    }
+    host.remove(kDevice);
+    host.attach(kDevice, kUuid);
+    CHECK(host.run_until([&] {
+        flood();
+        host.xenstore.write(backend_path(0, kOther) + "/hotplug-status", "connected");  // anything of another device's
+        return host.own_state(kDevice) == "2";
+    }));
+    CHECK(process_status(engine).empty());
+}
+
 TEST_CASE("a guest that has an answer to each word of its backend does not keep the daemon busy") {
     TestHost host;
     LoopbackGuest guest;
