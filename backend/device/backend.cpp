@@ -34,10 +34,7 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
     };
     services_.finished = [this] {
         // Later: it is the device itself that says so.
-        auto later = services_.loop.when_idle([this] {
-            scan();
-            forget_finished();
-        });
+        auto later = services_.loop.when_idle([this] { forget_finished(); });
         if (later) finished_ = std::move(*later);
     };
 }
