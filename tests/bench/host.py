@@ -102,8 +102,9 @@ def durable_writes(raw, ping_pong):
     appends = statistics.median(raw["fdatasync"]["per second"])
     one, many = (statistics.median(raw[guests]["per second"]) for guests in ("1", "100"))
     yield row("durable NV writes, 1 guest / fdatasync", f"{one:.0f} /s", f"{appends:.0f} /s", one / appends, ("at least", 0.7))
-    floor = 1e6 / (1e6 / appends + 2 * ping_pong)
-    yield note("  fdatasync and four wake-ups / fdatasync", f"{floor / appends:.2f} ({floor:.0f} /s)")
+    if ping_pong:
+        floor = 1e6 / (1e6 / appends + 2 * ping_pong)
+        yield note("  fdatasync and four wake-ups / fdatasync", f"{floor / appends:.2f} ({floor:.0f} /s)")
     yield row("durable NV writes, 100 guests / 1 guest", f"{many:.0f} /s", f"{one:.0f} /s", many / one, ("at least", 10))
     for guests in ("1", "100"):
         cores = [f"{who} {statistics.median(values):.2f}" for who, values in raw[guests]["cores"].items()]
@@ -112,6 +113,7 @@ def durable_writes(raw, ping_pong):
 
 
 def ping_pong_of(round_trip):
+    """0: it was not measured."""
     commands = round_trip.get("microseconds", {}).get("two cores", {})
     return statistics.median([us for turns in commands.values() for us in turns["ping-pong"]] or [0])
 

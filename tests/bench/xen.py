@@ -2,13 +2,10 @@
 """scripts/bench lab: the engine in Xen, with a guest's page and event channel, real xenstore, daemons as services."""
 
 import json
-import os
 import re
 import statistics
-import sys
 
-from guest import BUILD, TURNS, Guest, say
-from lab import Lab
+from guest import BUILD, PCR_READ, TURNS, Guest, in_lab, say
 
 EMPTY_PASSWORD = "00000009" "40000009" "0000" "00" "0000"
 COUNTER = "01500001"
@@ -19,7 +16,7 @@ def command(tag, code, body):
 
 
 COMMANDS = {
-    "PCR_Read": command("8001", 0x17E, "00000001" "000b" "03010000"),
+    "PCR_Read": PCR_READ["2.0"],
     "PCR_Extend": command("8002", 0x182, "0000000a" + EMPTY_PASSWORD + "00000001" "000b" + "5a" * 32),
     "GetRandom(16)": command("8001", 0x17B, "0010"),
 }
@@ -36,7 +33,7 @@ def commands(guest):
     guest.load("ours")
     for name, sent in COMMANDS.items():
         say(f"{guest.name}: {name}")
-        turns = [int(guest.sh(f"/root/latency /dev/tpm0 {sent} {ROUNDS}").split()[0]) for _ in range(TURNS)]
+        turns = [guest.tpm(sent, ROUNDS)[0] for _ in range(TURNS)]
         yield f"{name}: p50 / ping-pong", statistics.median(turns) / floor
 
 
@@ -46,8 +43,7 @@ def durable_changes(guest):
     guest.sh(f"tpm2_nvdefine -Q 0x{COUNTER} -C o -a 'nt=counter|authread|authwrite'")
     ours, floor = [], []
     for _ in range(TURNS):
-        guest_ns = int(guest.sh(f"/root/latency /dev/tpm0 {NV_INCREMENT} {CHANGES}").split()[2])
-        ours.append(CHANGES / guest_ns * 1e9)
+        ours.append(CHANGES * 1e9 / guest.tpm(NV_INCREMENT, CHANGES)[2])
         wrote = guest.lab.dom0(f"LC_ALL=C dd if=/dev/zero of={STORE}/bench bs=512 count={CHANGES} oflag=append,dsync "
                                f"conv=notrunc 2>&1; rm {STORE}/bench").stdout
         floor.append(CHANGES / float(re.search(r"copied, ([0-9.e-]+) s", wrote)[1]))
@@ -63,7 +59,7 @@ def processes(lab):
         if name.startswith("xen-vtpm"):
             found.setdefault(name, {})[pid] = parent
     engines = found.pop("xen-vtpm-engine")
-    zygotes = {pid for pid in engines if set(engines.values()) & {pid}}
+    zygotes = engines.keys() & set(engines.values())
     return {"daemon": [*found["xen-vtpmd"]], "manager": [*found["xen-vtpm-manage"]], "zygote": [*zygotes],
             "engines": [*(engines.keys() - zygotes)]}
 
@@ -96,15 +92,7 @@ def measure(lab, type, module):
 
 
 def main():
-    lab = Lab(os.environ.get("XEN_VTPM_LAB", "bench"))
-    lab.run("up", timeout=3000)
-    try:
-        lab.run("push", str(BUILD / "tests/bench/echo"), "/root/echo")
-        module = lab.build_module("tests/bench/pingpong")
-        figures = {type: measure(lab, type, module) for type in ("pv", "pvh")}
-    finally:
-        if "XEN_VTPM_LAB" not in os.environ:
-            lab.run("down")
+    figures = in_lab(measure)
     (BUILD / "lab.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(f"{'':36}" + "".join(f"{type:>10}" for type in figures))
     for figure in figures["pv"]:
@@ -112,4 +100,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,7 +16,12 @@ public:
         return facts(domain);
     }
     DomainFacts &facts(std::uint32_t domain) {
-        return facts_.try_emplace(domain, DomainFacts{.paused = true, .incarnation = {kImage, 1}}).first->second;
+        if (!facts_.contains(domain)) build(domain);
+        return facts_.at(domain);
+    }
+    // A new one; from its second life on restored from the memory of the one before.
+    void build(std::uint32_t domain, std::uint32_t life = 1) {
+        facts_[domain] = {.paused = true, .incarnation = {kImage, life}};
     }
 
     static constexpr Uuid kImage{

@@ -218,7 +218,7 @@ private:
         const bool extended = extended_ != 0 && extended_ == engine_pid();
         host_.domains.facts(kHostile.domain).suspended = true;
         world_.leave(kHostile);
-        world_.make_domain(++life_);
+        host_.domains.build(kHostile.domain, ++life_);
         world_.attach(kHostile);
         come_up();
         if (extended) extended_ = engine_pid();
@@ -226,7 +226,7 @@ private:
     void power_cycle() {
         ++steps_done;
         world_.leave(kHostile);
-        world_.make_domain();
+        host_.domains.build(kHostile.domain);
         world_.attach(kHostile);
         if (input_.below(4) != 0) come_up();
     }

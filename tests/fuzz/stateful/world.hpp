@@ -99,11 +99,6 @@ public:
         if (!is_attached(id)) host.attach(id, vtpm);
     }
 
-    // Another domain in the place of the hostile one: built, or restored from the memory of a former life.
-    void make_domain(std::uint32_t life = 1) {
-        host.domains.facts(kHostile.domain) = {.paused = true, .incarnation = {FakeDomains::kImage, life}};
-    }
-
     void check_neighbour() {
         require(ok(exchange(neighbour_, commands::get_random())), "the neighbour is answered");
         require(commands::pcr_value(exchange(neighbour_, commands::pcr_read(kPcr))) == neighbours_pcr_,
@@ -117,7 +112,7 @@ public:
         // A manager that was restarted, too: it may be this that makes its engine ask for the next one.
         require(ok(exchange(neighbour_, commands::nv_write(kIndex, Bytes{1}))), "the neighbour's changes are stored");
         check_nothing_is_left();
-        make_domain();
+        host.domains.build(kHostile.domain);
         std::ranges::fill(page.guest.page(), std::uint8_t{0});  // of another kernel
         require(host.comes_up(kHostile, vtpm, page.guest), "a power cycle gives a TPM");
         require(commands::nv_data(exchange(page, commands::nv_read(kIndex, 16))) == mark(), "it is the same TPM");

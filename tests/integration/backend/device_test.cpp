@@ -24,9 +24,7 @@ TEST_CASE("a device is offered, connected, and its guest gets random bytes") {
 TEST_CASE("a command that was submitted before the backend connects is answered") {
     TestHost host;
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     guest.submit(commands::get_random());
     host.frontend_initialised(kDevice);
     CHECK(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }));
@@ -35,9 +33,7 @@ TEST_CASE("a command that was submitted before the backend connects is answered"
 TEST_CASE("a hot attach shows state 2 long enough for libxl to see it") {
     TestHost host(std::chrono::milliseconds(1500));
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     const auto offered = std::chrono::steady_clock::now();
     host.frontend_initialised(kDevice);
     REQUIRE(host.reaches(kDevice, "4"));
@@ -116,9 +112,7 @@ TEST_CASE("kexec: 5, 6 and 1 are answered by 5, 6 and 2") {
 TEST_CASE("a frontend that closes while it is offered a device is answered, and may come back") {
     TestHost host;
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     host.frontend_state(kDevice, 6);
     CHECK(host.reaches(kDevice, "6"));
     host.frontend_initialised(kDevice);
@@ -368,10 +362,8 @@ TEST_CASE("a store that lost acknowledged changes is not accepted by a running T
 TEST_CASE("a TPM whose algorithms libtpms cannot restrict, or does not know, is not made") {
     TestHost host;
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
     host.manager.algorithms = "rsa,quantum";
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     host.frontend_initialised(kDevice);
     CHECK(host.reaches(kDevice, "5"));
     CHECK(host.reason(kDevice).find("algorithms") != std::string::npos);
@@ -381,13 +373,11 @@ TEST_CASE("a TPM whose algorithms libtpms cannot restrict, or does not know, is 
 TEST_CASE("state that is there and does not load stops the vTPM and is left as it is") {
     TestHost host;
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
     const bool refused_by_manager = GENERATE(true, false);
     const Bytes garbage(600, 0x5a);
     host.manager.store[kUuid] = {TpmVersion::k20, 5, garbage};
     if (refused_by_manager) host.manager.answer_load = ErrorCode::kRefused;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     host.frontend_initialised(kDevice);
     CHECK(host.reaches(kDevice, "5"));
     CHECK(host.status(kDevice) == "failed");
@@ -461,9 +451,7 @@ TEST_CASE("a guest that has an answer to each word of its backend does not keep 
 TEST_CASE("a manager that is restarted while a TPM starts costs its guest time only") {
     TestHost host;
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     host.manager.vanish_at_load = true;
     host.frontend_initialised(kDevice);
     REQUIRE(host.run_until([&] { return !host.manager.vanish_at_load; }));
@@ -480,9 +468,7 @@ TEST_CASE("why a TPM does not start is told, whether its engine or its engine's 
     host.manager.answer_load = ErrorCode::kRefused;
     for (std::uint32_t domain = 100; domain < 130; ++domain) {
         const DeviceId device{domain, 0};
-        host.rings.guests[domain] = &guest;
-        host.attach(device, Uuid::random());
-        REQUIRE(host.reaches(device, "2"));
+        host.offer(device, Uuid::random(), guest);
         host.frontend_initialised(device);
         REQUIRE(host.reaches(device, "5"));
         CHECK(host.reason(device) == "as the test wants it");
@@ -531,9 +517,7 @@ TEST_CASE("a frontend with malformed numbers or a bad grant closes its own devic
     LoopbackGuest guest;
     LoopbackGuest other;
     host.bring_up(kOther, Uuid::random(), other);
-    host.rings.guests[kDevice.domain] = &guest;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     const std::string ring_ref = GENERATE("", "-1", "8 ", "0x8", "4294967296", "666", "../../0");
     host.xenstore.write(frontend_path(kDevice) + "/ring-ref", ring_ref);
     host.xenstore.write(frontend_path(kDevice) + "/event-channel", "9");

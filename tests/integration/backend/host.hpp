@@ -84,11 +84,15 @@ public:
     bool reaches(DeviceId id, const std::string &state) {
         return run_until([&] { return own_state(id) == state; });
     }
-    // Attached, connected, and its guest's page in `guest`.
-    bool comes_up(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) {
+    // Attached, with its guest's page in `guest`, and waiting for that.
+    bool is_offered(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) {
         rings.guests[id.domain] = &guest;
         attach(id, uuid);
-        if (!reaches(id, "2")) return false;
+        return reaches(id, "2");
+    }
+    // And connected.
+    bool comes_up(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) {
+        if (!is_offered(id, uuid, guest)) return false;
         frontend_initialised(id);
         if (!reaches(id, "4")) return false;
         frontend_state(id, 4);

@@ -93,9 +93,7 @@ TEST_CASE("a daemon that dies at any time in an attach leaves what the next one 
 TEST_CASE("a TPM that is taken over while it starts, and loses its manager, is started again") {
     TestHost host;
     LoopbackGuest guest;
-    host.rings.guests[kDevice.domain] = &guest;
-    host.attach(kDevice, kUuid);
-    REQUIRE(host.reaches(kDevice, "2"));
+    host.offer(kDevice, kUuid, guest);
     host.manager.silent_at_load = true;
     host.frontend_initialised(kDevice);
     REQUIRE(host.run_until([&] { return host.manager.loads == 1; }));

@@ -38,7 +38,7 @@ void save(TestHost &host, DeviceId device = kDevice) {
 
 // A domain with the memory of one that was saved in its life before this one.
 void make_restored(TestHost &host, DeviceId device = kRestored, std::uint32_t life = 2) {
-    host.domains.facts(device.domain) = {.paused = true, .incarnation = {FakeDomains::kImage, life}};
+    host.domains.build(device.domain, life);
 }
 
 bool restore(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored, std::uint32_t life = 2) {
@@ -48,9 +48,7 @@ bool restore(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored, s
 
 // Its device is offered and then closed, with the reason.
 bool restore_fails(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored) {
-    host.rings.guests[device.domain] = &page;
-    host.attach(device, kUuid);
-    if (!host.reaches(device, "2")) return false;
+    if (!host.is_offered(device, kUuid, page)) return false;
     host.frontend_initialised(device);
     return host.reaches(device, "5") && host.status(device) == "failed" &&
            host.reason(device).find("power cycle") != std::string::npos;

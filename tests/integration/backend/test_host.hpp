@@ -22,7 +22,8 @@ public:
         REQUIRE(start());
     }
 
-    // Attached, connected, and its guest's page in `guest`.
+    // Attached, and its guest's page in `guest`; with bring_up() connected, too.
+    void offer(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) { REQUIRE(is_offered(id, uuid, guest)); }
     void bring_up(DeviceId id, const Uuid &uuid, LoopbackGuest &guest) { REQUIRE(comes_up(id, uuid, guest)); }
     // Lets engine and manager do their work while the guest waits for its response.
     Bytes execute(LoopbackGuest &guest, ByteView command) {

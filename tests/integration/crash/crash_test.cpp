@@ -248,12 +248,14 @@ private:
 
 class Random {
 public:
-    explicit Random(unsigned seed) : random_(seed) {}
+    const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
     unsigned below(unsigned limit) { return std::uniform_int_distribution<unsigned>(0, limit - 1)(random_); }
 
 private:
-    std::mt19937 random_;
+    std::mt19937 random_{seed};
 };
+
+unsigned power_cuts() { return from_environment("XEN_VTPM_POWER_CUTS", 60); }
 
 // Both guests write; `disturb` is called in the middle of it. How many writes were in flight then.
 unsigned write_until(Guests &guests, const std::function<void()> &disturb) {
@@ -282,9 +284,8 @@ std::uint64_t writes_of(const Guests &guests) {
 
 TEST_CASE("whatever is killed during NV writes, what was acknowledged is there, and whole") {
     const unsigned kills = from_environment("XEN_VTPM_KILLS", 200);
-    const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
-    CAPTURE(seed);
-    Random random(seed);
+    Random random;
+    CAPTURE(random.seed);
     Machine machine;
     std::array<unsigned, 3> killed{};
     unsigned everything = 0;
@@ -310,16 +311,15 @@ TEST_CASE("whatever is killed during NV writes, what was acknowledged is there, 
     fmt::print(
         "killed {} times: manager {}, daemon {}, an engine {} (everything at once {}); of {} NV writes {} were "
         "unacknowledged then; seed {}\n",
-        kills, killed[0], killed[1], killed[2], everything, writes_of(machine.guests), in_flight, seed);
+        kills, killed[0], killed[1], killed[2], everything, writes_of(machine.guests), in_flight, random.seed);
     CHECK(in_flight > 0);
 }
 
 TEST_CASE("whenever the power is cut, what was acknowledged is there, and whole") {
-    const unsigned cuts = from_environment("XEN_VTPM_POWER_CUTS", 60);
-    const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
-    CAPTURE(seed);
-    Random random(seed);
-    Machine machine(seed);
+    const unsigned cuts = power_cuts();
+    Random random;
+    CAPTURE(random.seed);
+    Machine machine(random.seed);
     unsigned in_flight = 0;
     for (unsigned cut = 0; cut < cuts; ++cut) {
         CAPTURE(cut);
@@ -330,21 +330,19 @@ TEST_CASE("whenever the power is cut, what was acknowledged is there, and whole"
         machine.recover();
     }
     fmt::print("power cut {} times; of {} NV writes {} were unacknowledged then; seed {}\n", cuts,
-               writes_of(machine.guests), in_flight, seed);
+               writes_of(machine.guests), in_flight, random.seed);
     CHECK(in_flight > 0);
 }
 
 TEST_CASE("a manager whose first start the power ends can be started, and finds what it began") {
-    const unsigned cuts = from_environment("XEN_VTPM_POWER_CUTS", 60);
-    const unsigned seed = from_environment("XEN_VTPM_SEED", std::random_device{}());
-    CAPTURE(seed);
-    Random random(seed);
-    for (unsigned cut = 0; cut < cuts / 3; ++cut) {
+    Random random;
+    CAPTURE(random.seed);
+    for (unsigned cut = 0; cut < power_cuts() / 3; ++cut) {
         CAPTURE(cut);
         const TemporaryDirectory directory;
         const Swtpm tpm(directory / "hardware-tpm");
         const ManagerPlace place{.directory = directory, .tcti = tpm.tcti()};
-        ForgetfulFs disk(place.state_directory(), seed + cut);
+        ForgetfulFs disk(place.state_directory(), random.seed + cut);
         Process first(place.launch());
         std::this_thread::sleep_for(std::chrono::microseconds(random.below(200'000)));
         disk.cut_power();

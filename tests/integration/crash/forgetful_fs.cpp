@@ -119,7 +119,7 @@ int get_attributes(const char *path, struct stat *status, fuse_file_info *info) 
     status->st_mode = S_IFREG | file->mode;
     status->st_nlink = 1;
     status->st_size = static_cast<off_t>(file->now.size());
-    status->st_blocks = status->st_size / 512;
+    status->st_blocks = status->st_size / static_cast<off_t>(kSector);
     return 0;
 }
 
