@@ -163,7 +163,8 @@ static void __exit hostile_exit(void)
 
 	kthread_stop(hostile.task);
 	pr_info("hostile: %lu rounds, %lu scribbles, %lu events, %lu writes, %lu commands\n",
-		hostile.rounds, hostile.scribbles, hostile.events, hostile.writes, hostile.commands);
+		hostile.rounds, hostile.scribbles, hostile.events, hostile.writes,
+		hostile.commands);
 	xenbus_printf(XBT_NIL, DIRECTORY, "state", "6");
 	HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
 	/* The page goes when the backend has unmapped it. */
