@@ -51,10 +51,8 @@ bool ManagerClient::connect() {
     socket_ = std::move(*socket);
     readable_ = std::move(*readable);
     retry_.reset();
-    if (std::exchange(was_connected_, true)) {
-        log::info("the manager is back");
-        reconnected_();
-    }
+    log::info("connected to xen-vtpm-managerd");
+    connected_();
     return true;
 }
 

@@ -22,15 +22,15 @@ class ManagerClient {
 public:
     using Answer = std::function<void(Result<OpenedVtpm>)>;
 
-    // `reconnected` runs after each connection that followed a loss: state channels must be opened anew.
-    ManagerClient(EventLoop &loop, std::string socket_path, std::function<void()> reconnected)
-        : loop_(loop), socket_path_(std::move(socket_path)), reconnected_(std::move(reconnected)) {}
+    // `connected` runs after each connection: state channels of before it must be opened anew.
+    ManagerClient(EventLoop &loop, std::string socket_path, std::function<void()> connected)
+        : loop_(loop), socket_path_(std::move(socket_path)), connected_(std::move(connected)) {}
 
     // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
     void prepare(const Uuid &uuid, Beginning beginning, Answer answer);
     void open(const Uuid &uuid, Answer answer);
 
-    // Keeps trying to connect, so that `reconnected` is called soon after the manager is back.
+    // Keeps trying to connect, so that `connected` is called soon after the manager is back.
     void stay_connected();
     [[nodiscard]] bool connected() const { return static_cast<bool>(socket_); }
 
@@ -46,7 +46,7 @@ private:
 
     EventLoop &loop_;
     std::string socket_path_;
-    std::function<void()> reconnected_;
+    std::function<void()> connected_;
     UniqueFd socket_;
     EventSource readable_;
     EventSource retry_;
@@ -60,7 +60,6 @@ private:
     std::deque<Answer> waiting_;  // answers come in the order of the requests
     std::deque<Answer> failing_;
     std::string last_error_ = "it closed the connection";
-    bool was_connected_ = false;
 };
 
 }  // namespace vtpm

@@ -27,15 +27,19 @@ public:
     Result<> start() {
         VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, service, [] {}));
         xenstore.forget_watches();  // of a former daemon: a connection's watches go with it
-        backend.emplace(DeviceServices{loop, *daemons_xenstore, client, *engines, rings, domains, 0, hold_init_wait_,
+        client.emplace(loop, socket_path, [this] {
+            if (backend) backend->manager_is_back();
+        });
+        backend.emplace(DeviceServices{loop, *daemons_xenstore, *client, *engines, rings, domains, 0, hold_init_wait_,
                                        reconcile_interval});
-        client.stay_connected();
+        client->stay_connected();
         return backend->start();
     }
 
     // The daemon's process ends, in whatever state it is; its devices are as xenstore has them.
     void daemon_dies() {
         backend.reset();
+        client.reset();
         engines.reset();
     }
 
@@ -113,9 +117,7 @@ public:
     FakeXenstore xenstore;
     std::chrono::milliseconds reconcile_interval{200};
     Xenstore *daemons_xenstore = &xenstore;  // or what a test has put before it
-    ManagerClient client{loop, socket_path, [this] {
-                             if (backend) backend->manager_is_back();
-                         }};
+    std::optional<ManagerClient> client;
     FakeServiceManager service;
     std::unique_ptr<EngineHost> engines;
     LoopbackRings rings;
