@@ -42,6 +42,15 @@ std::size_t count_policies(const std::vector<PolicyRecord> &policies, const std:
     }));
 }
 
+// What a TPM that was away left undone when the group was last sealed: else that would be sealed for the same count as
+// what follows. False: the store's object opens nothing, since somebody changed the counter; the key is here still.
+Result<bool> complete(Sealer &sealer, const GroupRecord &group) {
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    const auto advanced = sealer.advance(group.key, policy);
+    if (!advanced && advanced.error().code != ErrorCode::kRefused) return tl::make_unexpected(advanced.error());
+    return advanced.has_value();
+}
+
 }  // namespace
 
 Result<> GroupKeys::unlock() {
@@ -247,7 +256,7 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
     VTPM_TRY(store_.insert_group(record));
     VTPM_TRY(transaction.commit());
-    if (const auto begun = begin(*opened, record, group); !begun) {
+    if (auto begun = begin(*opened, record, group); !begun) {
         if (const auto undone = remove(record, WithVtpms::kNo); !undone)
             groups_.insert_or_assign(policy.group, fail(ErrorCode::kStoreFailed,
                                                         "it is not complete: {}; create it again", begun.error().text));
@@ -331,15 +340,6 @@ Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, GroupRecord group
     return open;
 }
 
-// What a TPM that was away left undone when the group was last sealed: else that would be sealed for the same count as
-// what follows. False: the store's object opens nothing, since somebody changed the counter; the key is here still.
-Result<bool> GroupKeys::complete(Sealer &sealer, const GroupRecord &group) {
-    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
-    const auto advanced = sealer.advance(group.key, policy);
-    if (!advanced && advanced.error().code != ErrorCode::kRefused) return tl::make_unexpected(advanced.error());
-    return advanced.has_value();
-}
-
 // First the store, then the counter: a crash in between leaves an object that opens by one step of the counter, which
 // is made at the next start.
 Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record) {
@@ -397,7 +397,7 @@ Result<> GroupKeys::renew(Sealer &sealer, const KeyPolicy &policy) {
 // Nobody is to lock himself out.
 Result<> GroupKeys::require_approved(Sealer &sealer, const KeyPolicy &policy) {
     VTPM_ASSIGN(const auto approvals, approvals_of(store_, policy));
-    const auto approved = sealer.require_approved(policy, approvals);
+    auto approved = sealer.require_approved(policy, approvals);
     if (approved || approved.error().code != ErrorCode::kRefused) return approved;
     return fail(
         ErrorCode::kRefused,
@@ -449,7 +449,7 @@ Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
 }
 
 // What is left costs the TPM a few bytes, and the counter is the next group's.
-void GroupKeys::forget_indices(const GroupRecord &group) {
+void GroupKeys::forget_indices(const GroupRecord &group) const {
     if (group.nv_index == 0) return;
     const auto opened = sealer();
     if (!opened || !(*opened)->remove_epoch(group.nv_index) || !(*opened)->remove_counter(group.nv_index))

@@ -44,7 +44,7 @@ public:
     // At the end, when nothing is written any more: from now on, older copies of the store are former ones.
     void close();
     // One more attempt at one group, which was refused.
-    Result<> unlock(const std::string &group);
+    Result<> unlock(const std::string &name);
 
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
@@ -59,22 +59,23 @@ public:
     // Its NV index is chosen here.
     Result<> create(KeyPolicy policy);
     // A group that was refused because the store is an older one, or not all of one time: taken as it is.
-    Result<> accept_rollback(const std::string &group);
+    Result<> accept_rollback(const std::string &name);
     // A key that opens the group without this TPM, as text: it is told once. kInUse: there is one already, and it is
     // not to be replaced, which makes it worthless.
     enum class Replace { kNo, kYes };
-    Result<std::string> export_recovery_key(const std::string &group, Replace replace);
-    // A group that does not open, by its recovery key: sealed to the present TPM and boot under its policy. The store
-    // then belongs to this TPM. kRefused: another key; or the store is an older one, which kYes takes as it is.
+    Result<std::string> export_recovery_key(const std::string &name, Replace replace);
+    // A group that does not open, by the text of its recovery key: sealed to the present TPM and boot under its policy.
+    // The store then belongs to this TPM. kRefused: another key; or the store is an older one, which kYes takes as it
+    // is.
     enum class AcceptRollback { kNo, kYes };
-    Result<> recover(const std::string &group, std::string_view recovery_key, AcceptRollback accept);
+    Result<> recover(const std::string &name, std::string_view text, AcceptRollback accept);
     // An open group's key, from now on under `policy`, whose generation is the present one or a later one. Whatever it
     // was sealed under before opens nothing any more, wherever a copy of it lies. An error that says
     // so: until that is said again, or the manager starts again, it may.
     Result<> reseal(KeyPolicy policy);
     // The same under its approver's next generation: his approvals of this one are void for good. kRefused unless one
     // of the next approves the present boot. kInvalid: the group has no approver.
-    Result<> renew(const std::string &group);
+    Result<> renew(const std::string &name);
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
     // A group that will not open again: with all its vTPMs, for good.
@@ -86,7 +87,7 @@ public:
     Result<PcrValues> read(const PcrSelection &pcrs) const;
 
     // As the store has it. kNotFound: there is none.
-    Result<GroupRecord> record(const std::string &group) const;
+    Result<GroupRecord> record(const std::string &name) const;
     // Reached again: it is not held while it is not used.
     Result<std::unique_ptr<Sealer>> sealer() const;
 
@@ -103,18 +104,17 @@ private:
     enum class WithVtpms { kNo, kYes };
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     Result<> begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group);
-    Result<bool> complete(Sealer &sealer, const GroupRecord &group);
     // `record` writes what belongs into the same transaction.
     Result<> seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record);
     Result<> renew(Sealer &sealer, const KeyPolicy &policy);
     Result<> require_approved(Sealer &sealer, const KeyPolicy &policy);
     Result<> remove_former_policies(const KeyPolicy &policy);
-    void forget_indices(const GroupRecord &group);
+    void forget_indices(const GroupRecord &group) const;
     Result<> try_unlock(bool may_start_anew);
     Result<> first_start(Sealer &sealer, bool may_start_anew);
     Result<> unseal_groups(Sealer &sealer);
     Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
-    Result<const OpenGroup *> open_group_named(const std::string &group) const;
+    Result<const OpenGroup *> open_group_named(const std::string &name) const;
     std::string refusal_of(const std::string &group) const;
 
     Store &store_;
