@@ -73,7 +73,7 @@ TEST_CASE("create") {
     Ours certified("");
     Ours plain("ek_certificates = false\n");
     nlohmann::json times;
-    for (int turn = turns == nullptr ? 20 : std::atoi(turns); turn > 0; --turn) {
+    for (int turn = turns == nullptr ? 20 : std::stoi(turns); turn > 0; --turn) {
         times["ours, certified"].push_back(certified.create());
         times["swtpm_setup, certified"].push_back(seconds([] { swtpm_setup(true); }));
         times["ours, plain"].push_back(plain.create());

@@ -31,7 +31,7 @@ int main(int argc, char **argv) {
         const int pending = xenevtchn_pending(events);
         if (pending < 0 || xenevtchn_unmask(events, static_cast<evtchn_port_t>(pending)) != 0) break;
         flag.store(0, std::memory_order_release);
-        if (xenevtchn_notify(events, port) != 0) break;
+        if (xenevtchn_notify(events, static_cast<evtchn_port_t>(port)) != 0) break;
     }
     return std::perror("echo"), 1;
 }

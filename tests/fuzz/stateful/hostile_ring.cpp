@@ -22,7 +22,7 @@ const Bytes kMark{'m', 'a', 'r', 'k'};
 Bytes run(Tpm &tpm, ByteView command) {
     const auto response = tpm.execute(command, 0);
     require(response.has_value(), "a command is answered");
-    return Bytes(response->begin(), response->end());
+    return {response->begin(), response->end()};
 }
 
 // A new TPM that can be told from any other.
@@ -84,6 +84,7 @@ public:
             engine_ = &engine;
             attach();
             while (!input_.empty()) step();
+            engine_ = nullptr;
         }
         if (version_ == TpmVersion::k20) check_mark();
     }

@@ -289,7 +289,7 @@ TEST_CASE("a command that waits for the manager since its ring was attached does
     host.run_for(std::chrono::milliseconds(20));
     // Before the ring is attached, so that nobody is rung.
     const Bytes command = commands::nv_write(kIndex, Bytes{2});
-    std::ranges::copy(command, guest.page().begin() + TPMIF_DATA_OFFSET(0));
+    std::ranges::copy(command, guest.page().begin() + TPMIF_DATA_OFFSET(std::ptrdiff_t{0}));
     guest.write_header(static_cast<std::uint32_t>(command.size()), TPMIF_STATE_SUBMIT);
     host.frontend_initialised(kDevice);
     REQUIRE(host.reaches(kDevice, "4"));
@@ -656,7 +656,7 @@ TEST_CASE("a malformed page gets a TPM error, and the engine lives on") {
     const std::uint32_t length = GENERATE(0u, 9u, 4089u, 4096u, 0xffffffffu, 11u);
     const auto extra = static_cast<std::uint8_t>(GENERATE(0, 1, 255));
     const Bytes command = commands::get_random();
-    std::memcpy(guest.page().data() + TPMIF_DATA_OFFSET(extra), command.data(), command.size());
+    std::memcpy(guest.page().data() + TPMIF_DATA_OFFSET(std::size_t{extra}), command.data(), command.size());
     guest.write_header(length, TPMIF_STATE_SUBMIT, 0, extra);
     guest.notify();
     REQUIRE(host.run_until([&] { return guest.state() == TPMIF_STATE_FINISH; }));

@@ -121,7 +121,7 @@ bool computes_forever() {
     do {
         for (unsigned i = 0; i < 50'000'000; ++i) sum = sum + i;
         if (::getrusage(RUSAGE_SELF, &used) != 0) return false;
-    } while (used.ru_utime.tv_sec < 10 * kShortPeriod);
+    } while (used.ru_utime.tv_sec < 10L * kShortPeriod);
     return true;
 }
 

@@ -16,7 +16,6 @@
 #include "temporary_directory.hpp"
 
 using namespace vtpm;
-using Catch::Matchers::Contains;
 using failing_vfs::Broken;
 
 namespace {
@@ -331,7 +330,9 @@ struct Fixture {
     // Whether the fault was met.
     bool run(const Operation &operation, Broken broken, bool once, int at) {
         ++runs;
-        Place place, crashed, without_power;
+        Place place;
+        Place crashed;
+        Place without_power;
         begun.copy_to(place);
         place.tpm = begun.tpm;
         operation.before(place);

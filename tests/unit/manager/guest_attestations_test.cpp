@@ -5,7 +5,6 @@
 #include "temporary_directory.hpp"
 
 using namespace vtpm;
-using Catch::Matchers::Contains;
 
 namespace {
 
