@@ -21,7 +21,8 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def guests(lab):
-    """The hostile guest, and one beside it."""
+    """The hostile guest, and one beside it, on a host that is set up as README.md says."""
+    lab.dom0("xl sched-credit2 -d Domain-0 -w 2048")
     lab.create("hostile", "--frontend", "none")
     lab.create("bystander")
     for program in PROGRAMS:
@@ -31,6 +32,7 @@ def guests(lab):
     yield Hostile(lab)
     lab.destroy("hostile")
     lab.destroy("bystander")
+    lab.dom0("xl sched-credit2 -d Domain-0 -w 256")
 
 
 @pytest.fixture
@@ -101,8 +103,8 @@ def test_a_hostile_kernel_costs_its_neighbour_little(lab, hostile, beside_a_busy
         attacked = percentile(lab)
     print(f"{attack}: p99 {attacked} us, beside a busy guest {beside_a_busy_guest} us")
     print(lab.guest("hostile", "dmesg | grep hostile: | tail -1").stdout)
-    # Seen: 0.3 to 1.3, and up to 3.2 for commands (docs/performance.md). The emulated machine's own percentiles vary by two.
-    assert attacked <= 5 * beside_a_busy_guest
+    # Seen: 0.3 to 1.3, and up to 2.2 for commands (docs/performance.md). The emulated machine's own percentiles vary by two.
+    assert attacked <= 4 * beside_a_busy_guest
     assert int(lab.dom0(lines).stdout) - before < 50
     # Nothing is left of it: its device goes, and comes again.
     lab.power_cycle_vtpm("hostile")
