@@ -140,7 +140,7 @@ TEST_CASE("round trip") {
     };
     run_on({0}, {::getpid()});
     for (std::size_t turn = size_of("TURNS", 10); turn > 0; --turn) {
-        for (const std::size_t core : {0, 1}) {
+        for (const std::size_t core : {0U, 1U}) {
             run_on({core}, {ours.engines().at(0), ping_pong.pid(), swtpms.pids().at(0)});
             take_turns(core == 0 ? "one core" : "two cores");
         }

@@ -37,7 +37,7 @@ bool exchange(int device, const std::vector<std::uint8_t> &command) {
 int main(int argc, char **argv) {
     if (argc != 4) return std::fputs("usage: latency DEVICE COMMAND ROUNDS\n", stderr), 2;
     const auto command = from_hex(argv[2]);
-    const auto rounds = static_cast<std::size_t>(std::atol(argv[3]));
+    const auto rounds = std::stoul(argv[3]);
     const int device = ::open(argv[1], O_RDWR | O_CLOEXEC);
     if (device < 0) return std::perror(argv[1]), 1;
 

@@ -51,7 +51,7 @@ public:
         start(attacker, attempt, victim_.engine->pid());
         REQUIRE(run_until([&] { return attacker.said || attacker.ended; }, std::chrono::seconds(60)));
         CHECK_FALSE(victim_.ended);
-        const std::string result = attacker.said ? *attacker.said : *attacker.ended;
+        std::string result = attacker.said ? *attacker.said : *attacker.ended;
         attacker.engine->stop();
         REQUIRE(run_until([&] { return attacker.ended.has_value(); }));
         return result;

@@ -50,7 +50,7 @@ PrivateBus::PrivateBus(std::string socket_path) : path_(std::move(socket_path)),
 
 std::string ManagerPlace::write_config() const {
     std::filesystem::create_directories(state_directory());
-    const std::string path = directory / "manager.toml";
+    std::string path = directory / "manager.toml";
     std::ofstream(path) << fmt::format("tcti = \"{}\"\nstate_directory = \"{}\"\nsocket = \"{}\"\n{}\n", tcti,
                                        state_directory(), socket(), more_config);
     return path;
@@ -76,7 +76,7 @@ std::string ManagerProcess::receive() {
     std::array<char, 4096> buffer{};
     const ssize_t size = ::recv(notify_.get(), buffer.data(), buffer.size(), 0);
     REQUIRE(size > 0);
-    const std::string message(buffer.data(), static_cast<std::size_t>(size));
+    std::string message(buffer.data(), static_cast<std::size_t>(size));
     if (message.starts_with("STATUS=")) status_ = message.substr(7);
     return message;
 }

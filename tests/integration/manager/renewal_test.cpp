@@ -174,7 +174,7 @@ TEST_CASE_METHOD(Fixture, "a TPM without room for another group says so, and not
     const auto indices = [this] { return expect(tpm().nv_indices(0x0180a700, 0x0180a8ff)); };
     const auto before = indices();
     std::uint32_t filler = 0x01800000;
-    for (const std::size_t size : {1000, 1})
+    for (const std::size_t size : {1000U, 1U})
         while (tpm().nv_write(filler, {}, Bytes(size))) ++filler;
     int refusals = 0;
     for (auto created = keys->create({"another", {}, {}, 1}); !created; ++refusals) {

@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "base/big_endian.hpp"
 #include "tests/fakes/loopback_guest.hpp"
 #include "tests/fakes/tpm_commands.hpp"
 
@@ -87,8 +88,7 @@ TEST_CASE("a guest that rewrites its page all the time never gets past the copy"
         const SharedPage::Taken taken = page.take();
         if (taken.event != SharedPage::Event::kCommand) continue;
         ++commands_seen;
-        const std::size_t claimed = static_cast<std::size_t>(taken.command[2]) << 24 | taken.command[3] << 16 |
-                                    taken.command[4] << 8 | taken.command[5];
+        const std::size_t claimed = big_endian(taken.command.subspan(2, 4));
         REQUIRE(claimed == taken.command.size());
         REQUIRE(taken.command.size() <= page.room());
     }

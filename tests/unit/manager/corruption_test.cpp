@@ -21,7 +21,7 @@ constexpr std::size_t kPutBack = 8;
 
 Bytes read_file(const std::string &path) {
     std::ifstream file(path, std::ios::binary);
-    return Bytes(std::istreambuf_iterator<char>(file), {});
+    return {std::istreambuf_iterator<char>(file), {}};
 }
 
 void write_file(const std::string &path, ByteView content) {
@@ -268,7 +268,8 @@ private:
 
 // Of empty space, which is zero and which nothing reads, some: of everything else, every byte.
 std::vector<std::size_t> positions(const Bytes &database) {
-    constexpr std::size_t kEmpty = 64, kSample = 61;
+    constexpr std::size_t kEmpty = 64;
+    constexpr std::size_t kSample = 61;
     std::vector<std::size_t> chosen;
     for (std::size_t begin = 0; begin < database.size();) {
         std::size_t end = begin;
