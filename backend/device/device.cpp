@@ -23,6 +23,9 @@ constexpr int kReconcileBurst = 50;
 // Of lines in the journal that a guest can cause as often as it likes.
 constexpr int kLogBurst = 20;
 constexpr std::chrono::minutes kLogInterval{1};
+// Of new state channels. An engine that was taken over could lose each at once.
+constexpr int kRenewBurst = 20;
+constexpr std::chrono::seconds kRenewInterval{1};
 
 // In the backend's directory, which a guest cannot write: a TPM was ready for this device. A daemon that finds it
 // without an engine knows that the PCRs are lost.
@@ -50,6 +53,7 @@ Device::Device(DeviceId id, DeviceServices &services)
       offered_(first_seen_),
       may_reconcile_(kReconcileBurst, services.reconcile_interval),
       may_be_logged_(kLogBurst, kLogInterval),
+      may_renew_(kRenewBurst, kRenewInterval),
       self_(std::make_shared<Device *>(this)) {
     if (const auto text = services_.xenstore.read(own_path_ + "/uuid")) uuid_ = Uuid::parse(*text);
     watch_guest();
@@ -391,11 +395,11 @@ void Device::state_channel_changed(const Result<> &usable) {
     stores_ = usable.has_value();
     if (usable) {
         reason_.clear();
-        log::info("device {}: stores again", to_string(id_));
+        if (may_be_logged_.take()) log::info("device {}: stores again", to_string(id_));
         return;
     }
     reason_ = "cannot store: " + usable.error().text;
-    log::error("device {}: {}", to_string(id_), reason_);
+    if (may_be_logged_.take()) log::error("device {}: {}", to_string(id_), reason_);
     if (usable.error().code == ErrorCode::kUnavailable && services_.manager.connected()) renew_state_channel();
 }
 
@@ -404,9 +408,14 @@ void Device::manager_is_back() { renew_state_channel(); }
 void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
     renews_ = true;
+    if (!may_renew_.take()) return renew_state_channel_later();
     services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
     });
+}
+
+void Device::renew_state_channel_later() {
+    if (auto timer = services_.loop.after(kRetry, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
 }
 
 void Device::channel_renewed(Result<OpenedVtpm> answer) {
@@ -417,10 +426,8 @@ void Device::channel_renewed(Result<OpenedVtpm> answer) {
     }
     if (answer.error().code == ErrorCode::kInUse) {
         renews_ = !stores_;
-        if (stores_) return;  // by its own channel
-        // The manager has not yet seen that the engine has closed it.
-        if (auto timer = services_.loop.after(kRetry, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
-        return;
+        if (stores_) return;                 // by its own channel
+        return renew_state_channel_later();  // the manager has not yet seen that the engine has closed it
     }
     renews_ = false;
     reason_ = "cannot store: " + answer.error().text;

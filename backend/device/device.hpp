@@ -89,6 +89,7 @@ private:
     void attach_ring();
     void detach_ring();
     void renew_state_channel();
+    void renew_state_channel_later();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
     // Where its guest was, if that was saved, or has gone to another domain.
@@ -140,6 +141,7 @@ private:
     std::chrono::steady_clock::time_point want_engine_since_;
     Allowance may_reconcile_;
     Allowance may_be_logged_;
+    Allowance may_renew_;
     EventSource rest_;
     bool rests_ = false;
     EventSource hold_;

@@ -25,6 +25,8 @@ constexpr std::uint32_t kUidsOfLost = 1'000'000;
 
 // How long a zygote of a former daemon may take to say what it has.
 constexpr std::chrono::seconds kListLimit{10};
+// So much an engine may have said to a former daemon, which did not hear it.
+constexpr int kLeftBehind = 64;
 // When the daemon is stopped for good: systemd waits longer.
 constexpr std::chrono::seconds kStopAllLimit{15};
 
@@ -95,16 +97,17 @@ EngineProcess::~EngineProcess() {
 }
 
 template <typename Message>
-void EngineProcess::tell(const Message &message, std::initializer_list<int> fds) {
+void EngineProcess::tell(const Message &message, int answers, std::initializer_list<int> fds) {
+    may_say_ += answers;
     // If the engine is gone its exit is reported by the zygote.
     if (control_) (void)send(control_.get(), message, fds);
 }
 
 void EngineProcess::attach_ring(const OpenedRing &ring) {
     if (ring.fds[2])
-        tell(ring.order, {ring.fds[0].get(), ring.fds[1].get(), ring.fds[2].get()});
+        tell(ring.order, 1, {ring.fds[0].get(), ring.fds[1].get(), ring.fds[2].get()});
     else
-        tell(ring.order, {ring.fds[0].get(), ring.fds[1].get()});
+        tell(ring.order, 1, {ring.fds[0].get(), ring.fds[1].get()});
 }
 
 void EngineProcess::stop() {
@@ -114,13 +117,13 @@ void EngineProcess::stop() {
 }
 
 void EngineProcess::suspend(const Incarnation &incarnation) {
-    tell(SuspendTpm{incarnation});
+    tell(SuspendTpm{incarnation}, 0);
     stop();
 }
 
-void EngineProcess::detach_ring() { tell(DetachRing{}); }
+void EngineProcess::detach_ring() { tell(DetachRing{}, 1); }
 
-void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, {channel.get()}); }
+void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, 2, {channel.get()}); }
 
 void EngineProcess::kill() { (void)send(zygote_.control.get(), KillEngine{id_}); }
 
@@ -129,7 +132,7 @@ void EngineProcess::receive() {
     const auto received = receive_message(control_.get(), buffer);
     if (!received || received->size == 0) return readable_.reset();  // it is ending: engine_exited follows
     const ByteView message = ByteView(buffer).first(received->size);
-    switch (message_type(message)) {
+    switch (may_say_-- > 0 ? message_type(message) : 0) {
         case EngineReady::kType:
             if (const auto ready = decode<EngineReady>(message))
                 return observer_->engine_ready(result_of(ready->code, ready->text));
@@ -151,7 +154,8 @@ void EngineProcess::receive() {
             break;
     }
     // An engine is not trusted: one that does not speak the protocol has been taken over, or is broken.
-    log::error("engine {} sent a malformed message and is ended", id_);
+    log::error("engine {} sent a malformed message, or one that was not asked for, and is ended", id_);
+    readable_.reset();
     kill();
 }
 
@@ -312,7 +316,8 @@ std::unique_ptr<EngineProcess> EngineHost::adopt(DeviceId device, const Uuid &uu
         log::error("engine {}: {}", entry->first, listening.error().text);
         engine->stop();
     }
-    engine->tell(AskStatus{});
+    engine->may_say_ += kLeftBehind;
+    engine->tell(AskStatus{}, 1);
     return engine;
 }
 

@@ -69,8 +69,9 @@ private:
     EngineProcess(EngineHost &host, Zygote &zygote, std::uint32_t id, UniqueFd control, EngineObserver &observer)
         : host_(host), zygote_(zygote), id_(id), control_(std::move(control)), observer_(&observer) {}
     Result<> listen();
+    // `answers`: so many messages it may send for this one.
     template <typename Message>
-    void tell(const Message &message, std::initializer_list<int> fds = {});
+    void tell(const Message &message, int answers, std::initializer_list<int> fds = {});
     void receive();
     // It has ended: its last words, which the zygote's report may have overtaken.
     void hear_out();
@@ -82,6 +83,7 @@ private:
     UniqueFd control_;
     EventSource readable_;
     EngineObserver *observer_;
+    int may_say_ = 2;  // so many messages: the answers that are due, and, once for each state channel, that it is lost
 };
 
 class EngineHost {

@@ -4,7 +4,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -18,6 +18,7 @@
 
 #include "backend/engine/command_limit.hpp"
 #include "backend/engine/engine.hpp"
+#include "backend/engine/engine_log.hpp"
 #include "backend/engine/sandbox.hpp"
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
@@ -86,9 +87,10 @@ Result<> run_engine(const EngineProgram &program, const StartEngine &order, Uniq
 }
 
 [[noreturn]] void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control,
-                            UniqueFd state_channel, const UniqueFd &group) {
+                            UniqueFd state_channel, const UniqueFd &group, const UniqueFd &log) {
+    if (::dup2(log.get(), STDERR_FILENO) < 0) ::_exit(1);
     const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group);
-    if (!ended) log::error("vTPM {}: {}", order.uuid.to_string(), ended.error().text);
+    if (!ended) log::error("{}", ended.error().text);
     ::_exit(ended ? 0 : 1);
 }
 
@@ -109,24 +111,24 @@ class NotForked : public std::pmr::memory_resource {
 
 class Zygote {
 public:
-    Zygote(UniqueFd control, UniqueFd child_signal, LonelyFork lonely_fork, const EngineProgram &program)
+    Zygote(UniqueFd control, UniqueFd child_signal, UniqueFd epoll, LonelyFork lonely_fork,
+           const EngineProgram &program)
         : control_(std::move(control)),
           child_signal_(std::move(child_signal)),
+          epoll_(std::move(epoll)),
           lonely_fork_(std::move(lonely_fork)),
           program_(program) {}
 
     Result<> run() {
-        for (;;) {
-            pollfd waiting[2] = {{control_.get(), POLLIN, 0}, {child_signal_.get(), POLLIN, 0}};
-            if (::poll(waiting, 2, -1) < 0 && errno != EINTR) return fail_errno("poll");
-            if (waiting[1].revents != 0) reap();
-            if (waiting[0].revents == 0) continue;
-            std::array<std::uint8_t, kMaxSmallMessage> buffer;
-            auto received = receive_message(control_.get(), buffer);
-            if (!received) return tl::make_unexpected(received.error());
-            if (received->size == 0) return {};
-            VTPM_TRY(obey(ByteView(buffer).first(received->size), std::move(*received)));
+        VTPM_TRY(listen(control_.get(), kControl));
+        VTPM_TRY(listen(child_signal_.get(), kChildSignal));
+        while (!ended_) {
+            std::array<epoll_event, 16> ready;
+            const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), -1);
+            if (count < 0 && errno != EINTR) return fail_errno("epoll_wait");
+            for (int i = 0; i < count; ++i) VTPM_TRY(serve(ready[static_cast<std::size_t>(i)].data.u64));
         }
+        return {};
     }
 
 private:
@@ -134,7 +136,38 @@ private:
         pid_t pid;
         StartEngine order;
         UniqueFd control;  // the backend's end, for the next backend; empty once it is released
+        EngineLog log;
     };
+
+    // What epoll tells: one of these, or the engine that says something.
+    static constexpr std::uint64_t kControl = std::uint64_t{1} << 32;
+    static constexpr std::uint64_t kChildSignal = kControl + 1;
+
+    Result<> listen(int fd, std::uint64_t source) {
+        epoll_event event{.events = EPOLLIN, .data = {.u64 = source}};
+        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("epoll_ctl");
+        return {};
+    }
+
+    Result<> serve(std::uint64_t source) {
+        if (source == kControl) return receive();
+        if (source == kChildSignal) {
+            reap();
+        } else if (const auto child = children_.find(static_cast<std::uint32_t>(source)); child != children_.end()) {
+            if (child->second.log.relay() == EngineLog::Heard::kEnd) forget(child->second.log);
+        }
+        return {};
+    }
+
+    // Before it is closed: a child that was just forked may have a duplicate, with which it would stay in the set.
+    void forget(const EngineLog &log) { (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, log.fd(), nullptr); }
+
+    Result<> receive() {
+        std::array<std::uint8_t, kMaxSmallMessage> buffer;
+        VTPM_ASSIGN(Received received, receive_message(control_.get(), buffer));
+        ended_ = received.size == 0;
+        return ended_ ? Result<>{} : obey(ByteView(buffer).first(received.size), std::move(received));
+    }
 
     Result<> obey(ByteView message, Received received) {
         switch (message_type(message)) {
@@ -165,15 +198,22 @@ private:
 
     Result<> start(const StartEngine &order, Received received) {
         auto &[engine_end, backend_end, state_channel, group] = received.fds;
+        UniqueFd says;
+        auto log = EngineLog::open(order.uuid, says);
+        if (!log) return not_started(order, log.error());
         const Result<pid_t> child = lonely_fork_.fork();
-        if (!child) {
-            log::error("vTPM {}: {}", order.uuid.to_string(), child.error().text);
-            tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
-            return {};
-        }
-        if (*child == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel), group);
-        children_.emplace(order.engine, Child{*child, order, std::move(backend_end)});
+        if (!child) return not_started(order, child.error());
+        if (*child == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel), group, says);
+        if (const auto heard = listen(log->fd(), order.engine); !heard)
+            log::warning("vTPM {}: what its engine says is lost: {}", order.uuid.to_string(), heard.error().text);
+        children_.emplace(order.engine, Child{*child, order, std::move(backend_end), std::move(*log)});
         tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*child)});
+        return {};
+    }
+
+    Result<> not_started(const StartEngine &order, const Error &error) {
+        log::error("vTPM {}: {}", order.uuid.to_string(), error.text);
+        tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
         return {};
     }
 
@@ -196,6 +236,8 @@ private:
             const auto child = std::ranges::find(children_, pid, [](const auto &entry) { return entry.second.pid; });
             if (child == children_.end()) continue;
             const std::uint32_t engine = child->first;
+            while (child->second.log.relay() == EngineLog::Heard::kSomething) {}
+            forget(child->second.log);
             children_.erase(child);
             tell(EngineExited{engine, static_cast<std::uint32_t>(status)});
         }
@@ -209,8 +251,10 @@ private:
 
     UniqueFd control_;
     UniqueFd child_signal_;
+    UniqueFd epoll_;
     LonelyFork lonely_fork_;
     EngineProgram program_;
+    bool ended_ = false;
     NotForked not_forked_;
     std::pmr::unsynchronized_pool_resource pool_{&not_forked_};
     std::pmr::map<std::uint32_t, Child> children_{&pool_};
@@ -243,13 +287,16 @@ Result<> run_zygote(UniqueFd control, const EngineProgram &program) {
     // Engines too: a service manager that stops the unit ends the daemon, and its sockets' end is the order to stop.
     sigaddset(&blocked, SIGTERM);
     sigaddset(&blocked, SIGINT);
+    sigaddset(&blocked, SIGPIPE);  // an engine may outlive who hears what it says
     if (::sigprocmask(SIG_SETMASK, &blocked, nullptr) != 0) return fail_errno("sigprocmask");
     UniqueFd child_signal(::signalfd(-1, &child_only, SFD_CLOEXEC));
     if (!child_signal) return fail_errno("signalfd");
+    UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll) return fail_errno("epoll_create1");
     if (landlock_version() == 0) log::warning("this kernel has no Landlock: engines go without it");
     VTPM_ASSIGN(LonelyFork lonely_fork, LonelyFork::prepare());
     VTPM_TRY(enter_empty_world());
-    return Zygote(std::move(control), std::move(child_signal), std::move(lonely_fork), program).run();
+    return Zygote(std::move(control), std::move(child_signal), std::move(epoll), std::move(lonely_fork), program).run();
 }
 
 }  // namespace vtpm

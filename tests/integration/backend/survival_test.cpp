@@ -209,7 +209,8 @@ TEST_CASE("an engine has nothing of another: three descriptors of its own") {
             std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", host.engine_pid(device)));
         std::size_t sockets = 0;
         for (const auto &entry : descriptors)
-            if (std::filesystem::read_symlink(entry).string().starts_with("socket:") && entry.path().filename() > "2")
+            if (std::filesystem::read_symlink(entry).string().starts_with("socket:") &&
+                std::stoi(entry.path().filename()) > STDERR_FILENO)
                 ++sockets;
         CHECK(sockets == 2);  // the daemon and the manager
     }

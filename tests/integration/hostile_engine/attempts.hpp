@@ -37,6 +37,8 @@ enum class Attempt : std::uint32_t {
     kSharedMemory,
     kManyDescriptors,
     kComputeForever,
+    kFloodDaemon,
+    kFloodJournal,
     // What only the filter refuses.
     kMapCode,
     kBindEventChannel,

@@ -125,6 +125,20 @@ bool computes_forever() {
     return true;
 }
 
+bool floods_daemon(int control) {
+    for (int i = 0; i < 1000; ++i)
+        if (!send(control, StateChannelStatus{ErrorCode::kUnavailable, "so it says"})) return false;
+    return true;
+}
+
+bool floods_journal() {
+    for (int i = 0; i < 10'000; ++i) {
+        const std::string line = fmt::format("<3>device 1/0: what xen-vtpmd would say \x1b[2J {}\n", i);
+        (void)!::write(STDERR_FILENO, line.data(), line.size());
+    }
+    return true;
+}
+
 bool succeeds(Attempt attempt, pid_t victim, int control, int state_channel) {
     switch (attempt) {
         case Attempt::kNone:
@@ -179,6 +193,10 @@ bool succeeds(Attempt attempt, pid_t victim, int control, int state_channel) {
             return takes_many_descriptors();
         case Attempt::kComputeForever:
             return computes_forever();
+        case Attempt::kFloodDaemon:
+            return floods_daemon(control);
+        case Attempt::kFloodJournal:
+            return floods_journal();
         case Attempt::kMapCode:
             return ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
                    MAP_FAILED;

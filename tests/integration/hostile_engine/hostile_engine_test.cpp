@@ -2,12 +2,14 @@
 // What an engine that was taken over gets: nothing. Each attempt with the system call filter, which ends the engine,
 // and without it: then the namespaces, Landlock, the user and the limits refuse.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <fstream>
 #include <optional>
 
 #include "backend/device/engine_host.hpp"
@@ -29,12 +31,13 @@ struct Attacker final : EngineObserver {
     void engine_status(const EngineStatus &) override {}
     void ring_attached(const Result<> &) override {}
     void ring_detached() override {}
-    void state_channel_changed(const Result<> &) override {}
+    void state_channel_changed(const Result<> &) override { ++reports; }
     void engine_exited(const std::string &how, bool) override { ended = how; }
 
     std::unique_ptr<EngineProcess> engine;
     std::optional<std::string> said;
     std::optional<std::string> ended;
+    int reports = 0;
 };
 
 class Battlefield {
@@ -48,6 +51,9 @@ public:
     // What became of it: "done", an error's name, or how the engine ended.
     std::string outcome(Attempt attempt) {
         Attacker attacker;
+        return outcome(attempt, attacker);
+    }
+    std::string outcome(Attempt attempt, Attacker &attacker) {
         start(attacker, attempt, victim_.engine->pid());
         REQUIRE(run_until([&] { return attacker.said || attacker.ended; }, std::chrono::seconds(60)));
         CHECK_FALSE(victim_.ended);
@@ -135,6 +141,28 @@ struct Host {
     UniqueFd listener;
 };
 
+// What this process, and who it starts meanwhile, says on stderr.
+class Overheard {
+public:
+    Overheard() : kept_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)), file_(::memfd_create("stderr", MFD_CLOEXEC)) {
+        REQUIRE(::dup2(file_.get(), STDERR_FILENO) == STDERR_FILENO);
+    }
+    ~Overheard() { (void)::dup2(kept_.get(), STDERR_FILENO); }
+    Overheard(const Overheard &) = delete;
+    Overheard &operator=(const Overheard &) = delete;
+
+    [[nodiscard]] std::vector<std::string> lines() const {
+        std::ifstream file(fmt::format("/proc/self/fd/{}", file_.get()));
+        std::vector<std::string> lines;
+        for (std::string line; std::getline(file, line);) lines.push_back(line);
+        return lines;
+    }
+
+private:
+    UniqueFd kept_;
+    UniqueFd file_;
+};
+
 }  // namespace
 
 TEST_CASE("an engine that turns hostile is ended by its filter at the first forbidden call") {
@@ -164,6 +192,34 @@ TEST_CASE("without the filter, too, an engine reaches nothing beyond itself") {
 TEST_CASE("a command that never ends ends its engine, with the reason") {
     Battlefield field(VTPM_UNFILTERED_ENGINE);
     CHECK(field.outcome(Attempt::kComputeForever) == "the engine was ended: a command of the guest took too long");
+}
+
+TEST_CASE("an engine that says to the daemon what it was not asked for is ended") {
+    Battlefield field(VTPM_FILTERED_ENGINE);
+    Attacker attacker;
+    CHECK(field.outcome(Attempt::kFloodDaemon, attacker) == "the engine was ended by signal 9 (Killed)");
+    CHECK(attacker.reports <= 2);
+}
+
+TEST_CASE("what an engine says is told in its own name only, and not without end") {
+    std::vector<std::string> lines;
+    {
+        const Overheard overheard;
+        Battlefield field(VTPM_FILTERED_ENGINE);
+        CHECK(field.outcome(Attempt::kFloodJournal) == "done");
+        lines = overheard.lines();
+    }
+    const auto of_an_engine = [](const std::string &line) {
+        return line.starts_with("<3>vTPM ") || line.starts_with("<4>vTPM ");
+    };
+    CHECK(std::ranges::count_if(lines, of_an_engine) == 201);
+    CHECK(std::ranges::count_if(lines, [](const std::string &line) {
+              return line.find("not heard any more") != std::string::npos;
+          }) == 1);
+    CHECK(std::ranges::none_of(lines, [&](const std::string &line) {
+        return line.find('\x1b') != std::string::npos ||
+               (line.find("xen-vtpmd would say") != std::string::npos && !of_an_engine(line));
+    }));
 }
 
 }  // namespace vtpm
