@@ -104,7 +104,7 @@ def test_a_hostile_kernel_costs_its_neighbour_little(lab, hostile, beside_a_busy
     print(f"{attack}: p99 {attacked} us, beside a busy guest {beside_a_busy_guest} us")
     print(lab.guest("hostile", "dmesg | grep hostile: | tail -1").stdout)
     # Seen: 0.3 to 1.3, and up to 2.2 for commands (docs/performance.md). The emulated machine's own percentiles vary by two.
-    assert attacked <= 4 * beside_a_busy_guest
+    assert attacked <= 5 * beside_a_busy_guest
     assert int(lab.dom0(lines).stdout) - before < 50
     # Nothing is left of it: its device goes, and comes again.
     lab.power_cycle_vtpm("hostile")
