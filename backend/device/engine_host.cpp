@@ -132,7 +132,8 @@ void EngineProcess::receive() {
     const auto received = receive_message(control_.get(), buffer);
     if (!received || received->size == 0) return readable_.reset();  // it is ending: engine_exited follows
     const ByteView message = ByteView(buffer).first(received->size);
-    switch (may_say_-- > 0 ? message_type(message) : 0) {
+    if (may_say_-- == 0) return end("sent a message that was not asked for");
+    switch (message_type(message)) {
         case EngineReady::kType:
             if (const auto ready = decode<EngineReady>(message))
                 return observer_->engine_ready(result_of(ready->code, ready->text));
@@ -153,8 +154,12 @@ void EngineProcess::receive() {
         default:
             break;
     }
-    // An engine is not trusted: one that does not speak the protocol has been taken over, or is broken.
-    log::error("engine {} sent a malformed message, or one that was not asked for, and is ended", id_);
+    end("sent a malformed message");
+}
+
+// An engine is not trusted: one that does not speak the protocol has been taken over, or is broken.
+void EngineProcess::end(std::string_view why) {
+    log::error("engine {} {} and is ended", id_, why);
     readable_.reset();
     kill();
 }

@@ -73,6 +73,7 @@ private:
     template <typename Message>
     void tell(const Message &message, int answers, std::initializer_list<int> fds = {});
     void receive();
+    void end(std::string_view why);
     // It has ended: its last words, which the zygote's report may have overtaken.
     void hear_out();
 

@@ -46,14 +46,11 @@ EngineLog::Heard EngineLog::relay() {
 
 void EngineLog::tell(std::string_view line) {
     ++told_;
-    const bool is_error = line.starts_with("<3>");
+    const char *const priority = line.starts_with("<3>") ? "<3>" : "<4>";
     if (line.size() > 2 && line[0] == '<' && line[2] == '>') line.remove_prefix(3);
     std::string text(line);
     std::ranges::transform(text, text.begin(), printable);
-    if (is_error)
-        log::error("vTPM {}: {}", uuid_.to_string(), text);
-    else
-        log::warning("vTPM {}: {}", uuid_.to_string(), text);
+    log::line(priority, fmt::format("vTPM {}: {}", uuid_.to_string(), text));
 }
 
 }  // namespace vtpm

@@ -22,13 +22,6 @@ def run(*command, check=True, **options):
     return result
 
 
-@pytest.fixture(scope="session")
-def linux():
-    """Debian's linux-source-6.1, unpacked."""
-    return pathlib.Path(subprocess.run([ROOT / "tests/lab/kernel/source"], check=True, stdout=subprocess.PIPE, text=True)
-                        .stdout.strip())
-
-
 @pytest.fixture
 def tree(linux, tmp_path):
     """The part of a kernel tree that scripts/kernel-tree changes, as it is in Linux."""

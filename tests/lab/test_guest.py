@@ -101,9 +101,8 @@ def verifier(lab, tmp_path_factory):
     return run
 
 
-def test_the_selftests_of_linux_pass(lab, guest):
-    source = subprocess.run([ROOT / "tests/lab/kernel/source"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    lab.run("push", "--guest", guest, pathlib.Path(source) / "tools/testing/selftests/tpm2", "/tmp/selftests")
+def test_the_selftests_of_linux_pass(lab, guest, linux):
+    lab.run("push", "--guest", guest, linux / "tools/testing/selftests/tpm2", "/tmp/selftests")
     out = lab.guest(guest, "cd /tmp/selftests && sh test_smoke.sh 2>&1; sh test_space.sh 2>&1", check=False).stdout
     assert re.findall(r"^(?:OK|FAILED).*", out, re.M) == ["OK"] * 3, out
 

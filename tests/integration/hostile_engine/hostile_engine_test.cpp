@@ -14,6 +14,7 @@
 
 #include "backend/device/engine_host.hpp"
 #include "tests/fakes/fake_service_manager.hpp"
+#include "tests/fakes/standard_error.hpp"
 #include "tests/integration/hostile_engine/attempts.hpp"
 
 namespace vtpm {
@@ -144,13 +145,6 @@ struct Host {
 // What this process, and who it starts meanwhile, says on stderr.
 class Overheard {
 public:
-    Overheard() : kept_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)), file_(::memfd_create("stderr", MFD_CLOEXEC)) {
-        REQUIRE(::dup2(file_.get(), STDERR_FILENO) == STDERR_FILENO);
-    }
-    ~Overheard() { (void)::dup2(kept_.get(), STDERR_FILENO); }
-    Overheard(const Overheard &) = delete;
-    Overheard &operator=(const Overheard &) = delete;
-
     [[nodiscard]] std::vector<std::string> lines() const {
         std::ifstream file(fmt::format("/proc/self/fd/{}", file_.get()));
         std::vector<std::string> lines;
@@ -159,8 +153,8 @@ public:
     }
 
 private:
-    UniqueFd kept_;
-    UniqueFd file_;
+    UniqueFd file_{::memfd_create("stderr", MFD_CLOEXEC)};
+    StandardErrorTo to_file_{file_};
 };
 
 }  // namespace
