@@ -1,41 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""summary.py RESULTS NAME...: adds up the JUnit reports RESULTS/NAME.xml. A report that is missing, unreadable or
-empty counts as one failure: a test program that died must not look like one that passed."""
+"""Adds up JUnit reports. One that is missing, unreadable or empty counts as one failure: a test program that died must
+not look like one that passed."""
 
-import pathlib
-import sys
 import xml.etree.ElementTree as ElementTree
 
 
+def cases(report):
+    try:
+        return list(ElementTree.parse(report).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        return []
 
-def end_of_log(name):
-    log = results / f"{name}.log"
+
+def problem(case):
+    found = case.find("failure")
+    return case.find("error") if found is None else found
+
+
+def explains_a_failure(report):
+    return any(problem(case) is not None for case in cases(report))
+
+
+def outcome(report):
+    found = cases(report)
+    failed = sum(problem(case) is not None for case in found)
+    return "ran no test" if not found else f"{failed} of {len(found)} FAILED" if failed else f"{len(found)} passed"
+
+
+def report_of_one(name, seconds, failed):
+    """The report of a program that writes none."""
+    case = ElementTree.Element("testcase", classname=name, name=name, time=f"{seconds:.0f}")
+    if failed:
+        ElementTree.SubElement(case, "failure")  # the end of the log says more
+    suite = ElementTree.Element("testsuite", name=name)
+    suite.append(case)
+    return ElementTree.tostring(suite, encoding="unicode")
+
+
+def end_of(log):
     return "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() else "(no output)"
 
 
-results = pathlib.Path(sys.argv[1])
-passed = failed = skipped = 0
-
-for name in sys.argv[2:]:
-    try:
-        cases = list(ElementTree.parse(results / f"{name}.xml").iter("testcase"))
-    except (OSError, ElementTree.ParseError) as error:
-        cases = []
-        print(f"FAILED  {name}: no report: {error}")
-    if not cases:
-        failed += 1
-        print(f"FAILED  {name}: ran no test; the end of its output:\n{end_of_log(name)}")
-    for case in cases:
-        title = f"{name}: {case.get('name')}"
-        problem = case.find("failure") if case.find("failure") is not None else case.find("error")
-        if problem is not None:
+def tell(jobs):
+    """Prints what failed and what was skipped, and closes with one line; whether all is well."""
+    passed = failed = skipped = 0
+    for job in jobs:
+        found = cases(job.report)
+        if not found:
             failed += 1
-            print(f"FAILED  {title}\n{(problem.text or '').strip() or end_of_log(name)}")
-        elif case.find("skipped") is not None:
-            skipped += 1
-            print(f"SKIPPED {title}: {case.find('skipped').get('message')}")
-        else:
-            passed += 1
-
-print(f"{passed} passed, {failed} failed, {skipped} skipped")
-sys.exit(1 if failed or not passed else 0)
+            print(f"FAILED  {job.name}: ran no test, or ended badly; the end of its output:\n{end_of(job.log)}")
+        for case in found:
+            title = f"{job.name}: {case.get('name')}"
+            if problem(case) is not None:
+                failed += 1
+                print(f"FAILED  {title}\n{(problem(case).text or '').strip() or end_of(job.log)}")
+            elif case.find("skipped") is not None:
+                skipped += 1
+                print(f"SKIPPED {title}: {case.find('skipped').get('message')}")
+            else:
+                passed += 1
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return failed == 0 and passed > 0

@@ -79,6 +79,17 @@ def test_kernel_tree_refuses_what_is_no_kernel(tmp_path):
     assert makefile.read_text() == "obj-y += tpm.o\n"
 
 
+def test_it_builds_without_a_warning(tmp_path):
+    """W=1 and sparse; for the kernel whose headers are installed."""
+    for part in ("Kbuild", "kernel", "shared-protocol"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, tmp_path / part)
+    headers = max(pathlib.Path("/usr/src").glob("linux-headers-*-amd64"), key=lambda path: path.stat().st_mtime)
+    log = run("make", "-C", str(headers), f"M={tmp_path}", "W=1", "C=2", "CHECK=sparse").stdout
+    assert (tmp_path / "xen-tpmfront.ko").exists()
+    assert "CHECK " in log and "warning:" not in log and "error:" not in log, log
+
+
 def test_it_builds_for_the_newest_headers_of_debian(tmp_path):
     """In a root of sid, with its compiler."""
     if os.geteuid() != 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab tests: a real Xen, driven by scripts/lab, one lab for the whole run."""
+"""The lab tests: a real Xen, driven by scripts/lab. Each file of tests begins with a lab that nobody has used."""
 
 import os
 
@@ -9,7 +9,6 @@ from lab import Lab
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "last: spoils the lab for the tests after it")
     config.addinivalue_line("markers", "long: skipped unless XEN_VTPM_TEST_LONG=yes, as scripts/test --all sets it")
 
 
@@ -18,26 +17,27 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="takes long; run by scripts/test --all"))
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")
-def lab():
+def machine():
     """XEN_VTPM_TEST_LAB names it; with XEN_VTPM_TEST_KEEP=yes a running one is used, and left running."""
     instance = Lab(os.environ.get("XEN_VTPM_TEST_LAB", "test"))
     keep = os.environ.get("XEN_VTPM_TEST_KEEP") == "yes"
     if not keep:
         instance.run("down", check=False)
-    instance.run("up", timeout=3000)
     yield instance
     if not keep:
         instance.run("down", check=False)
 
 
+@pytest.fixture(scope="module")
+def lab(machine):
+    machine.up()
+    return machine
+
+
 @pytest.fixture(scope="module", params=["pv", "pvh"])
 def guest(request, lab):
     """A running guest of each type with our driver and a TPM 2.0; its name."""
-    name = f"t{request.param}"
-    lab.create(name, "--type", request.param)
-    yield name
-    lab.destroy(name)
+    return request.param

@@ -50,6 +50,14 @@ class Lab:
         uuid = self.dom0(f"xl vtpm-list {guest} | awk 'NR == 2 {{print $3}}'").stdout.strip()
         self.dom0(f"xl vtpm-detach {guest} {uuid} && xl vtpm-attach {guest} uuid={uuid} backend=0")
 
+    def up(self):
+        """Runs, and nobody has used it since it had booted: the guests pv and pvh, each with our driver and a TPM 2.0."""
+        running = self.run("status", check=False).returncode == 0
+        self.run("rewind" if running else "up", *([] if running else ["--booted"]), timeout=3000)
+
+    def rewind(self):
+        self.run("rewind", timeout=400)
+
     def create(self, name, *options):
         # A kernel of its own is built at its first use: 5 to 10 minutes on 2 cores, the one with KASAN longest.
         self.run("guest", "create", name, *options, timeout=1800 if "--kernel" in options else 400)

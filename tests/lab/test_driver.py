@@ -56,12 +56,9 @@ class Driven:
             self.lab.dom0(f"kill -CONT {engine}")
 
 
-@pytest.fixture(scope="module", params=["pv", "pvh"])
-def driven(request, lab):
-    name = f"d{request.param}"
-    lab.create(name, "--type", request.param)
-    yield Driven(lab, name)
-    lab.destroy(name)
+@pytest.fixture(scope="module")
+def driven(lab, guest):
+    return Driven(lab, guest)
 
 
 def test_debugfs_tells_state_and_counters(driven):

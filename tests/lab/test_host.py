@@ -16,14 +16,8 @@ def rc(lab, guest, command):
     return lab.guest(guest, command, check=False).returncode
 
 
-@pytest.fixture(scope="module")
-def pair(lab):
-    """Two PV guests: ours to break, and one beside it."""
-    lab.create("one")
-    lab.create("two")
-    yield "one", "two"
-    lab.destroy("one")
-    lab.destroy("two")
+# The one is ours to break, the other is beside it.
+ONE, TWO = PAIR = "pv", "pvh"
 
 
 def test_the_manager_is_sealed_to_the_hardware_tpm(lab):
@@ -31,23 +25,23 @@ def test_the_manager_is_sealed_to_the_hardware_tpm(lab):
     assert "IBM" in out and "ready" in out
 
 
-def test_two_guests_have_different_endorsement_keys(lab, pair):
+def test_two_guests_have_different_endorsement_keys(lab):
     create = "cd /tmp && tpm2_createek -Q -G ecc -c ek -u ek.pub && sha256sum < ek.pub"
-    assert lab.guest(pair[0], create).stdout != lab.guest(pair[1], create).stdout
+    assert lab.guest(ONE, create).stdout != lab.guest(TWO, create).stdout
 
 
-def test_the_store_has_no_plaintext(lab, pair):
+def test_the_store_has_no_plaintext(lab):
     value = "plaintext-" + "4711" * 5
-    lab.guest(pair[0], f"tpm2_nvdefine -Q 0x1500020 -C o -s 30 && printf {value} | tpm2_nvwrite -Q 0x1500020 -C o -i-")
+    lab.guest(ONE, f"tpm2_nvdefine -Q 0x1500020 -C o -s 30 && printf {value} | tpm2_nvwrite -Q 0x1500020 -C o -i-")
     assert rc_dom0(lab, f"grep -r -a -l {value} /var/lib/xen-vtpm") == 1
-    assert lab.guest(pair[0], "tpm2_nvread 0x1500020 -C o -s 30").stdout == value
+    assert lab.guest(ONE, "tpm2_nvread 0x1500020 -C o -s 30").stdout == value
 
 
 def rc_dom0(lab, command):
     return lab.dom0(command, check=False).returncode
 
 
-def test_the_command_line_lists_shows_creates_and_destroys(lab, pair):
+def test_the_command_line_lists_shows_creates_and_destroys(lab):
     uuid = lab.dom0("xen-vtpm create --tpm 1.2").stdout.strip()
     assert uuid in lab.dom0("xen-vtpm list").stdout
     shown = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)
@@ -56,28 +50,28 @@ def test_the_command_line_lists_shows_creates_and_destroys(lab, pair):
     assert rc_dom0(lab, f"xen-vtpm show {uuid}") == 3
 
 
-def test_a_vtpm_in_use_is_not_destroyed(lab, pair):
+def test_a_vtpm_in_use_is_not_destroyed(lab):
     in_use = [row["uuid"] for row in json.loads(lab.dom0("xen-vtpm --json list").stdout) if row["in_use"]]
     assert len(in_use) >= 2
     assert rc_dom0(lab, f"xen-vtpm destroy {in_use[0]}") == 4
 
 
-def test_without_the_manager_reads_work_writes_fail_and_recover(lab, pair):
+def test_without_the_manager_reads_work_writes_fail_and_recover(lab):
     define = "tpm2_nvdefine -Q 0x1500021 -C o -s 1"
     lab.dom0("systemctl stop xen-vtpm-managerd")
     try:
-        assert rc(lab, pair[0], "tpm2_getrandom --hex 4") == 0
-        assert rc(lab, pair[0], define) != 0
-        assert rc(lab, pair[0], "tpm2_getrandom --hex 4") == 0
+        assert rc(lab, ONE, "tpm2_getrandom --hex 4") == 0
+        assert rc(lab, ONE, define) != 0
+        assert rc(lab, ONE, "tpm2_getrandom --hex 4") == 0
     finally:
         lab.dom0("systemctl start xen-vtpm-managerd")
     deadline = time.monotonic() + 30
-    while rc(lab, pair[0], define) != 0:
+    while rc(lab, ONE, define) != 0:
         assert time.monotonic() < deadline, "NV commands work again"
 
 
-def test_a_full_disk_fails_the_command_and_loses_nothing(lab, pair):
-    guest = pair[0]
+def test_a_full_disk_fails_the_command_and_loses_nothing(lab):
+    guest = ONE
     lab.guest(guest, "tpm2_nvdefine -Q 0x1500022 -C o -s 5; printf first | tpm2_nvwrite -Q 0x1500022 -C o -i-")
     acknowledged = "first"
     lab.dom0("fallocate -l $(($(stat -f -c %a /) * $(stat -f -c %S /))) /var/fill; dd if=/dev/zero of=/var/fill2 bs=64k",
@@ -97,24 +91,24 @@ def test_a_full_disk_fails_the_command_and_loses_nothing(lab, pair):
     assert lab.guest(guest, "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
 
 
-def test_an_engine_has_no_more_memory_than_its_control_group(lab, pair):
-    group = f"/sys/fs/cgroup$(cut -d: -f3 /proc/{lab.device('one')['engine_pid']}/cgroup)"
+def test_an_engine_has_no_more_memory_than_its_control_group(lab):
+    group = f"/sys/fs/cgroup$(cut -d: -f3 /proc/{lab.device(ONE)['engine_pid']}/cgroup)"
     assert lab.dom0(f"cat {group}/memory.max {group}/pids.max").stdout.split() == [str(32 << 20), "1"]
     lab.dom0(f"echo 100K > {group}/memory.max; timeout 20 sh -c 'while test -e {group}; do sleep 0.2; done'", check=False)
-    assert "more memory than its control group" in lab.device("one")["reason"]
-    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
-    lab.power_cycle_vtpm("one")
+    assert "more memory than its control group" in lab.device(ONE)["reason"]
+    assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
+    lab.power_cycle_vtpm(ONE)
     # Its driver takes a moment.
-    assert rc(lab, "one", "timeout 60 sh -c 'until tpm2_getrandom --hex 4; do sleep 0.5; done'") == 0
+    assert rc(lab, ONE, "timeout 60 sh -c 'until tpm2_getrandom --hex 4; do sleep 0.5; done'") == 0
 
 
-def test_an_engine_that_is_killed_fails_its_own_guest_only(lab, pair):
-    lab.dom0(f"kill -9 {lab.device('one')['engine_pid']}")
-    assert rc(lab, "one", "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
-    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+def test_an_engine_that_is_killed_fails_its_own_guest_only(lab):
+    lab.dom0(f"kill -9 {lab.device(ONE)['engine_pid']}")
+    assert rc(lab, ONE, "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
+    assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
     assert "signal 9" in lab.dom0("xen-vtpm status").stdout
-    lab.run("guest", "reboot", "one", timeout=400)
-    assert lab.guest("one", "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
+    lab.run("guest", "reboot", ONE, timeout=400)
+    assert lab.guest(ONE, "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
 
 
 PCR_16 = "cat /sys/class/tpm/tpm0/pcr-sha256/16"
@@ -122,71 +116,71 @@ PCR_16 = "cat /sys/class/tpm/tpm0/pcr-sha256/16"
 
 @pytest.mark.parametrize("end", ["systemctl kill -s KILL --kill-who=main xen-vtpmd", "systemctl restart xen-vtpmd",
                                  "systemctl restart xen-vtpmd xen-vtpm-managerd"])
-def test_a_tpm_outlives_its_daemon(lab, pair, end):
-    for guest in pair:
+def test_a_tpm_outlives_its_daemon(lab, end):
+    for guest in PAIR:
         lab.guest(guest, f"tpm2_pcrextend 16:sha256=$(printf %064d 1); {PCR_16} > /run/pcr")
-    engines = [lab.device(guest)["engine_pid"] for guest in pair]
-    with lab.start("guest", "exec", "two", "--", "sh", "-c", "set -e; for i in $(seq 40); do tpm2_getrandom -Q --hex 4; done") as busy:
+    engines = [lab.device(guest)["engine_pid"] for guest in PAIR]
+    with lab.start("guest", "exec", TWO, "--", "sh", "-c", "set -e; for i in $(seq 40); do tpm2_getrandom -Q --hex 4; done") as busy:
         lab.dom0(f"sleep 1; {end}; timeout 30 sh -c 'until systemctl --quiet is-active xen-vtpmd; do sleep 0.2; done'")
         assert busy.wait(timeout=120) == 0
     lab.dom0("timeout 20 sh -c 'while xen-vtpm status | grep -q \"being taken over\"; do sleep 0.2; done'")
-    assert [lab.device(guest)["engine_pid"] for guest in pair] == engines
-    for guest in pair:
+    assert [lab.device(guest)["engine_pid"] for guest in PAIR] == engines
+    for guest in PAIR:
         assert rc(lab, guest, f"{PCR_16} | cmp - /run/pcr && tpm2_nvdefine -Q 0x1500023 -C o -s 5 && tpm2_nvundefine -Q 0x1500023 -C o") == 0
     lab.dom0("! journalctl -b --no-pager -u xen-vtpmd | grep -iE 'left-over|SEGV|ABRT'")
 
 
-def test_a_manager_that_restarts_costs_no_command(lab, pair):
-    lab.guest("two", "tpm2_nvdefine -Q 0x1500024 -C o -s 8")
+def test_a_manager_that_restarts_costs_no_command(lab):
+    lab.guest(TWO, "tpm2_nvdefine -Q 0x1500024 -C o -s 8")
     writes = "set -e; for i in $(seq 10 29); do printf abcdef$i | tpm2_nvwrite -Q 0x1500024 -C o -i-; done"
-    with lab.start("guest", "exec", "two", "--", "sh", "-c", writes) as writer:
+    with lab.start("guest", "exec", TWO, "--", "sh", "-c", writes) as writer:
         for _ in range(2):
             lab.dom0("sleep 1; systemctl restart xen-vtpm-managerd", timeout=60)
         assert writer.wait(timeout=120) == 0
-    assert lab.guest("two", "tpm2_nvread 0x1500024 -C o -s 8; tpm2_nvundefine -Q 0x1500024 -C o").stdout == "abcdef29"
+    assert lab.guest(TWO, "tpm2_nvread 0x1500024 -C o -s 8; tpm2_nvundefine -Q 0x1500024 -C o").stdout == "abcdef29"
 
 
-def test_a_guest_that_goes_while_the_daemon_restarts_leaves_no_engine(lab, pair):
-    engine = lab.device("two")["engine_pid"]
-    lab.dom0("systemctl kill -s STOP --kill-who=main xen-vtpmd; xl destroy two; systemctl kill -s KILL --kill-who=main xen-vtpmd; "
+def test_a_guest_that_goes_while_the_daemon_restarts_leaves_no_engine(lab):
+    engine = lab.device(TWO)["engine_pid"]
+    lab.dom0(f"systemctl kill -s STOP --kill-who=main xen-vtpmd; xl destroy {TWO}; systemctl kill -s KILL --kill-who=main xen-vtpmd; "
              f"timeout 30 sh -c 'while kill -0 {engine}; do sleep 0.2; done'", timeout=120)
-    lab.create("two", "--type", "pvh")
+    lab.create(TWO, "--type", "pvh")
 
 
-def test_a_stop_powers_the_tpms_off_in_order(lab, pair):
+def test_a_stop_powers_the_tpms_off_in_order(lab):
     lab.dom0("systemctl stop xen-vtpmd; ! pgrep xen-vtpm-engine; ! systemctl --quiet is-failed xen-vtpmd; systemctl start xen-vtpmd")
-    for guest in pair:
+    for guest in PAIR:
         assert rc(lab, guest, "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
         lab.run("guest", "reboot", guest, timeout=400)
         # Each TPM2_Startup without a TPM2_Shutdown before it would count as a failed try.
         assert "TPM2_PT_LOCKOUT_COUNTER: 0x0" in lab.guest(guest, "tpm2_getcap properties-variable").stdout
 
 
-def test_hot_attach_and_detach(lab, pair):
+def test_hot_attach_and_detach(lab):
     uuid = lab.dom0("cat /proc/sys/kernel/random/uuid").stdout.strip()
-    lab.dom0(f"xl vtpm-attach two uuid={uuid} backend=0")
-    assert uuid in lab.dom0("xl vtpm-list two").stdout
-    lab.guest("two", "udevadm settle; timeout 20 sh -c 'until test -c /dev/tpm1; do sleep 0.2; done'; "
+    lab.dom0(f"xl vtpm-attach {TWO} uuid={uuid} backend=0")
+    assert uuid in lab.dom0(f"xl vtpm-list {TWO}").stdout
+    lab.guest(TWO, "udevadm settle; timeout 20 sh -c 'until test -c /dev/tpm1; do sleep 0.2; done'; "
                      "TPM2TOOLS_TCTI=device:/dev/tpm1 tpm2_getrandom --hex 4")
-    lab.dom0(f"xl vtpm-detach two {uuid}")
-    assert uuid not in lab.dom0("xl vtpm-list two").stdout
-    assert rc(lab, "two", "tpm2_getrandom --hex 4") == 0
+    lab.dom0(f"xl vtpm-detach {TWO} {uuid}")
+    assert uuid not in lab.dom0(f"xl vtpm-list {TWO}").stdout
+    assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
 
 
-def test_a_guest_sees_the_hosts_pcrs_where_it_is_to(lab, pair):
+def test_a_guest_sees_the_hosts_pcrs_where_it_is_to(lab):
     config = "/etc/xen-vtpm/manager.toml"
     lab.dom0(f"sed -i.before 's/^#host_pcrs.*/host_pcrs = \"0,7\"/' {config} && systemctl restart xen-vtpm-managerd")
-    lab.power_cycle_vtpm("two")
+    lab.power_cycle_vtpm(TWO)
     lab.dom0(f"mv {config}.before {config} && systemctl restart xen-vtpm-managerd")
     read = "tpm2_pcrread sha256:0,5,7"
     host = {pcr: bytes.fromhex(value) for pcr, value in re.findall(PCR, lab.dom0(read).stdout)}
     guest = {pcr: bytes.fromhex(value) for pcr, value in re.findall(PCR, lab.guest(
-        "two", f"timeout 60 sh -c 'until {read}; do sleep 0.5; done' 2> /dev/null").stdout)}
+        TWO, f"timeout 60 sh -c 'until {read}; do sleep 0.5; done' 2> /dev/null").stdout)}
     for pcr in ("0", "7"):
         assert guest[pcr] == sha256(bytes(32) + sha256(host[pcr]).digest()).digest()
     assert guest["5"] == bytes(32)
-    lab.power_cycle_vtpm("two")
-    lab.guest("two", f"timeout 60 sh -c 'until test $({read} | grep -c 0x{'0' * 64}) = 3; do sleep 0.5; done'")
+    lab.power_cycle_vtpm(TWO)
+    lab.guest(TWO, f"timeout 60 sh -c 'until test $({read} | grep -c 0x{'0' * 64}) = 3; do sleep 0.5; done'")
 
 
 def test_the_stock_driver_with_a_tpm_1_2(lab):
@@ -203,105 +197,3 @@ def test_our_driver_with_a_tpm_1_2(lab):
     lab.destroy("ours12")
     assert out.startswith("1\n")
     assert re.search(r"PCR-00: (00 ?){20}", out)
-
-
-def push_approver(lab, tmp_path):
-    """A key pair, in dom0's home directory: the approver's machine is dom0 as well."""
-    for command in (["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "approver.pem"],
-                    ["openssl", "pkey", "-in", "approver.pem", "-pubout", "-out", "approver.pub"]):
-        subprocess.run(command, cwd=tmp_path, check=True)
-    for file in ("approver.pem", "approver.pub"):
-        lab.run("push", str(tmp_path / file), f"/root/{file}")
-
-
-def test_a_group_opens_in_the_boots_that_its_approver_signed(lab, tmp_path):
-    """As docs/boot-policies.md has it."""
-    group = lambda name="tenant": json.loads(lab.dom0(f"xen-vtpm --json group show {name}").stdout)
-    push_approver(lab, tmp_path)
-    lab.dom0("xen-vtpm group create tenant --approver approver.pub")
-    lab.dom0("xen-vtpm policy predict | grep -E '^PCR 7 +[0-9a-f]{64}$'")
-    lab.dom0("xen-vtpm policy predict --json > boot.json")
-    lab.dom0("xen-vtpm policy sign --key approver.pem --group tenant --values boot.json "
-             "--not-after 2099-12-31T23:59:59Z > policy.json")
-    policy = json.loads(lab.dom0("xen-vtpm --json policy install policy.json").stdout)["policy"]
-    uuid = lab.dom0("xen-vtpm create --group tenant").stdout.strip()
-    lab.dom0("systemctl restart xen-vtpm-managerd")
-    assert group()["reason"] == ""
-    lab.dom0(f"xen-vtpm policy revoke {policy}; systemctl restart xen-vtpm-managerd")
-    assert "approved no boot" in group()["reason"]
-    assert "REFUSED" in lab.dom0("xen-vtpm status").stdout
-    assert group("default")["reason"] == ""  # one group's refusal is no other's
-    lab.dom0("xen-vtpm policy install policy.json")
-    assert group()["reason"] == ""
-    lab.dom0(f"xen-vtpm destroy {uuid} && xen-vtpm group delete tenant")
-
-
-def test_yesterdays_store_is_refused_until_the_administrator_takes_it(lab):
-    lab.dom0("systemctl stop xen-vtpmd xen-vtpm-managerd && cp -a /var/lib/xen-vtpm /var/lib/yesterday && "
-             "systemctl start xen-vtpm-managerd && systemctl stop xen-vtpm-managerd && "
-             "rm -r /var/lib/xen-vtpm && mv /var/lib/yesterday /var/lib/xen-vtpm && systemctl start xen-vtpm-managerd")
-    refused = lab.dom0("xen-vtpm status", check=False)
-    assert refused.returncode == 5 and "not the store that this host last used" in refused.stdout
-    for group in json.loads(lab.dom0("xen-vtpm --json group list").stdout):
-        if "last used" in group["reason"]:
-            lab.dom0(f"xen-vtpm recover --accept-rollback {group['group']}")
-    assert "rollback-accepted" in lab.dom0("xen-vtpm audit --verify").stdout
-    lab.dom0("systemctl start xen-vtpmd && xen-vtpm status")
-
-
-# As a firmware or a boot loader that measures something else does.
-OTHER_BOOT = """[Unit]
-Before=xen-vtpm-managerd.service
-[Service]
-Type=oneshot
-ExecStart=tpm2_pcrextend 4:sha256={digest}
-[Install]
-WantedBy=multi-user.target
-"""
-
-
-@pytest.mark.last
-def test_a_host_that_boots_something_else_is_refused_until_its_approver_signs(lab, tmp_path):
-    approve = ("xen-vtpm policy predict --pcrs sha256:4 --json > boot.json && xen-vtpm policy sign --key approver.pem "
-               "--group fleet --values boot.json > policy.json && xen-vtpm policy install policy.json")
-    push_approver(lab, tmp_path)
-    lab.dom0(f"xen-vtpm group create fleet --approver approver.pub && {approve}")
-    uuid = lab.dom0("xen-vtpm create --group fleet").stdout.strip()
-    lab.create("fleet", "--vtpm", uuid)
-    lab.guest("fleet", "tpm2_nvdefine -Q 0x1500033 -C o -s 4 && printf kept | tpm2_nvwrite -Q 0x1500033 -C o -i-")
-    lab.dom0("cat > /etc/systemd/system/other-boot.service && systemctl enable other-boot && sync",
-             input=OTHER_BOOT.format(digest="5" * 64))
-    lab.run("reset", timeout=400)
-    reason = json.loads(lab.dom0("xen-vtpm --json group show fleet").stdout)["reason"]
-    assert "PCR 4 approved" in reason and "no boot policy" in reason
-    assert json.loads(lab.dom0("xen-vtpm --json group show default").stdout)["reason"] == ""
-    assert lab.run("guest", "start", "fleet", check=False, timeout=300).returncode != 0
-    assert "PCR 4 approved" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
-    lab.dom0(approve)
-    assert json.loads(lab.dom0("xen-vtpm --json group show fleet").stdout)["reason"] == ""
-    lab.run("guest", "start", "fleet", timeout=400)
-    assert lab.guest("fleet", "tpm2_nvread 0x1500033 -C o -s 4").stdout == "kept"
-    lab.destroy("fleet")
-    lab.dom0("systemctl disable other-boot")
-
-
-@pytest.mark.last
-def test_another_hardware_tpm_is_refused_until_the_recovery_key_comes(lab):
-    key = json.loads(lab.dom0("xen-vtpm --json group export-recovery default").stdout)["recovery_key"]
-    lab.run("reset", "--new-tpm", timeout=400, check=False)
-    out = lab.dom0("xen-vtpm status", check=False).stdout
-    assert "refus" in out and "not the hardware TPM" in out
-    vtpms = json.loads(lab.dom0("xen-vtpm --json list", check=False).stdout)
-    uuid = next(vtpm["uuid"] for vtpm in vtpms if vtpm["group"] == "default" and vtpm["tpm"] == "2.0" and vtpm["sequence"])
-    result = lab.run("guest", "create", "refused", "--vtpm", uuid, check=False, timeout=300)
-    assert result.returncode != 0
-    assert "not the hardware TPM" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
-    lab.destroy("refused")
-    assert lab.dom0("printf 0000 | xen-vtpm group recover default", check=False).returncode == 2
-    lab.dom0(f"printf %s {key} | xen-vtpm group recover default")
-    stored = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"]
-    assert stored > 0
-    lab.create("recovered", "--vtpm", uuid)
-    lab.guest("recovered", "tpm2_getrandom --hex 8")
-    assert json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"] > stored
-    lab.destroy("recovered")

@@ -54,10 +54,9 @@ class Victim:
         self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/bind; udevadm settle")
 
 
-@pytest.fixture(scope="module", params=[pytest.param("pv", marks=pytest.mark.long), "pvh"])
-def victim(request, lab):
-    victim = Victim(lab, f"v{request.param}")
-    lab.create(victim.name, "--type", request.param)
+@pytest.fixture(scope="module")
+def victim(lab, guest):
+    victim = Victim(lab, guest)
     for program in ("hostile_backend.py", "xen_wire.py"):
         lab.run("push", str(HERE / program), "/root/")
     victim.become("honest")
@@ -69,7 +68,6 @@ def victim(request, lab):
     victim.sh("(while head -c 64 /dev/hwrng || sleep 1; do sleep 0.3; done) > /dev/null 2>&1 &")
     yield victim
     lab.dom0("systemctl stop hostile-backend; systemctl start xen-vtpmd")
-    lab.destroy(victim.name)
 
 
 @pytest.mark.parametrize("mode", ["short", "long", "huge", "too_little", "too_much", "extra_pages"])

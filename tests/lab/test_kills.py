@@ -8,7 +8,8 @@ import random
 import time
 
 KILLS = int(os.environ.get("XEN_VTPM_LAB_KILLS", "9"))
-WRITER = pathlib.Path(__file__).with_name("nv_writer.py")
+PROGRAM = pathlib.Path(__file__).with_name("nv_writer.py")
+WRITER = "pv"
 KILL = {
     "manager": "systemctl kill -s KILL xen-vtpm-managerd",
     "daemon": "systemctl kill -s KILL --kill-who=main xen-vtpmd",
@@ -22,22 +23,18 @@ def test_no_acknowledged_write_is_lost_and_none_is_there_by_half(lab):
     seed = random.randrange(2**32)
     print("seed", seed)
     generator = random.Random(seed)
-    lab.create("writer")
-    try:
-        lab.run("push", "--guest", "writer", str(WRITER), "/root/nv_writer.py")
-        lab.guest("writer", "tpm2_nvdefine -Q 0x1500030 -C o -s 512 -a 'ownerread|ownerwrite|authread|authwrite|no_da'")
-        lab.guest("writer", "python3 /root/nv_writer.py write 1")  # what was never written cannot be read
-        for kill in range(KILLS):
-            victim = list(KILL)[kill % len(KILL)]
-            with lab.start("guest", "exec", "writer", "--", "python3", "/root/nv_writer.py", "write", "4") as writer:
-                time.sleep(generator.uniform(1, 3.5))
-                lab.dom0(KILL[victim])
-                assert writer.wait(timeout=120) == 0
-            lab.dom0(AGAIN)
-            lab.power_cycle_vtpm("writer")
-            checked = lab.guest("writer", "timeout 60 sh -c 'until test -c /dev/tpm0; do sleep 0.2; done'; "
-                                          "python3 /root/nv_writer.py check")
-            print(kill, victim, checked.stdout.strip())
-        assert int(lab.guest("writer", "grep -c acknowledged /root/nv.log").stdout) > 2 * KILLS
-    finally:
-        lab.destroy("writer")
+    lab.run("push", "--guest", WRITER, str(PROGRAM), "/root/nv_writer.py")
+    lab.guest(WRITER, "tpm2_nvdefine -Q 0x1500030 -C o -s 512 -a 'ownerread|ownerwrite|authread|authwrite|no_da'")
+    lab.guest(WRITER, "python3 /root/nv_writer.py write 1")  # what was never written cannot be read
+    for kill in range(KILLS):
+        victim = list(KILL)[kill % len(KILL)]
+        with lab.start("guest", "exec", WRITER, "--", "python3", "/root/nv_writer.py", "write", "4") as writer:
+            time.sleep(generator.uniform(1, 3.5))
+            lab.dom0(KILL[victim])
+            assert writer.wait(timeout=120) == 0
+        lab.dom0(AGAIN)
+        lab.power_cycle_vtpm(WRITER)
+        checked = lab.guest(WRITER, "timeout 60 sh -c 'until test -c /dev/tpm0; do sleep 0.2; done'; "
+                                    "python3 /root/nv_writer.py check")
+        print(kill, victim, checked.stdout.strip())
+    assert int(lab.guest(WRITER, "grep -c acknowledged /root/nv.log").stdout) > 2 * KILLS

@@ -2,7 +2,6 @@
 """Guests that are paused, migrated, saved and restored: their TPMs know what they knew, and nobody else's does."""
 
 import time
-import uuid
 
 import pytest
 
@@ -57,55 +56,51 @@ class Guest:
         self.dom0(f"xl restore {SAVED}")
 
 
-@pytest.fixture(scope="module", params=["pv", "pvh"])
-def guest(request, lab):
-    name = f"s{request.param}"
-    lab.create(name, "--type", request.param, "--vtpm", str(uuid.uuid4()))
-    guest = Guest(lab, name)
-    guest.sh(PREPARE)
-    yield guest
-    lab.dom0(f"rm -f {SAVED}")
-    lab.destroy(name)
+@pytest.fixture(scope="module")
+def traveller(lab, guest):
+    traveller = Guest(lab, guest)
+    traveller.sh(PREPARE)
+    return traveller
 
 
 @pytest.mark.parametrize("journey", ["xl pause {0}; sleep 1; xl unpause {0}", "xl save -c {0} {1}",
                                      "xl migrate -s '' {0} 'xl migrate-receive'", "xl save {0} {1}; xl restore {1}"])
-def test_what_a_tpm_knows_survives(guest, journey):
-    before = guest.known()
+def test_what_a_tpm_knows_survives(traveller, journey):
+    before = traveller.known()
     assert "0x80000000" in before
-    travelled = guest.lab.dom0(journey.format(guest.name, SAVED), check=False, timeout=400)
-    assert guest.known() == before
+    travelled = traveller.lab.dom0(journey.format(traveller.name, SAVED), check=False, timeout=400)
+    assert traveller.known() == before
     if "Failed to enable logdirty" in travelled.stderr:
         pytest.skip("the emulated machine's Xen does not migrate PV guests")
     assert travelled.returncode == 0, travelled.stderr
-    guest.sh(USE)
-    assert guest.known() == before
+    traveller.sh(USE)
+    assert traveller.known() == before
 
 
-def test_a_daemon_that_is_restarted_between_save_and_restore_changes_nothing(guest):
-    before = guest.known()
-    guest.save()
-    guest.dom0("systemctl restart xen-vtpmd xen-vtpm-managerd")
-    guest.restore()
-    assert guest.known() == before
+def test_a_daemon_that_is_restarted_between_save_and_restore_changes_nothing(traveller):
+    before = traveller.known()
+    traveller.save()
+    traveller.dom0("systemctl restart xen-vtpmd xen-vtpm-managerd")
+    traveller.restore()
+    assert traveller.known() == before
 
 
-def test_a_tpm_that_runs_is_not_given_to_a_second_domain(guest):
-    before = guest.known()
-    guest.save()
-    guest.restore()
-    guest.dom0(f"grep -E '^(type|kernel|ramdisk|memory|vcpus|tsc_mode|vtpm)=' /var/lib/lab/guests/{guest.name}/xl.cfg > /tmp/second.cfg; "
-               f"echo 'name=\"second\"' >> /tmp/second.cfg; ! xl restore -p /tmp/second.cfg {SAVED}")
-    assert "already runs" in guest.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
-    assert guest.known() == before
+def test_a_tpm_that_runs_is_not_given_to_a_second_domain(traveller):
+    before = traveller.known()
+    traveller.save()
+    traveller.restore()
+    traveller.dom0(f"grep -E '^(type|kernel|ramdisk|memory|vcpus|tsc_mode|vtpm)=' /var/lib/lab/guests/{traveller.name}/xl.cfg > /tmp/second.cfg; "
+                   f"echo 'name=\"second\"' >> /tmp/second.cfg; ! xl restore -p /tmp/second.cfg {SAVED}")
+    assert "already runs" in traveller.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
+    assert traveller.known() == before
 
 
-def test_a_guest_that_is_started_anew_has_zero_pcrs_and_the_saved_one_has_no_tpm_any_more(guest):
-    guest.save()
-    guest.lab.run("guest", "start", guest.name, timeout=400)
-    assert "0x" + "0" * 64 in guest.sh("tpm2_pcrread sha256:16")
-    assert guest.sh("tpm2_nvread 0x1500016 -C o -s 5") == "first"
-    guest.lab.run("guest", "shutdown", guest.name)
-    guest.restore()
-    guest.dom0("timeout 60 sh -c 'until xen-vtpm status | grep -q \"power cycle the guest\"; do sleep 0.5; done'")
-    assert guest.lab.device(guest.name)["state"] == "failed"
+def test_a_guest_that_is_started_anew_has_zero_pcrs_and_the_saved_one_has_no_tpm_any_more(traveller):
+    traveller.save()
+    traveller.lab.run("guest", "start", traveller.name, timeout=400)
+    assert "0x" + "0" * 64 in traveller.sh("tpm2_pcrread sha256:16")
+    assert traveller.sh("tpm2_nvread 0x1500016 -C o -s 5") == "first"
+    traveller.lab.run("guest", "shutdown", traveller.name)
+    traveller.restore()
+    traveller.dom0("timeout 60 sh -c 'until xen-vtpm status | grep -q \"power cycle the guest\"; do sleep 0.5; done'")
+    assert traveller.lab.device(traveller.name)["state"] == "failed"

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts/test runs, once everything is installed: builds under the sanitizers, then all tests, in two lanes.
+
+Most tests keep one processor busy, a lab's as well as a program's. So two lanes run side by side, each with a lab of its
+own, and take from one list what nobody has begun. What measures times against each other runs at the end, alone."""
+
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import threading
+import time
+
+import summary
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BUILD, RESULTS = ROOT / "build/test", ROOT / "build/test-results"
+SETUP = ["-Doptimization=1", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dbench=true"]
+PYTEST = ["/usr/bin/python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", "--durations=15"]
+LONGEST_ORDINARY_RUN = 60 * 60  # seconds; CI has 90 minutes
+USAGE = "usage: scripts/test [--no-lab | --all]     without the lab; or with the tests that take long"
+
+began = time.monotonic()
+lock = threading.Lock()
+
+
+def say(text):
+    print(f"[{time.monotonic() - began:4.0f} s] {text}", flush=True)
+
+
+class Job:
+    """A command that is one or more tests. One that writes no JUnit report itself is one test: its exit status."""
+
+    def __init__(self, name, command, limit, reports=False, lab=False):
+        self.name, self.command, self.limit, self.reports, self.lab = name, command, limit, reports, lab
+        self.took = 0
+
+    @property
+    def log(self):
+        return RESULTS / f"{self.name}.log"
+
+    @property
+    def report(self):
+        return RESULTS / f"{self.name}.xml"
+
+    def run(self, lane):
+        start = time.monotonic()
+        environment = {**os.environ, "XEN_VTPM_TEST_LAB": lane.lab, "XEN_VTPM_TEST_KEEP": "yes"}
+        with self.log.open("w") as log:
+            status = subprocess.run(["timeout", "--kill-after=30", str(self.limit), *map(str, self.command)], cwd=ROOT,
+                                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+        self.took = time.monotonic() - start
+        if not self.reports:
+            self.report.write_text(summary.report_of_one(self.name, self.took, failed=status != 0))
+        elif status != 0 and not summary.explains_a_failure(self.report):
+            # A sanitizer may speak up after the last test: what the report does not explain is a failure of its own.
+            self.report.unlink(missing_ok=True)
+        with lock:
+            say(f"{self.name}: {summary.outcome(self.report)}, {self.took:.0f} s")
+
+
+def catch(name, command):
+    return Job(name, [*command, "--reporter", "junit", "--out", RESULTS / f"{name}.xml"], 1200, reports=True)
+
+
+def pytest(name, path, limit, **options):
+    return Job(name, [*PYTEST, f"--junitxml={RESULTS}/{name}.xml", path], limit, reports=True, **options)
+
+
+def programs():
+    """All that meson knows: a program that nobody runs tests nothing."""
+    known = json.loads(subprocess.run(["meson", "introspect", "--tests", BUILD], check=True, stdout=subprocess.PIPE).stdout)
+    for test in known:
+        if test["name"].startswith("fuzz-"):
+            yield Job(test["name"], test["cmd"], 1200)
+        else:
+            yield catch(test["name"], test["cmd"])
+
+
+# Those that take longest first, so that no lane is left with one of them at the end.
+FIRST = ("test_driver", "test_host", "test_guest", "test_save_restore", "test_kernels", "test_groups")
+ALONE = ("test_neighbour",)
+
+
+def lab_files():
+    names = [path.stem for path in sorted((ROOT / "tests/lab").glob("test_*.py"))]
+    names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    return [pytest(f"lab-{name.removeprefix('test_')}", f"tests/lab/{name}.py", 4800, lab=True) for name in names]
+
+
+class Lane(threading.Thread):
+    """Takes the jobs it prefers first, those with the lab or those without, and then the others."""
+
+    def __init__(self, number, jobs, prefers_lab):
+        super().__init__()
+        self.lab, self.jobs, self.prefers_lab = f"test-{number}", jobs, prefers_lab
+
+    def next(self):
+        with lock:
+            if not self.jobs:
+                return None
+            return self.jobs.pop(next((i for i, job in enumerate(self.jobs) if job.lab == self.prefers_lab), 0))
+
+    def run(self):
+        while (job := self.next()) is not None:
+            job.run(self)
+
+
+def build():
+    if not (BUILD / "build.ninja").exists():
+        subprocess.run(["meson", "setup", BUILD, *SETUP], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    say("building under the sanitizers")
+    return Job("build", ["meson", "compile", "-C", BUILD], 3600)
+
+
+def main():
+    choice = sys.argv[1:]
+    if choice not in ([], ["--no-lab"], ["--all"]):
+        sys.exit(USAGE)
+    if choice == ["--all"]:
+        os.environ["XEN_VTPM_TEST_LONG"] = "yes"
+    subprocess.run(["rm", "-rf", RESULTS], check=True)
+    RESULTS.mkdir(parents=True)
+
+    first = build()
+    lanes = [Lane(0, [], True), Lane(1, [], False)]
+    first.run(lanes[0])
+    jobs = [pytest("kernel", "tests/kernel", 1200), *programs()]
+    alone = []
+    if choice == ["--all"]:
+        jobs.append(pytest("packages", "tests/packages", 1800))
+    if choice != ["--no-lab"]:
+        labs = lab_files()
+        alone = [job for job in labs if job.name.replace("lab-", "test_") in ALONE]
+        jobs += [job for job in labs if job not in alone]
+    every = [first, *jobs, *alone]
+    for lane in lanes:
+        lane.jobs = jobs
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    for job in alone:
+        job.run(lanes[0])
+    for lane in lanes:
+        subprocess.run([ROOT / "scripts/lab", "--name", lane.lab, "down"], stderr=subprocess.DEVNULL)
+
+    took = time.monotonic() - began
+    for job in sorted(every, key=lambda job: job.took):
+        print(f"{job.took:6.0f} s  {job.name}")
+    print(f"{took:6.0f} s  in all")
+    passed = summary.tell(every)
+    if not choice and took > LONGEST_ORDINARY_RUN:
+        print(f"FAILED  the ordinary run took more than {LONGEST_ORDINARY_RUN} s")
+        passed = False
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()
