@@ -2,7 +2,6 @@
 // xen-vtpmd: the backend daemon. See xen-vtpmd(8).
 #include <systemd/sd-daemon.h>
 
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <optional>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "base/log.hpp"
+#include "base/program_options.hpp"
 #include "shared-protocol/bus_names.hpp"
 #include "version.hpp"
 
@@ -97,11 +97,12 @@ Result<> run(const Options &options) {
 
 int main(int argc, char **argv) {
     vtpm::Options options;
-    CLI::App app("The backend of Xen's paravirtual TPMs");
-    app.add_option("--manager-socket", options.manager_socket, "Where xen-vtpm-managerd listens");
-    app.add_option("--engine", options.engine_program, "The engine program");
-    app.set_version_flag("--version", vtpm::kVersion);
-    CLI11_PARSE(app, argc, argv);
+    const vtpm::Program program{"The backend of Xen's paravirtual TPMs",
+                                "",
+                                vtpm::kVersion,
+                                {{"--manager-socket", &options.manager_socket, "Where xen-vtpm-managerd listens"},
+                                 {"--engine", &options.engine_program, "The engine program"}}};
+    if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
     const auto ended = vtpm::run(options);
     if (!ended) vtpm::log::error("xen-vtpmd: {}", ended.error().text);

@@ -5,10 +5,10 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdlib>
 
 #include "base/log.hpp"
+#include "base/program_options.hpp"
 #include "manager/config.hpp"
 #include "manager/control/manager_interface.hpp"
 #include "manager/keys/boot_policies.hpp"
@@ -102,11 +102,12 @@ int report(const Error &error) {
 }  // namespace vtpm
 
 int main(int argc, char **argv) {
-    CLI::App app("Keeps the keys and the states of this machine's virtual TPMs.", "xen-vtpm-managerd");
     std::string config_path = vtpm::kDefaultConfig;
-    app.add_option("--config", config_path, "Configuration file")->capture_default_str();
-    app.set_version_flag("--version", std::string("xen-vtpm-managerd ") + vtpm::kVersion);
-    CLI11_PARSE(app, argc, argv);
+    const vtpm::Program program{"Keeps the keys and the states of this machine's virtual TPMs.",
+                                "xen-vtpm-managerd",
+                                std::string("xen-vtpm-managerd ") + vtpm::kVersion,
+                                {{"--config", &config_path, "Configuration file"}}};
+    if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
     ::umask(0077);
     ::setenv("TSS2_LOG", "all+none", 0);  // errors come to us as values; the library need not print them too
