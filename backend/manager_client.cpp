@@ -9,7 +9,7 @@
 namespace vtpm {
 namespace {
 
-constexpr std::chrono::milliseconds kRetry{250};
+constexpr std::chrono::milliseconds kReconnectAfter{250};
 constexpr std::chrono::seconds kAnswerLimit{5};  // libxl gives an attach 10 s altogether
 // The manager does not wait for who does not read: it closes a connection whose buffer its answers have filled. That
 // takes some hundreds, which a host's start or a manager's restart has.
@@ -75,7 +75,7 @@ void ManagerClient::disconnect(const std::string &why) {
 }
 
 void ManagerClient::retry_later() {
-    if (auto timer = loop_.after(kRetry, [this] { stay_connected(); })) retry_ = std::move(*timer);
+    if (auto timer = loop_.after(kReconnectAfter, [this] { stay_connected(); })) retry_ = std::move(*timer);
 }
 
 void ManagerClient::stay_connected() {

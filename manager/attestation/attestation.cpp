@@ -38,7 +38,6 @@ constexpr std::array<std::string_view, 17> kFields = {"format",
                                                       "endorsement_keys"};
 constexpr std::array<std::string_view, 2> kKeyFields = {"public", "certificate"};
 constexpr std::size_t kMaxKeys = 8;
-constexpr std::size_t kMaxArea = 1024;         // a TPM2B_PUBLIC
 constexpr std::size_t kMaxStatement = 2048;    // a TPMS_ATTEST
 constexpr std::size_t kMaxCertificate = 8192;  // another CA's may be long
 

@@ -10,7 +10,7 @@
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kMaxFile = 1'048'576;  // all makers' roots
+constexpr std::size_t kMaxRootsFile = 1'048'576;  // all makers' roots
 using Verification = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
 using TrustStore = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
 
@@ -18,7 +18,7 @@ using TrustStore = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
 
 Result<std::vector<Certificate>> certificates_from_pem(std::string_view text) {
     const auto invalid = fail(ErrorCode::kInvalid, "this is no file of certificates in PEM, or it is damaged");
-    if (text.size() > kMaxFile) return invalid;
+    if (text.size() > kMaxRootsFile) return invalid;
     const Bio bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
     std::vector<Certificate> certificates;
     while (bio) {

@@ -20,7 +20,6 @@ namespace {
 
 constexpr std::size_t kDigest = SHA256_DIGEST_LENGTH;
 constexpr std::size_t kAesKey = 16;
-constexpr std::size_t kCoordinate = 32;
 // Labels have their NUL with them (Part 1, 11.4.10.2 and B.4).
 constexpr std::string_view kIdentity("IDENTITY\0", 9);
 constexpr std::string_view kStorage("STORAGE\0", 8);

@@ -16,8 +16,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::size_t kMaxFile = 65'536;
-constexpr std::size_t kMaxArea = 1024;  // a TPM2B_PUBLIC
-constexpr std::size_t kMaxCertificate = 8192;
+constexpr std::size_t kMaxEkCertificate = 8192;
 constexpr std::size_t kMaxBlob = 1024;
 constexpr std::string_view kHostFormat = "xen-vtpm-host-1";
 constexpr std::array<std::string_view, 4> kHostFields = {"format", "endorsement_key", "endorsement_certificate",
@@ -60,7 +59,7 @@ Result<HostIdentity> parse_host_identity(std::string_view text) {
     VTPM_ASSIGN(host.endorsement_key, object.bytes("endorsement_key", kMaxArea));
     VTPM_ASSIGN(host.attestation_key, object.bytes("attestation_key", kMaxArea));
     if (!object.has("endorsement_certificate")) return host;
-    VTPM_ASSIGN(host.endorsement_certificate, object.bytes("endorsement_certificate", kMaxCertificate));
+    VTPM_ASSIGN(host.endorsement_certificate, object.bytes("endorsement_certificate", kMaxEkCertificate));
     return host;
 }
 

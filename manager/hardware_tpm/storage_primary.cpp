@@ -7,8 +7,6 @@
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kCoordinate = 32;  // bytes of a P-256 coordinate
-
 // TCG TPM v2.0 Provisioning Guidance, 7.5.1: the ECC P-256 storage root key.
 TPMT_PUBLIC storage_template() {
     TPMT_PUBLIC area{};

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "manager/policy/openssl.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -26,8 +28,6 @@ CipherContext start(const Key &key, ByteView nonce, ByteView associated, bool en
         EVP_CipherUpdate(context.get(), nullptr, &unused, associated.data(), static_cast<int>(associated.size())) == 1;
     return good ? std::move(context) : nullptr;
 }
-
-tl::unexpected<Error> openssl_failed(const char *what) { return fail(ErrorCode::kSystem, "OpenSSL: {} failed", what); }
 
 }  // namespace
 

@@ -8,6 +8,8 @@
 
 namespace vtpm {
 
+constexpr std::size_t kEpochSize = 32;  // bytes of a group's epoch (manifest.hpp)
+
 constexpr std::size_t kKeySize = 32;
 using Key = Secret<kKeySize>;
 

@@ -8,7 +8,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kMagic = "xvtpm\r\n\x1a";  // shows a text-mode transfer, as PNG's does
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kEnvelopeVersion = 1;
 constexpr std::size_t kMaxGroupName = 64;
 
 enum class Content : std::uint8_t { kPermanentState = 1, kVolatileState = 2, kVtpmKey = 3 };
@@ -30,7 +30,7 @@ using HeaderBuffer = std::array<std::uint8_t, 128>;
 ByteView encode_header(const Header &header, HeaderBuffer &buffer) {
     Encoder encoder(buffer);
     for (const char c : kMagic) encoder.u8(static_cast<std::uint8_t>(c));
-    encoder.u16(kVersion);
+    encoder.u16(kEnvelopeVersion);
     encoder.u8(static_cast<std::uint8_t>(header.content));
     encoder.u8(static_cast<std::uint8_t>(header.vtpm.version));
     encoder.uuid(header.vtpm.uuid);
@@ -55,8 +55,8 @@ std::string difference(const Header &expected, ByteView envelope) {
     if (!std::equal(magic.begin(), magic.end(), kMagic.begin(), kMagic.end(),
                     [](std::uint8_t byte, char c) { return byte == static_cast<std::uint8_t>(c); }))
         return "it is not an envelope of xen-vtpm";
-    if (const auto version = decoder.u16(); version != kVersion)
-        return fmt::format("its format is version {}, this program knows {}", version, kVersion);
+    if (const auto version = decoder.u16(); version != kEnvelopeVersion)
+        return fmt::format("its format is version {}, this program knows {}", version, kEnvelopeVersion);
     if (decoder.u8() != static_cast<std::uint8_t>(expected.content)) return "it holds something else";
     if (decoder.u8() != static_cast<std::uint8_t>(expected.vtpm.version)) return "it is of another TPM version";
     if (const Uuid uuid = decoder.uuid(); uuid != expected.vtpm.uuid)

@@ -9,8 +9,6 @@
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kEpochSize = 32;
-
 void append(Bytes &out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
 
 void append_number(Bytes &out, std::uint64_t value) {

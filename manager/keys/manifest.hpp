@@ -18,7 +18,7 @@
 namespace vtpm {
 
 // Random, and known to nobody but the hardware TPM and who has the group's key.
-using Epoch = Secret<32>;
+using Epoch = Secret<kEpochSize>;
 Result<Epoch> random_epoch();
 // `bytes` are of an epoch's size.
 Epoch epoch_of(ByteView bytes);

@@ -17,7 +17,6 @@ constexpr std::uint32_t kFirstIndex = 0x0180a700;
 constexpr std::uint32_t kLastIndex = 0x0180a7ff;
 // From a group's epoch to its counter.
 constexpr std::uint32_t kToCounter = 0x100;
-constexpr std::size_t kEpochSize = 32;
 
 class TpmSealer final : public Sealer {
 public:

@@ -16,8 +16,6 @@
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kCoordinate = 32;  // bytes of a P-256 coordinate
-
 // Hexadecimal and over the DER form, so that an administrator compares it with what his own tools say of his file:
 // openssl pkey -pubin -in FILE -outform DER | sha256sum
 std::string fingerprint_of(EVP_PKEY *key) {
@@ -36,7 +34,7 @@ std::string without_space(std::string_view text) {
     return rest;
 }
 
-Result<EvpKey> read_pem(std::string_view text) {
+Result<EvpKey> read_public_key(std::string_view text) {
     if (text.size() > kMaxPem) return not_accepted(fmt::format("a file of {} bytes, too large for a key", text.size()));
     const std::string_view label = pem_label(text);
     if (label.empty()) return not_accepted("no PEM file");
@@ -76,7 +74,7 @@ bool fill_ecdsa(TPMT_SIGNATURE &out, ByteView signature) {
 // The key is compared with its one usual form as a whole: a second key, a header, a compressed point or a curve
 // spelt out in parameters would each give a fingerprint that is not the file's.
 Result<ApproverKey> ApproverKey::from_pem(std::string_view text) {
-    VTPM_ASSIGN(const EvpKey parsed, read_pem(text));
+    VTPM_ASSIGN(const EvpKey parsed, read_public_key(text));
     VTPM_ASSIGN(ApproverKey key, from_openssl(parsed.get()));
     VTPM_ASSIGN(const std::string usual, key.to_pem());
     if (without_space(text) != without_space(usual))

@@ -19,7 +19,7 @@ constexpr std::string_view kPolicyRefPrefix("xen-vtpm boot policy\0", 21);
 constexpr std::string_view kDocumentPrefix("xen-vtpm boot policy document 1\0", 32);
 
 // TPM2B_DIGEST and TPM2B_NONCE are one type.
-TPM2B_DIGEST sha256(ByteView bytes) {
+TPM2B_DIGEST digest_of(ByteView bytes) {
     TPM2B_DIGEST digest{SHA256_DIGEST_LENGTH, {}};
     SHA256(bytes.data(), bytes.size(), digest.buffer);
     return digest;
@@ -77,7 +77,7 @@ Result<> check_not_after(const std::optional<std::int64_t> &not_after) {
 }  // namespace
 
 TPM2B_NONCE policy_ref(std::string_view group, std::uint32_t generation) {
-    return sha256(BigEndian(kPolicyRefPrefix).number(generation, 4).raw(bytes_of(group)).bytes());
+    return digest_of(BigEndian(kPolicyRefPrefix).number(generation, 4).raw(bytes_of(group)).bytes());
 }
 
 TPM2B_DIGEST pcr_policy(const PcrSelection &pcrs, const PcrValues &values) {
@@ -119,12 +119,12 @@ Result<> BootPolicy::verify(const ApproverKey &approver, std::int64_t now) const
 
 Result<ApprovedBoot> BootPolicy::for_tpm(const ApproverKey &approver) const {
     VTPM_ASSIGN(const TPMT_SIGNATURE signature, approver.tpm_signature(tpm_signature_));
-    return ApprovedBoot{approval_.pcrs, pcr_policy(approval_.pcrs, approval_.values), sha256(tpm_statement()),
+    return ApprovedBoot{approval_.pcrs, pcr_policy(approval_.pcrs, approval_.values), digest_of(tpm_statement()),
                         signature};
 }
 
 std::string BootPolicy::id() const {
-    const TPM2B_DIGEST digest = sha256(document());
+    const TPM2B_DIGEST digest = digest_of(document());
     return to_hex({digest.buffer, 8});
 }
 

@@ -91,7 +91,7 @@ bool is_variable(std::uint32_t type) {
 }
 
 // For terminals and logs: printable ASCII, and no more than fits a line.
-std::string printable(ByteView bytes) {
+std::string short_text(ByteView bytes) {
     std::string text;
     for (const std::uint8_t byte : bytes.first(std::min(bytes.size(), kMaxText)))
         if (byte >= ' ' && byte <= '~') text += static_cast<char>(byte);
@@ -106,7 +106,7 @@ std::string variable_name(ByteView event) {
     (void)reader.number<std::uint64_t>();
     if (!characters || *characters > kMaxText) return {};
     const auto name = reader.take(2 * *characters);
-    return name ? printable(*name) : std::string();
+    return name ? short_text(*name) : std::string();
 }
 
 // UEFI_IMAGE_LOAD_EVENT (10.2.3): three numbers about memory, then the device path (UEFI, 10.3) with its length: nodes
@@ -125,7 +125,7 @@ std::string file_path(ByteView event) {
         const auto length = nodes.number<std::uint16_t>();
         const auto content = length && *length >= kHeader ? nodes.take(*length - kHeader) : std::nullopt;
         if (!content) return {};
-        if (*type == 4 && *subtype == 4) return printable(*content);
+        if (*type == 4 && *subtype == 4) return short_text(*content);
     }
 }
 
@@ -133,7 +133,7 @@ std::string file_path(ByteView event) {
 std::string text_of(std::uint32_t type, ByteView event) {
     if (is_variable(type)) return variable_name(event);
     if (is_image(type)) return file_path(event);
-    std::string text = printable(event);
+    std::string text = short_text(event);
     const std::size_t considered = std::min(event.size(), kMaxText);
     return 2 * text.size() >= considered ? text : std::string();
 }

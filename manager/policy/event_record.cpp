@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::size_t kMaxEvents = 1024;
 constexpr std::size_t kMaxDigest = 64;  // SHA-512's
-constexpr std::size_t kMaxText = 48;
+constexpr std::size_t kMaxShownText = 48;
 constexpr std::size_t kMaxPcrs = 2;  // a line is not a log
 
 using Digests = std::map<unsigned, std::vector<Bytes>>;  // by the PCR's number
@@ -27,7 +27,7 @@ Digests recorded(ByteView record) {
 }
 
 std::string named(const BootEvent &event) {
-    return event.text.empty() ? event.type : fmt::format("{} '{}'", event.type, event.text.substr(0, kMaxText));
+    return event.text.empty() ? event.type : fmt::format("{} '{}'", event.type, event.text.substr(0, kMaxShownText));
 }
 
 bool has(const std::vector<Bytes> &digests, const Bytes &digest) {

@@ -10,7 +10,6 @@
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kCoordinate = 32;  // bytes of a P-256 coordinate
 constexpr std::uint16_t kModuli[] = {2048, 3072};
 constexpr BN_ULONG kExponent = 65537;
 constexpr const char *kP256 = "prime256v1";  // OpenSSL's names

@@ -13,6 +13,9 @@
 
 namespace vtpm {
 
+constexpr std::size_t kCoordinate = 32;  // bytes of a P-256 coordinate
+constexpr std::size_t kMaxArea = 1024;   // a marshalled TPM2B_PUBLIC, in files
+
 // kInvalid: "this is {}", and which keys are accepted.
 [[nodiscard]] tl::unexpected<Error> not_accepted(std::string_view found);
 

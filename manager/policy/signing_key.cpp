@@ -21,7 +21,7 @@ std::string_view after_parameters(std::string_view text) {
     return at == std::string_view::npos ? text : text.substr(at + kEnd.size());
 }
 
-Result<EvpKey> read_pem(std::string_view text) {
+Result<EvpKey> read_private_key(std::string_view text) {
     if (text.size() > kMaxPem)
         return fail(ErrorCode::kInvalid, "a file of {} bytes is too large for a private key", text.size());
     text = after_parameters(text);
@@ -38,7 +38,7 @@ Result<EvpKey> read_pem(std::string_view text) {
 
 Result<SigningKey> SigningKey::from_pem(ByteView text) {
     // Bytes as text; char and unsigned char may alias.
-    VTPM_ASSIGN(EvpKey key, read_pem({reinterpret_cast<const char *>(text.data()), text.size()}));
+    VTPM_ASSIGN(EvpKey key, read_private_key({reinterpret_cast<const char *>(text.data()), text.size()}));
     VTPM_ASSIGN(ApproverKey approver, ApproverKey::from_openssl(key.get()));
     return SigningKey(std::move(key), std::move(approver));
 }

@@ -9,7 +9,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kLabel = "XEN VTPM BACKUP";
-constexpr std::uint16_t kVersion = 3;
+constexpr std::uint16_t kBackupVersion = 3;
 constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
 constexpr std::size_t kMaxWrappedKey = 256;
 constexpr std::size_t kMaxHeader = kMaxEndorsement + 2048;
@@ -18,7 +18,7 @@ constexpr std::size_t kMaxFile = kMaxState + 2 * kMaxHeader;
 Result<Bytes> encode_header(const BackupHeader &header) {
     Bytes buffer(kMaxHeader);
     Encoder encoder(buffer);
-    encoder.u16(kVersion);
+    encoder.u16(kBackupVersion);
     encoder.uuid(header.uuid);
     encoder.u8(static_cast<std::uint8_t>(header.version));
     encoder.text(header.profile.pcr_banks.to_string(), kMaxText);
@@ -35,8 +35,9 @@ Result<Bytes> encode_header(const BackupHeader &header) {
 
 Result<BackupHeader> decode_header(ByteView bytes) {
     Decoder decoder(bytes);
-    if (const auto version = decoder.u16(); version != kVersion)
-        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {}", version, kVersion);
+    if (const auto version = decoder.u16(); version != kBackupVersion)
+        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {}", version,
+                    kBackupVersion);
     BackupHeader header;
     header.uuid = decoder.uuid();
     const std::uint8_t version = decoder.u8();

@@ -7,14 +7,14 @@ namespace vtpm {
 namespace {
 
 // An engine that floods its channel keeps the loop from ever being idle. It cannot hold up the others for longer.
-constexpr std::chrono::milliseconds kLongestWait(5);
+constexpr std::chrono::milliseconds kLongestGathering(5);
 
 }  // namespace
 
 Result<> GroupCommit::add(const std::shared_ptr<PendingStore> &pending) {
     if (waiting_.empty()) {
         VTPM_ASSIGN(when_idle_, loop_.when_idle([this] { commit(); }));
-        VTPM_ASSIGN(deadline_, loop_.after(kLongestWait, [this] { commit(); }));
+        VTPM_ASSIGN(deadline_, loop_.after(kLongestGathering, [this] { commit(); }));
     }
     waiting_.push_back(pending);
     return {};
