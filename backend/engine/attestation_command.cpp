@@ -26,7 +26,7 @@ bool is_attest_command(ByteView command) {
     return command.size() >= TPM_MESSAGE_HEADER_SIZE && tpm_code(command) == kAttestCommand;
 }
 
-ByteView AttestationCommand::answer(ByteView command, StateChannel &channel) {
+ByteView AttestationCommand::answer(ByteView command, ManagerChannel &channel) {
     const ByteView parameters = command.subspan(TPM_MESSAGE_HEADER_SIZE);
     if (big_endian(command.first(2)) != kTpmNoSessions) return fail(kAuthContext);
     if (tpm_size(command) != command.size() || parameters.size() < 6) return fail(kCommandSize);
@@ -45,7 +45,7 @@ ByteView AttestationCommand::answer(ByteView command, StateChannel &channel) {
 }
 
 // One that was fetched is not asked for again: a reader may begin anew.
-std::uint32_t AttestationCommand::fetch(ByteView nonce, StateChannel &channel) {
+std::uint32_t AttestationCommand::fetch(ByteView nonce, ManagerChannel &channel) {
     if (!attestation_.empty() && std::ranges::equal(nonce, nonce_)) return kSuccess;
     auto given = channel.attest(nonce);
     if (!given) return given.error().code == ErrorCode::kUnavailable ? kRetry : kCommandCode;

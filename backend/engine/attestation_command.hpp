@@ -12,11 +12,11 @@ bool is_attest_command(ByteView command);
 class AttestationCommand {
 public:
     // The response, borrowed until the next call. An offset of 0 asks the manager; others read on in what it gave.
-    ByteView answer(ByteView command, StateChannel &channel);
+    ByteView answer(ByteView command, ManagerChannel &channel);
 
 private:
     ByteView fail(std::uint32_t code);
-    std::uint32_t fetch(ByteView nonce, StateChannel &channel);
+    std::uint32_t fetch(ByteView nonce, ManagerChannel &channel);
 
     Bytes nonce_;
     Bytes attestation_;

@@ -113,7 +113,7 @@ Result<> Engine::obey(Order order) {
             return {};
         case ReplaceStateChannel::kType:
             (void)replace_channel(order.received,
-                                  [this](StateChannel channel) { return tpm_->replace_channel(std::move(channel)); });
+                                  [this](ManagerChannel channel) { return tpm_->replace_channel(std::move(channel)); });
             return {};
         case SuspendTpm::kType: {
             VTPM_ASSIGN(const SuspendTpm suspend, decode<SuspendTpm>(order.message));
@@ -157,7 +157,7 @@ EngineStatus Engine::status() const {
 }
 
 Result<> Engine::replace_channel(Received &received, const Tpm::Take &take) {
-    Result<> taken = take(StateChannel(std::move(received.fds[0])));
+    Result<> taken = take(ManagerChannel(std::move(received.fds[0])));
     channel_reported_lost_ = false;
     tell(taken ? StateChannelStatus{} : StateChannelStatus{taken.error().code, taken.error().text});
     return taken;

@@ -18,14 +18,14 @@ Error error_of(ErrorCode code, std::string_view text) { return Error{code, std::
 
 }  // namespace
 
-StateChannel::StateChannel(UniqueFd socket)
+ManagerChannel::ManagerChannel(UniqueFd socket)
     : socket_(std::move(socket)), buffer_(std::make_unique_for_overwrite<std::uint8_t[]>(kMaxMessage)) {}
 
-StateChannel::~StateChannel() = default;
+ManagerChannel::~ManagerChannel() = default;
 
 // An answer that is late, malformed or absent ends the channel: a later answer must not be taken for another request's.
 template <typename Answer, typename Request>
-Result<Answer> StateChannel::ask(const Request &request, std::chrono::milliseconds limit) {
+Result<Answer> ManagerChannel::ask(const Request &request, std::chrono::milliseconds limit) {
     if (!socket_) return fail(ErrorCode::kUnavailable, "the manager is away");
     const MutableBytes buffer(buffer_.get(), kMaxMessage);
     const ByteView message = encode(request, buffer);
@@ -47,7 +47,7 @@ Result<Answer> StateChannel::ask(const Request &request, std::chrono::millisecon
     return answer;
 }
 
-Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
+Result<ManagerChannel::Loaded> ManagerChannel::load(StateKind kind) {
     auto answer = ask<LoadedState>(LoadState{kind}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(std::move(answer).error());
     if (answer->code == ErrorCode::kNotFound)
@@ -58,28 +58,28 @@ Result<StateChannel::Loaded> StateChannel::load(StateKind kind) {
     return loaded;
 }
 
-Result<Bytes> StateChannel::manufacture(ByteView response) {
+Result<Bytes> ManagerChannel::manufacture(ByteView response) {
     const auto answer = ask<ManufactureCommand>(ManufactureStep{response}, kHardwareTpmLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->command.begin(), answer->command.end());
 }
 
-Result<Bytes> StateChannel::attest(ByteView nonce) {
+Result<Bytes> ManagerChannel::attest(ByteView nonce) {
     const auto answer = ask<GiveAttestation>(AskAttestation{nonce}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->attestation.begin(), answer->attestation.end());
 }
 
-Result<std::vector<Bytes>> StateChannel::power_on() {
+Result<std::vector<Bytes>> ManagerChannel::power_on() {
     const auto answer = ask<PowerOnCommands>(PowerOn{}, kHardwareTpmLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return split_commands(answer->commands);
 }
 
-Result<std::uint64_t> StateChannel::store(StateKind kind, ByteView state) {
+Result<std::uint64_t> ManagerChannel::store(StateKind kind, ByteView state) {
     const auto answer = ask<StoredState>(StoreState{kind, state}, kAnswerLimit);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));

@@ -16,7 +16,7 @@
 
 namespace vtpm {
 
-class StateChannel {
+class ManagerChannel {
 public:
     struct Loaded {
         std::uint64_t sequence = 0;
@@ -25,12 +25,12 @@ public:
         std::string algorithms{};  // of a new one; empty: all
     };
 
-    explicit StateChannel(UniqueFd socket);
-    StateChannel(StateChannel &&) = default;
-    StateChannel &operator=(StateChannel &&) = default;
-    StateChannel(const StateChannel &) = delete;
-    StateChannel &operator=(const StateChannel &) = delete;
-    ~StateChannel();
+    explicit ManagerChannel(UniqueFd socket);
+    ManagerChannel(ManagerChannel &&) = default;
+    ManagerChannel &operator=(ManagerChannel &&) = default;
+    ManagerChannel(const ManagerChannel &) = delete;
+    ManagerChannel &operator=(const ManagerChannel &) = delete;
+    ~ManagerChannel();
 
     Result<Loaded> load(StateKind kind);
     // The next command of a new TPM's manufacture, after `response` to the former; empty: it is done.

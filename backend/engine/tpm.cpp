@@ -139,7 +139,7 @@ Result<> start_libtpms(TpmVersion version) {
 
 }  // namespace
 
-Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel channel) {
+Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel channel) {
     std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
     VTPM_TRY(tpm->load());
     VTPM_TRY(start_libtpms(version));
@@ -151,10 +151,10 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, StateChannel chan
     return tpm;
 }
 
-Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, StateChannel channel, const Incarnation &incarnation) {
+Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, ManagerChannel channel, const Incarnation &incarnation) {
     std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
     VTPM_TRY(tpm->load());
-    VTPM_ASSIGN(const StateChannel::Loaded suspended, tpm->channel_.load(StateKind::kVolatile));
+    VTPM_ASSIGN(const ManagerChannel::Loaded suspended, tpm->channel_.load(StateKind::kVolatile));
     if (storage.may_manufacture || suspended.is_new)
         return fail(ErrorCode::kRefused,
                     "its guest was restored, but what the TPM knew then (PCRs, sessions) is not here: it was restored "
@@ -301,7 +301,7 @@ Result<> Tpm::commit() {
 Result<> Tpm::commit_to_next_manager() {
     if (!await_manager_) return fail(ErrorCode::kUnavailable, "nobody waits for a manager");
     SecretBytes stored;
-    VTPM_TRY(await_manager_([&](StateChannel channel) -> Result<> {
+    VTPM_TRY(await_manager_([&](ManagerChannel channel) -> Result<> {
         VTPM_ASSIGN(stored, take_channel(std::move(channel)));
         return {};
     }));
@@ -332,7 +332,7 @@ Result<> Tpm::start_with(ByteView volatile_state) {
 }
 
 // What the next manager has, if it is no older than what was acknowledged.
-Result<SecretBytes> Tpm::take_channel(StateChannel channel) {
+Result<SecretBytes> Tpm::take_channel(ManagerChannel channel) {
     auto loaded = channel.load(StateKind::kPermanent);
     if (!loaded) return tl::make_unexpected(std::move(loaded).error());
     if (loaded->is_new || loaded->sequence < sequence_)
@@ -343,7 +343,7 @@ Result<SecretBytes> Tpm::take_channel(StateChannel channel) {
     return std::move(loaded->state);
 }
 
-Result<> Tpm::replace_channel(StateChannel channel) {
+Result<> Tpm::replace_channel(ManagerChannel channel) {
     VTPM_ASSIGN(SecretBytes stored, take_channel(std::move(channel)));
     if (std::ranges::equal(stored.view(), storage.durable.view())) return {};
     storage.durable = std::move(stored);

@@ -21,10 +21,10 @@ public:
     // A power-on: loads the state, or makes a new TPM if, and only if, the inventory says that there was none;
     // then does what a firmware would (start_up), and what the manager says. PCRs are zero afterwards, but for
     // what that extends.
-    static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, StateChannel channel);
+    static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, ManagerChannel channel);
     // Goes on where suspend() ended, once: nothing that its guest relied on has changed. kRefused: there is nothing to
     // go on with, or nothing of the life before `incarnation`.
-    static Result<std::unique_ptr<Tpm>> resume(TpmVersion version, StateChannel channel,
+    static Result<std::unique_ptr<Tpm>> resume(TpmVersion version, ManagerChannel channel,
                                                const Incarnation &incarnation);
     ~Tpm();
     Tpm(const Tpm &) = delete;
@@ -39,12 +39,12 @@ public:
     // Called when the manager is lost while a change is to be stored: waits for the channel to the next one, hands it
     // to `take` and returns what that says; an error when it has waited long enough. After one, and until
     // replace_channel(), no command waits.
-    using Take = std::function<Result<>(StateChannel)>;
+    using Take = std::function<Result<>(ManagerChannel)>;
     using AwaitManager = std::function<Result<>(const Take &take)>;
     void set_await_manager(AwaitManager await_manager) { await_manager_ = std::move(await_manager); }
     // The manager was restarted. What it has is what counts: if the last store was not acknowledged it may have
     // happened all the same, and the TPM then takes that state.
-    Result<> replace_channel(StateChannel channel);
+    Result<> replace_channel(ManagerChannel channel);
     [[nodiscard]] bool can_store() const { return channel_.is_open(); }
 
     // An orderly end. PCRs and sessions are gone afterwards.
@@ -53,7 +53,7 @@ public:
     Result<> suspend(const Incarnation &incarnation);
 
 private:
-    Tpm(TpmVersion version, StateChannel channel) : version_(version), channel_(std::move(channel)) {}
+    Tpm(TpmVersion version, ManagerChannel channel) : version_(version), channel_(std::move(channel)) {}
 
     Result<> load();
     Result<> finish_manufacture();
@@ -67,12 +67,12 @@ private:
     ByteView process(ByteView command);
     Result<> commit();
     Result<> commit_to_next_manager();
-    Result<SecretBytes> take_channel(StateChannel channel);
+    Result<SecretBytes> take_channel(ManagerChannel channel);
     Result<> undo();
     Result<> start_with(ByteView volatile_state);
 
     TpmVersion version_;
-    StateChannel channel_;
+    ManagerChannel channel_;
     AwaitManager await_manager_;
     std::uint64_t sequence_ = 0;                      // of the state that is known to be durable
     std::chrono::steady_clock::time_point stored_{};  // when it became that

@@ -51,7 +51,7 @@ Result<> confine(const StartEngine &order, Result<> (*filter)()) {
 }
 
 Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    StateChannel channel(std::move(state_channel));
+    ManagerChannel channel(std::move(state_channel));
     auto tpm = order.beginning == Beginning::kResume ? Tpm::resume(order.version, std::move(channel), order.incarnation)
                                                      : Tpm::power_on(order.version, std::move(channel));
     Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};

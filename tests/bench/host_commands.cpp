@@ -74,7 +74,7 @@ public:
     explicit DirectTpm(const std::string &manager_socket) {
         BackendEnd daemon(manager_socket);
         const EngineEnd channel = daemon.open(Uuid::random());
-        tpm_ = expect(Tpm::power_on(TpmVersion::k20, StateChannel(UniqueFd(::dup(channel.fd())))));
+        tpm_ = expect(Tpm::power_on(TpmVersion::k20, ManagerChannel(UniqueFd(::dup(channel.fd())))));
     }
     ~DirectTpm() { std::free(response_); }
     DirectTpm(const DirectTpm &) = delete;

@@ -16,7 +16,7 @@ class MemoryStore {
 public:
     explicit MemoryStore(Bytes state) : state_(std::move(state)) {}
 
-    StateChannel open() { return StateChannel(open_socket()); }
+    ManagerChannel open() { return ManagerChannel(open_socket()); }
     // After this a former channel finds that its manager is gone.
     UniqueFd open_socket() {
         close();
