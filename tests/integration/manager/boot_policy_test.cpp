@@ -14,7 +14,7 @@
 #include "tests/unit/manager/openssl_keys.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::boot_policy_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -279,3 +279,5 @@ TEST_CASE_METHOD(Attacker, "an NV index that can be set back does not stand in f
     REQUIRE_THAT(expect_error(unseal(count)).text, Contains("is not the counter"));
     REQUIRE(plain_code(unseal_by_hand()) == TPM2_RC_POLICY_FAIL);
 }
+
+}  // namespace vtpm::boot_policy_test

@@ -11,7 +11,7 @@
 #include "swtpm.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
-using namespace vtpm;
+namespace vtpm::cli_test {
 using Catch::Matchers::Contains;
 using nlohmann::json;
 
@@ -340,3 +340,5 @@ TEST_CASE_METHOD(Fixture, "help and version need no daemon") {
     REQUIRE_THAT(cli("unix:path=/nonexistent", {"--help"}).out, Contains("destroy"));
     REQUIRE(cli("unix:path=/nonexistent", {"--version"}).status == 0);
 }
+
+}  // namespace vtpm::cli_test

@@ -11,7 +11,7 @@
 #include "manager_process.hpp"
 #include "swtpm.hpp"
 
-using namespace vtpm;
+namespace vtpm::daemon_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -313,3 +313,5 @@ TEST_CASE_METHOD(Fixture, "a user who is neither root nor the manager's is turne
     REQUIRE(WIFEXITED(status));
     REQUIRE(WEXITSTATUS(status) == 0);
 }
+
+}  // namespace vtpm::daemon_test

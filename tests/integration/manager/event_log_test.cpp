@@ -13,7 +13,7 @@
 #include "tests/unit/manager/log_writer.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
-using namespace vtpm;
+namespace vtpm::event_log_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -99,3 +99,5 @@ TEST_CASE_METHOD(Fixture, "a boot that no approver approved is told by what was 
                      Contains("PCR 4: the firmware's log has 2 of its events, at last "
                               "EV_EFI_BOOT_SERVICES_APPLICATION '\\EFI\\grubx64.efi' (xen-vtpm policy predict"));
 }
+
+}  // namespace vtpm::event_log_test

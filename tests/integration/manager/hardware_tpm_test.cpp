@@ -13,7 +13,7 @@
 #include "tests/unit/manager/expect.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::hardware_tpm_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -313,3 +313,5 @@ TEST_CASE("response codes mean what the tables say, from the TPM and through a r
     REQUIRE(advice(TPM2_RC_FAILURE) == TpmAdvice::kFatal);
     REQUIRE(plain_code(TPM2_RC_BAD_AUTH | TPM2_RC_S | TPM2_RC_1) == TPM2_RC_BAD_AUTH);
 }
+
+}  // namespace vtpm::hardware_tpm_test

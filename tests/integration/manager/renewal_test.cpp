@@ -13,7 +13,7 @@
 #include "tests/unit/manager/openssl_keys.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::renewal_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -187,3 +187,5 @@ TEST_CASE_METHOD(Fixture, "a TPM without room for another group says so, and not
     start();
     for (const GroupInfo &group : expect(keys->list())) REQUIRE(group.refusal.empty());
 }
+
+}  // namespace vtpm::renewal_test

@@ -10,7 +10,7 @@
 #include "manager/policy/signing_key.hpp"
 #include "openssl_keys.hpp"
 
-using namespace vtpm;
+namespace vtpm::approver_key_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -314,3 +314,5 @@ TEST_CASE("what is no usable private key is refused, and nobody is asked for a p
     REQUIRE_THAT(refused(private_pem(rsa_key(1024).get())), Contains("RSA with 1024 bits"));
     REQUIRE_THAT(refused(private_pem(ec_key("P-384").get())), Contains("secp384r1"));
 }
+
+}  // namespace vtpm::approver_key_test

@@ -13,7 +13,7 @@
 #include "manager/policy/boot_policy.hpp"
 #include "manager/policy/pem.hpp"
 
-using namespace vtpm;
+namespace vtpm::attestation_test {
 using Catch::Matchers::Contains;
 using nlohmann::ordered_json;
 
@@ -315,3 +315,5 @@ TEST_CASE("a file that is no attestation is told so") {
         Contains("at most 8"));
     REQUIRE_THAT(error(with("values", ordered_json::object())).text, Contains("'values'"));
 }
+
+}  // namespace vtpm::attestation_test

@@ -9,7 +9,7 @@
 #include "openssl_keys.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::audit_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -120,3 +120,5 @@ TEST_CASE_METHOD(Fixture, "a log that was cut, or written anew, is noticed, and 
     Manager manager(directory.path(), tpm);
     REQUIRE(std::ranges::count(manager.events(), "audit-log-altered default") == 1);
 }
+
+}  // namespace vtpm::audit_test

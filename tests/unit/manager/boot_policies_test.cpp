@@ -9,7 +9,7 @@
 #include "openssl_keys.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::boot_policies_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -331,3 +331,5 @@ TEST_CASE_METHOD(Fixture, "a counter that is made anew begins above what the for
     REQUIRE(tenant().nv_index == index);
     REQUIRE(tpm.counters.at(index) > count);
 }
+
+}  // namespace vtpm::boot_policies_test

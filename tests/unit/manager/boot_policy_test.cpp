@@ -11,7 +11,7 @@
 #include "manager/policy/signing_key.hpp"
 #include "openssl_keys.hpp"
 
-using namespace vtpm;
+namespace vtpm::boot_policy_test {
 using Catch::Matchers::Contains;
 using Json = nlohmann::ordered_json;
 
@@ -385,3 +385,5 @@ TEST_CASE("base64 has one text") {
          {"YWI", "YWI=\n", "\nYWI=", "YWJ=", "Y=I=", "=", "====", "YWI=YWI=", "YW==I", "Y WI=", "-_-_"})
         REQUIRE_FALSE(from_base64(wrong));
 }
+
+}  // namespace vtpm::boot_policy_test

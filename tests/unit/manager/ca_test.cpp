@@ -7,7 +7,7 @@
 #include "manager/ca/signed_ca.hpp"
 #include "manager/policy/pem.hpp"
 
-using namespace vtpm;
+namespace vtpm::ca_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -283,3 +283,5 @@ TEST_CASE("PEM is written as OpenSSL writes it") {
                 }));
     }
 }
+
+}  // namespace vtpm::ca_test

@@ -4,7 +4,7 @@
 #include "manager/cli/exit_status.hpp"
 #include "manager/cli/text.hpp"
 
-using namespace vtpm;
+namespace vtpm::cli_test {
 using Catch::Matchers::Contains;
 using cli::Json;
 
@@ -45,3 +45,5 @@ TEST_CASE("a vTPM's devices are shown with it") {
     REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is power cycled)"));
     REQUIRE_THAT(cli::list_text(Json::array({vtpm})), Contains("3/0"));
 }
+
+}  // namespace vtpm::cli_test

@@ -3,7 +3,7 @@
 
 #include "expect.hpp"
 
-using namespace vtpm;
+namespace vtpm::config_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -145,3 +145,5 @@ TEST_CASE("a bank that the TPM has not allocated does not hold a selection") {
     REQUIRE_FALSE(expect(PcrSelection::parse("sha256:7")).within(allocated));
     REQUIRE(expect(PcrSelection::parse("")).within(allocated));
 }
+
+}  // namespace vtpm::config_test

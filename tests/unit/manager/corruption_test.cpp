@@ -11,7 +11,7 @@
 #include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::corruption_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -338,3 +338,5 @@ TEST_CASE_METHOD(Fixture, "a database that is cut is refused, and stays") {
         REQUIRE(read_file(attempt.directory() / "store.id") == whole.id);
     }
 }
+
+}  // namespace vtpm::corruption_test

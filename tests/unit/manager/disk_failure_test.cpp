@@ -15,7 +15,7 @@
 #include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::disk_failure_test {
 using failing_vfs::Broken;
 
 namespace {
@@ -404,3 +404,5 @@ TEST_CASE_METHOD(Fixture, "wherever the disk fails, what was acknowledged stays,
         }
     if (operation.can_fail) REQUIRE(refused > 0);
 }
+
+}  // namespace vtpm::disk_failure_test

@@ -11,7 +11,7 @@
 #include "manager/policy/pem.hpp"
 #include "manager/policy/public_area.hpp"
 
-using namespace vtpm;
+namespace vtpm::ek_certificate_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -300,3 +300,5 @@ TEST_CASE("no endorsement key is certified with a signature that is not the CA's
     const CaKey wrong = changed_ca_key([&](const Bytes &) { return *ecdsa(p256(), elsewhere); });
     REQUIRE(failure(swtpm(), ca(), wrong).code == ErrorCode::kSystem);
 }
+
+}  // namespace vtpm::ek_certificate_test

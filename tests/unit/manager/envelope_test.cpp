@@ -5,7 +5,7 @@
 
 #include "expect.hpp"
 
-using namespace vtpm;
+namespace vtpm::envelope_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -103,3 +103,5 @@ TEST_CASE_METHOD(Fixture, "a state is not a key") {
     const Bytes as_state = expect(seal_state(key, vtpm, StateKind::kPermanent, 0, Bytes(kKeySize)));
     REQUIRE(expect_error(unwrap_key(key, vtpm, as_state)).code == ErrorCode::kRefused);
 }
+
+}  // namespace vtpm::envelope_test

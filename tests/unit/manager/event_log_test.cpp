@@ -9,7 +9,7 @@
 #include "manager/policy/measured_boot.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::event_log_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -117,3 +117,5 @@ TEST_CASE("a host's boot is what its kernel tells of it") {
     REQUIRE(silent.unexplained.empty());
     REQUIRE(expect_error(measure_boot(pcrs("sha256:0"), {directory.path(), ""})).code == ErrorCode::kUnavailable);
 }
+
+}  // namespace vtpm::event_log_test

@@ -5,7 +5,7 @@
 
 #include "expect.hpp"
 
-using namespace vtpm;
+namespace vtpm::event_record_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -110,3 +110,5 @@ TEST_CASE("whatever the store has as a record, the explanation is one short line
     const Bytes cut(record.begin(), record.end() - 1);
     REQUIRE_THAT(explain({{4, Bytes(32, 1)}}, {{4, Bytes(32, 2)}}, cut, now), Contains("2 of its events, at last"));
 }
+
+}  // namespace vtpm::event_record_test

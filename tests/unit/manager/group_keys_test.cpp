@@ -10,7 +10,7 @@
 #include "manager/keys/inventory.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::group_keys_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -171,3 +171,5 @@ TEST_CASE_METHOD(Fixture, "a key file seals, and another one is refused") {
     std::filesystem::resize_file(path, 5);
     REQUIRE_THAT(expect_error(second.unlock()).text, Contains("truncated"));
 }
+
+}  // namespace vtpm::group_keys_test

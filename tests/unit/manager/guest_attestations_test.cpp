@@ -4,7 +4,7 @@
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::guest_attestations_test {
 
 namespace {
 
@@ -65,3 +65,5 @@ TEST_CASE_METHOD(Fixture, "a nonce that no verifier should use is none") {
     REQUIRE(ask(one, Bytes(7, 1)) == ErrorCode::kInvalid);
     REQUIRE(ask(one, Bytes(65, 1)) == ErrorCode::kInvalid);
 }
+
+}  // namespace vtpm::guest_attestations_test

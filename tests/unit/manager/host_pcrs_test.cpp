@@ -7,7 +7,7 @@
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::host_pcrs_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -47,3 +47,5 @@ TEST_CASE("the host's PCRs are read anew each time, and what cannot be read is t
     REQUIRE(away.code == ErrorCode::kUnavailable);
     REQUIRE_THAT(away.text, Contains("host_pcrs") && Contains("no TPM") && Contains("power its guest on again"));
 }
+
+}  // namespace vtpm::host_pcrs_test

@@ -7,7 +7,7 @@
 #include "certificates.hpp"
 #include "manager/policy/public_area.hpp"
 
-using namespace vtpm;
+namespace vtpm::manufacture_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -238,3 +238,5 @@ TEST_CASE("without signatures there is no TPM") {
     });
     REQUIRE(expect_error(tpm.go_through(manufacture)).code == ErrorCode::kUnavailable);
 }
+
+}  // namespace vtpm::manufacture_test

@@ -10,7 +10,7 @@
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::recovery_test {
 using Catch::Matchers::Contains;
 using Replace = GroupKeys::Replace;
 using AcceptRollback = GroupKeys::AcceptRollback;
@@ -330,3 +330,5 @@ TEST_CASE_METHOD(Fixture, "a backup that is not as it was made changes nothing")
     REQUIRE(manager->state(one) == state_of(1));
     REQUIRE(expect(manager->vtpms.show(one)).record.sequence == 1);
 }
+
+}  // namespace vtpm::recovery_test

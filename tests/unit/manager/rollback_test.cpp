@@ -9,7 +9,7 @@
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::rollback_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -307,3 +307,5 @@ TEST_CASE_METHOD(Fixture, "a group that cannot get an epoch or a count is not cr
     REQUIRE(tpm.epochs.size() == 2);
     REQUIRE(tpm.counters.size() == 2);
 }
+
+}  // namespace vtpm::rollback_test

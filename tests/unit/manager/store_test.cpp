@@ -7,7 +7,7 @@
 #include "failing_vfs.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::store_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -241,3 +241,5 @@ TEST_CASE_METHOD(Fixture, "a state whose fsync failed is not stored") {
     expect(write(store, some_state(vtpm.uuid, 1)));
     REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 1);
 }
+
+}  // namespace vtpm::store_test

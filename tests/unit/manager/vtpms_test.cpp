@@ -9,7 +9,7 @@
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
-using namespace vtpm;
+namespace vtpm::vtpms_test {
 using Catch::Matchers::Contains;
 
 namespace {
@@ -355,3 +355,5 @@ TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused")
     REQUIRE_THAT(expect_error(vtpms.prepare(other)).text, Contains("belongs to vTPM " + uuid.to_string()));
     expect(vtpms.prepare(uuid));
 }
+
+}  // namespace vtpm::vtpms_test
