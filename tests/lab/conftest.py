@@ -33,11 +33,12 @@ def machine():
 
 @pytest.fixture(scope="module")
 def lab(machine):
-    machine.up()
+    machine.renew()
     return machine
 
 
 @pytest.fixture(scope="module", params=["pv", "pvh"])
 def guest(request, lab):
-    """A running guest of each type with our driver and a TPM 2.0; its name."""
+    """A running guest of each type with our driver and a TPM 2.0, which nobody has used; its name."""
+    lab.renew()
     return request.param

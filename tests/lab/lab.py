@@ -12,8 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 class Lab:
     def __init__(self, name):
         self.name = name
+        self.untouched = False  # since it had booted
 
     def run(self, *arguments, check=True, timeout=300, input=None):
+        self.untouched = False
         result = subprocess.run(
             [ROOT / "scripts/lab", "--name", self.name, *arguments],
             stdin=subprocess.DEVNULL if input is None else None,
@@ -25,6 +27,7 @@ class Lab:
 
     def start(self, *arguments):
         """Like run(), but goes on meanwhile: a subprocess.Popen."""
+        self.untouched = False
         return subprocess.Popen([ROOT / "scripts/lab", "--name", self.name, *arguments], stdin=subprocess.DEVNULL)
 
     def dom0(self, script, **options):
@@ -50,10 +53,15 @@ class Lab:
         uuid = self.dom0(f"xl vtpm-list {guest} | awk 'NR == 2 {{print $3}}'").stdout.strip()
         self.dom0(f"xl vtpm-detach {guest} {uuid} && xl vtpm-attach {guest} uuid={uuid} backend=0")
 
-    def up(self):
-        """Runs, and nobody has used it since it had booted: the guests pv and pvh, each with our driver and a TPM 2.0."""
-        running = self.run("status", check=False).returncode == 0
-        self.run("rewind" if running else "up", *([] if running else ["--booted"]), timeout=3000)
+    def renew(self):
+        """As nobody has used it since it had booted: with the guests pv and pvh, each with our driver and a TPM 2.0."""
+        if self.untouched:
+            return
+        if self.run("status", check=False).returncode == 0:
+            self.rewind()
+        else:
+            self.run("up", "--booted", timeout=3000)
+        self.untouched = True
 
     def rewind(self):
         self.run("rewind", timeout=400)

@@ -87,7 +87,7 @@ def test_the_endorsement_certificates_lead_to_the_hosts_ca(lab, guest, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def verifier(lab, tmp_path_factory):
+def verifier(lab, guest, tmp_path_factory):
     """This machine, which has neither Xen nor a TPM, and has challenged the host's: runs xen-vtpm."""
     place = tmp_path_factory.mktemp("verifier")
 
