@@ -14,6 +14,7 @@
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/err.h>
+#include <linux/freezer.h>
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
 #include <linux/module.h>
@@ -22,6 +23,7 @@
 #include <linux/slab.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <asm/sync_bitops.h>
 #include <xen/events.h>
 #include <xen/grant_table.h>
 #include <xen/platform_pci.h>
@@ -43,12 +45,18 @@
 #define CONNECT_SECONDS 15
 /* How long a backend may take to offer a device again that was closed. */
 #define OFFER_SECONDS 5
-/* How long a cancelled command may still occupy the page. */
-#define CANCEL_SECONDS 2
+/* How long a guest that is to be suspended waits for a command: the freezer gives up after 20. */
+#define FREEZE_SECONDS 5
+/* Handles that are to be flushed; a TPM 2.0 has three objects and three sessions loaded. */
+#define MAX_ORPHANS 8
+/* TPMA_CC: a command of the TPM's maker, with a code of the same form. */
+#define CC_ATTR_VENDOR BIT(29)
 
 struct tpmfront {
 	struct xenbus_device *dev;
 	struct tpm_chip *chip;
+	/* The backend's directory; ours, since xenbus replaces its own at a resume. @ring_lock. */
+	char *backend;
 	/* What the TPM core said of the chip; set by probe() or by @register_work. */
 	bool registered;
 	bool refused;
@@ -68,16 +76,22 @@ struct tpmfront {
 	grant_ref_t ring_ref;
 	int irq;
 
-	/* Of the command; under @ring_lock, but for the locality, which the TPM core locks. */
-	u8 locality;
+	/* Of the command; under @ring_lock, but for the interrupt's part in @submitted. */
+	bool submitted; /* and not answered yet */
 	u8 response[TPMIF_MAX_MESSAGE];
 	size_t response_size;
+	/* Of a command that was given up and may still be in the page; 0: there is none. */
+	u32 late_ordinal;
+	/* Handles that nobody knows any more. */
+	__be32 orphans[MAX_ORPHANS];
+	unsigned int orphan_count;
 
 	/* For people; under @ring_lock, but for the interrupts'. */
 	struct dentry *debugfs;
 	unsigned long commands;
 	unsigned long failures;
 	unsigned long malformed;
+	unsigned long late;
 	unsigned long rings;
 	atomic_long_t interrupts;
 	atomic_long_t spurious;
@@ -100,8 +114,11 @@ static struct tpmfront *front_of(struct xenbus_device *dev)
 
 static u8 page_state(const struct tpmfront *front)
 {
-	/* Pairs with the backend's release: what it wrote before the state is visible after it. */
-	return smp_load_acquire(&front->page->state);
+	/*
+	 * Pairs with the backend's release: what it wrote before the state is visible after it.
+	 * virt_: the other side is another domain, so a kernel for one processor needs it too.
+	 */
+	return virt_load_acquire(&front->page->state);
 }
 
 static bool page_is_ours(const struct tpmfront *front)
@@ -118,16 +135,18 @@ static bool page_is_ours_or_lost(const struct tpmfront *front)
 
 /*
  * A spurious event costs the backend, not us: the event channel then stays masked for longer and
- * longer.
+ * longer. The answer of a command is not spurious, whether or not its caller sleeps already.
  */
 static irqreturn_t tpmfront_interrupt(int irq, void *data)
 {
 	struct tpmfront *front = data;
-	bool awaited = wq_has_sleeper(&front->wait) && page_is_ours(front);
+	bool awaited = READ_ONCE(front->submitted) && page_is_ours(front);
 
 	atomic_long_inc(awaited ? &front->interrupts : &front->spurious);
-	if (awaited)
+	if (awaited) {
+		WRITE_ONCE(front->submitted, false);
 		wake_up(&front->wait);
+	}
 	xen_irq_lateeoi(irq, awaited ? 0 : XEN_EOI_FLAG_SPURIOUS);
 	return IRQ_HANDLED;
 }
@@ -137,25 +156,19 @@ static void cancel_command(struct tpmfront *front)
 {
 	u8 *state = &front->page->state;
 
-	if (cmpxchg(state, TPMIF_STATE_SUBMIT, TPMIF_STATE_CANCEL) == TPMIF_STATE_SUBMIT)
+	/* sync_: it is locked on a kernel for one processor too, or FINISH could be overwritten. */
+	if (sync_cmpxchg(state, TPMIF_STATE_SUBMIT, TPMIF_STATE_CANCEL) == TPMIF_STATE_SUBMIT)
 		notify_remote_via_irq(front->irq);
 }
 
-/* The caller has given up on a submitted command; give the page a chance to come back to us. */
-static void abandon_command(struct tpmfront *front)
+static enum xenbus_state backend_state(const char *backend)
 {
-	cancel_command(front);
-	wait_event_timeout(front->wait, page_is_ours_or_lost(front), CANCEL_SECONDS * HZ);
+	return xenbus_read_unsigned(backend, TPMIF_KEY_STATE, XenbusStateUnknown);
 }
 
-static enum xenbus_state backend_state(const struct xenbus_device *dev)
+static bool has_left(enum xenbus_state state)
 {
-	return xenbus_read_unsigned(dev->otherend, TPMIF_KEY_STATE, XenbusStateUnknown);
-}
-
-static bool backend_has_left(const struct xenbus_device *dev)
-{
-	switch (backend_state(dev)) {
+	switch (state) {
 	case XenbusStateInitialising:
 	case XenbusStateInitWait:
 	case XenbusStateInitialised:
@@ -172,35 +185,38 @@ static bool backend_has_left(const struct xenbus_device *dev)
  */
 static bool is_hopeless(struct tpmfront *front, unsigned long began)
 {
-	if (backend_has_left(front->dev))
+	enum xenbus_state state = backend_state(front->backend);
+
+	if (has_left(state))
 		return true;
-	return backend_state(front->dev) != XenbusStateConnected &&
-	       time_after(jiffies, began + CONNECT_SECONDS * HZ);
+	return state != XenbusStateConnected && time_after(jiffies, began + CONNECT_SECONDS * HZ);
 }
 
-static int wait_for_response(struct tpmfront *front, unsigned long timeout)
+/*
+ * Until the backend has given the page back. No signal ends it: whoever is killed would leave the
+ * TPM's slots to the handles that only the answer tells, and the TPM core, which flushes them in
+ * the dying task, would be refused. What does end it: time, the backend's end, and a freezer that
+ * would give up the suspend for a command that takes long.
+ */
+static int wait_for_page(struct tpmfront *front, unsigned long timeout)
 {
 	unsigned long began = jiffies;
-	bool hopeless = false;
-	long left;
 
-	for (;;) {
-		left = wait_event_killable_timeout(front->wait, page_is_ours_or_lost(front), HZ);
-		if (left || time_after(jiffies, began + timeout))
-			break;
-		hopeless = is_hopeless(front, began);
-		if (hopeless)
-			break;
+	while (!wait_event_idle_timeout(front->wait, page_is_ours_or_lost(front), HZ)) {
+		if (freezing(current))
+			timeout = min_t(unsigned long, timeout, FREEZE_SECONDS * HZ);
+		if (time_after(jiffies, began + timeout))
+			return -ETIME;
+		if (is_hopeless(front, began))
+			return -EIO;
 	}
+	return READ_ONCE(front->lost) ? -EIO : 0;
+}
 
-	if (READ_ONCE(front->lost))
-		return -EIO;
-	if (left > 0)
-		return page_state(front) == TPMIF_STATE_FINISH ? 0 : -ECANCELED;
-	abandon_command(front);
-	if (hopeless)
-		return -EIO;
-	return left < 0 ? -EINTR : -ETIME;
+static void forget_response(struct tpmfront *front)
+{
+	memzero_explicit(front->response, front->response_size);
+	front->response_size = 0;
 }
 
 /* Copies the response out of the page, then looks at the copy only. */
@@ -216,10 +232,11 @@ static int take_response(struct tpmfront *front)
 	if (header.nr_extra_pages || length < TPM_HEADER_SIZE || length > TPMIF_MAX_MESSAGE)
 		return -EPROTO;
 	memcpy(front->response, (u8 *)front->page + TPMIF_DATA_OFFSET(0), length);
-	if (be32_to_cpu(((const struct tpm_header *)front->response)->length) != length)
-		return -EPROTO;
 	front->response_size = length;
-	return 0;
+	if (be32_to_cpu(((const struct tpm_header *)front->response)->length) == length)
+		return 0;
+	forget_response(front);
+	return -EPROTO;
 }
 
 static void submit_request(struct tpmfront *front, const u8 *request, size_t length)
@@ -228,11 +245,12 @@ static void submit_request(struct tpmfront *front, const u8 *request, size_t len
 
 	memcpy((u8 *)page + TPMIF_DATA_OFFSET(0), request, length);
 	page->length = length;
-	page->locality = front->locality;
+	page->locality = 0;
 	page->pad = 0;
 	page->nr_extra_pages = 0;
+	WRITE_ONCE(front->submitted, true);
 	/* The request is complete before the backend can see that there is one. */
-	smp_store_release(&page->state, TPMIF_STATE_SUBMIT);
+	virt_store_release(&page->state, TPMIF_STATE_SUBMIT);
 	notify_remote_via_irq(front->irq);
 }
 
@@ -243,6 +261,106 @@ static void wipe_page(struct tpmfront *front)
 		memzero_explicit((u8 *)front->page + TPMIF_DATA_OFFSET(0), TPMIF_MAX_MESSAGE);
 }
 
+/*
+ * Whether the answer to a command begins with the handle of an object or a session: TPMA_CC, TCG
+ * Part 2, 8.9. A TPM 1.2 has no such table.
+ */
+static bool returns_handle(const struct tpm_chip *chip, u32 ordinal)
+{
+	const u32 code = CC_ATTR_VENDOR | GENMASK(15, 0);
+	unsigned int i;
+
+	for (i = 0; i < chip->nr_commands; i++) {
+		if ((chip->cc_attrs_tbl[i] & code) == ordinal)
+			return chip->cc_attrs_tbl[i] & BIT(TPM2_CC_ATTR_RHANDLE);
+	}
+	return false;
+}
+
+static u32 ordinal_of(const u8 *message)
+{
+	return be32_to_cpu(((const struct tpm_header *)message)->ordinal);
+}
+
+static void add_orphan(struct tpmfront *front, const u8 *handle)
+{
+	if (front->orphan_count < MAX_ORPHANS)
+		memcpy(&front->orphans[front->orphan_count++], handle, sizeof(__be32));
+}
+
+/* One command, with the page ours before it; on success also after it. */
+static int run_command(struct tpmfront *front, const u8 *request, size_t length,
+		       unsigned long timeout)
+{
+	int err;
+
+	submit_request(front, request, length);
+	err = wait_for_page(front, timeout);
+	/* An answer that came with the end of the ring, or of our patience, counts. */
+	if (err && !page_is_ours(front)) {
+		front->late++;
+		front->late_ordinal = ordinal_of(request);
+		cancel_command(front);
+		return err;
+	}
+	WRITE_ONCE(front->submitted, false);
+	err = page_state(front) == TPMIF_STATE_FINISH ? take_response(front) : -ECANCELED;
+	wipe_page(front);
+	return err;
+}
+
+/* The answer of a command that was given up. Its caller heard of an error, and cannot use it. */
+static void take_late_response(struct tpmfront *front)
+{
+	if (!front->late_ordinal)
+		return;
+	if (page_state(front) == TPMIF_STATE_FINISH && !take_response(front) &&
+	    front->response_size >= TPM_HEADER_SIZE + sizeof(__be32) &&
+	    !ordinal_of(front->response) && returns_handle(front->chip, front->late_ordinal))
+		add_orphan(front, front->response + TPM_HEADER_SIZE);
+	front->late_ordinal = 0;
+	forget_response(front);
+	wipe_page(front);
+}
+
+/* Handles may be of objects that are gone: then the TPM says so, and all is well. */
+static int flush_orphans(struct tpmfront *front, unsigned long timeout)
+{
+	struct {
+		struct tpm_header header;
+		__be32 handle;
+	} __packed flush = {
+		.header.tag = cpu_to_be16(TPM2_ST_NO_SESSIONS),
+		.header.length = cpu_to_be32(sizeof(flush)),
+		.header.ordinal = cpu_to_be32(TPM2_CC_FLUSH_CONTEXT),
+	};
+	int err;
+
+	while (front->orphan_count) {
+		flush.handle = front->orphans[front->orphan_count - 1];
+		err = run_command(front, (u8 *)&flush, sizeof(flush), timeout);
+		if (err)
+			return err;
+		front->orphan_count--;
+		forget_response(front);
+	}
+	return 0;
+}
+
+/*
+ * A command that was given up may still be running, and must leave nothing in the TPM that nobody
+ * can name: three objects, and nobody could make another one.
+ */
+static int settle_page(struct tpmfront *front, unsigned long timeout)
+{
+	int err = wait_for_page(front, timeout);
+
+	if (err)
+		return err;
+	take_late_response(front);
+	return flush_orphans(front, timeout);
+}
+
 static int exchange(struct tpmfront *front, const u8 *request, size_t length,
 		    unsigned long timeout)
 {
@@ -250,15 +368,14 @@ static int exchange(struct tpmfront *front, const u8 *request, size_t length,
 
 	if (READ_ONCE(front->lost) || !front->page)
 		return -EIO;
-	/* A command that was given up may still be running; a second one would overwrite it. */
-	if (!page_is_ours(front))
-		return -EBUSY;
-
-	submit_request(front, request, length);
-	err = wait_for_response(front, timeout);
-	if (!err)
-		err = take_response(front);
-	wipe_page(front);
+	err = settle_page(front, timeout);
+	if (err) {
+		if (ordinal_of(request) == TPM2_CC_FLUSH_CONTEXT &&
+		    length == TPM_HEADER_SIZE + sizeof(__be32))
+			add_orphan(front, request + TPM_HEADER_SIZE);
+		return err;
+	}
+	err = run_command(front, request, length, timeout);
 	if (err == -EPROTO) {
 		front->malformed++;
 		dev_err_ratelimited(&front->dev->dev, "malformed response from the backend\n");
@@ -284,7 +401,7 @@ static int transmit(struct tpmfront *front, const u8 *request, size_t length,
 	int err;
 
 	mutex_lock(&front->ring_lock);
-	front->response_size = 0;
+	forget_response(front);
 	err = exchange(front, request, length, timeout);
 	front->commands++;
 	if (err)
@@ -319,8 +436,7 @@ static int tpmfront_recv(struct tpm_chip *chip, u8 *buf, size_t size)
 		memcpy(buf, front->response, length);
 		ret = length;
 	}
-	memzero_explicit(front->response, length);
-	front->response_size = 0;
+	forget_response(front);
 	mutex_unlock(&front->ring_lock);
 	return ret;
 }
@@ -344,20 +460,6 @@ static bool tpmfront_req_canceled(struct tpm_chip *chip, u8 status)
 	return false;
 }
 
-/* Localities above 0 are the backend's to grant; one that is silent grants none. */
-static int tpmfront_request_locality(struct tpm_chip *chip, int locality)
-{
-	struct tpmfront *front = front_of_chip(chip);
-
-	if (locality < 0 || locality > TPMIF_MAX_LOCALITY)
-		return -EINVAL;
-	if (locality && locality > xenbus_read_unsigned(front->dev->otherend,
-							TPMIF_KEY_MAX_LOCALITY, 0))
-		return -EACCES;
-	front->locality = locality;
-	return locality;
-}
-
 static const struct tpm_class_ops tpmfront_ops = {
 	.flags = TPM_OPS_AUTO_STARTUP,
 	.req_complete_mask = 0,
@@ -367,7 +469,6 @@ static const struct tpm_class_ops tpmfront_ops = {
 	.recv = tpmfront_recv,
 	.cancel = tpmfront_cancel,
 	.status = tpmfront_status,
-	.request_locality = tpmfront_request_locality,
 };
 
 static int publish_ring(struct tpmfront *front, evtchn_port_t port)
@@ -422,6 +523,10 @@ static void close_ring(struct tpmfront *front)
 		xenbus_teardown_ring((void **)&front->page, 1, &front->ring_ref);
 	}
 	front->page = NULL;
+	kfree(front->backend);
+	front->backend = NULL;
+	front->submitted = false;
+	front->late_ordinal = 0;
 }
 
 static int open_ring(struct tpmfront *front)
@@ -429,11 +534,13 @@ static int open_ring(struct tpmfront *front)
 	evtchn_port_t port;
 	int err;
 
+	front->backend = kstrdup(front->dev->otherend, GFP_KERNEL);
+	if (!front->backend)
+		return -ENOMEM;
 	err = xenbus_setup_ring(front->dev, GFP_KERNEL, (void **)&front->page, 1,
 				&front->ring_ref);
-	if (err)
-		return err;
-	err = bind_event_channel(front, &port);
+	if (!err)
+		err = bind_event_channel(front, &port);
 	if (!err)
 		err = publish_ring(front, port);
 	if (err) {
@@ -452,13 +559,17 @@ static void lose_ring(struct tpmfront *front)
 	wake_up_all(&front->wait);
 }
 
-/* The same vTPM by another page and another event channel. */
-static int reopen_ring(struct tpmfront *front)
+/* The same vTPM by another page and another event channel; it may have lost its power meanwhile. */
+static int reopen_ring(struct tpmfront *front, bool powered)
 {
 	int err;
 
 	lose_ring(front);
 	mutex_lock(&front->ring_lock);
+	if (!powered)
+		front->orphan_count = 0;
+	else if (front->page && page_is_ours(front))
+		take_late_response(front);
 	close_ring(front);
 	err = open_ring(front);
 	mutex_unlock(&front->ring_lock);
@@ -519,7 +630,7 @@ static void register_later(struct work_struct *work)
 
 static bool is_offering(const struct xenbus_device *dev)
 {
-	const enum xenbus_state state = backend_state(dev);
+	const enum xenbus_state state = backend_state(dev->otherend);
 
 	return state == XenbusStateInitialising || state == XenbusStateInitWait;
 }
@@ -539,7 +650,7 @@ static int wait_for_offer(struct xenbus_device *dev)
 	xenbus_switch_state(dev, XenbusStateInitialising);
 	while (!is_offering(dev)) {
 		if (time_after(jiffies, end))
-			return backend_has_left(dev) ? -ENODEV : 0;
+			return has_left(backend_state(dev->otherend)) ? -ENODEV : 0;
 		msleep(20);
 	}
 	return 0;
@@ -552,12 +663,14 @@ static int tpmfront_show(struct seq_file *file, void *unused)
 	struct xenbus_device *dev = front->dev;
 
 	seq_printf(file, "state %s\n", xenbus_strstate(dev->state));
-	seq_printf(file, "backend %s\n", xenbus_strstate(backend_state(dev)));
+	seq_printf(file, "backend %s\n", xenbus_strstate(backend_state(dev->otherend)));
 	seq_printf(file, "ring %s\n", !front->page ? "none" : front->lost ? "lost" : "open");
 	seq_printf(file, "rings %lu\n", front->rings);
 	seq_printf(file, "commands %lu\n", front->commands);
 	seq_printf(file, "failures %lu\n", front->failures);
 	seq_printf(file, "malformed %lu\n", front->malformed);
+	seq_printf(file, "late %lu\n", front->late);
+	seq_printf(file, "orphans %u\n", front->orphan_count);
 	seq_printf(file, "interrupts %ld\n", atomic_long_read(&front->interrupts));
 	seq_printf(file, "spurious %ld\n", atomic_long_read(&front->spurious));
 	return 0;
@@ -612,8 +725,15 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 	front->debugfs = debugfs_create_file(dev_name(&dev->dev), 0400, debugfs_root, front,
 					     &tpmfront_fops);
 	/*
-	 * Should the backend connect later, backend_connected() tries again. All that a connection
-	 * needs from us is done, and said: xenbus makes the boot, or insmod, wait for five minutes
+	 * A TPM that is attached to a running guest is probed in xenbus' own thread, which all other
+	 * devices need, and xl shutdown: backend_connected() has the chip registered.
+	 */
+	if (system_state == SYSTEM_RUNNING && current->flags & PF_KTHREAD)
+		return 0;
+	/*
+	 * At boot IMA wants the chip now, and after insmod its users do. Should the backend connect
+	 * later, backend_connected() tries again. All that a connection needs from us is done, and
+	 * said: xenbus makes the boot, or insmod, wait for half a minute at best (.not_essential)
 	 * for a frontend that is not connected.
 	 */
 	register_chip(front);
@@ -640,7 +760,7 @@ static void tpmfront_remove(struct xenbus_device *dev)
 	if (!front)
 		return;
 	/* Nobody is left to be told of the end, or nobody has answered so far. */
-	if (!front->registered || backend_has_left(dev))
+	if (!front->registered || has_left(backend_state(dev->otherend)))
 		lose_ring(front);
 	cancel_work_sync(&front->register_work);
 	if (front->registered)
@@ -671,7 +791,7 @@ static int tpmfront_resume(struct xenbus_device *dev)
 {
 	struct tpmfront *front = front_of(dev);
 
-	return front ? reopen_ring(front) : 0;
+	return front ? reopen_ring(front, true) : 0;
 }
 
 static void backend_connected(struct tpmfront *front)
@@ -698,7 +818,7 @@ static void backend_offers(struct tpmfront *front)
 	if (dev->state != XenbusStateClosed)
 		return;
 	reinit_completion(&dev->down);
-	err = reopen_ring(front);
+	err = reopen_ring(front, false);
 	if (err)
 		xenbus_dev_error(dev, err, "setting up the ring again");
 }

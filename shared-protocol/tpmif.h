@@ -52,8 +52,4 @@ struct tpmif_header {
 #define TPMIF_KEY_PROTOCOL_V2 "feature-protocol-v2"
 #define TPMIF_KEY_STATE "state"
 
-/* The highest locality that the backend grants; absent: 0. In the backend's directory. */
-#define TPMIF_KEY_MAX_LOCALITY "max-locality"
-#define TPMIF_MAX_LOCALITY 4
-
 #endif
