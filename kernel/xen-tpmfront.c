@@ -19,6 +19,7 @@
 #include <linux/jiffies.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pid_namespace.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
@@ -47,8 +48,13 @@
 #define OFFER_SECONDS 5
 /* How long a guest that is to be suspended waits for a command: the freezer gives up after 20. */
 #define FREEZE_SECONDS 5
+/* How long it then waits for one that was given up: libxl gives the whole suspend 60. */
+#define SUSPEND_SECONDS 20
 /* Handles that are to be flushed; a TPM 2.0 has three objects and three sessions loaded. */
-#define MAX_ORPHANS 8
+#define MAX_ORPHANS 16
+/* Part 2, 6.6.3: "not now", the command was not executed. */
+#define RC_WARNING_MASK 0xf80
+#define RC_WARNING 0x900
 /* TPMA_CC: a command of the TPM's maker, with a code of the same form. */
 #define CC_ATTR_VENDOR BIT(29)
 
@@ -140,13 +146,14 @@ static bool page_is_ours_or_lost(const struct tpmfront *front)
 static irqreturn_t tpmfront_interrupt(int irq, void *data)
 {
 	struct tpmfront *front = data;
-	bool awaited = READ_ONCE(front->submitted) && page_is_ours(front);
+	bool ours = page_is_ours(front);
+	bool awaited = ours && READ_ONCE(front->submitted);
 
 	atomic_long_inc(awaited ? &front->interrupts : &front->spurious);
-	if (awaited) {
+	if (awaited)
 		WRITE_ONCE(front->submitted, false);
+	if (ours)
 		wake_up(&front->wait);
-	}
 	xen_irq_lateeoi(irq, awaited ? 0 : XEN_EOI_FLAG_SPURIOUS);
 	return IRQ_HANDLED;
 }
@@ -193,19 +200,30 @@ static bool is_hopeless(struct tpmfront *front, unsigned long began)
 }
 
 /*
+ * Whether the guest is about to be suspended, and this command may be given up for it. Asked of
+ * init: a command may run in a worker of the TPM core or in hwrng's thread, which no freezer looks
+ * at, while others wait for them. A chip that is being registered would be lost for good.
+ */
+static bool is_freezing(const struct tpmfront *front)
+{
+	return front->registered && !(current->flags & PF_SUSPEND_TASK) &&
+	       freezing(init_pid_ns.child_reaper);
+}
+
+/*
  * Until the backend has given the page back. No signal ends it: whoever is killed would leave the
  * TPM's slots to the handles that only the answer tells, and the TPM core, which flushes them in
  * the dying task, would be refused. What does end it: time, the backend's end, and a freezer that
  * would give up the suspend for a command that takes long.
  */
-static int wait_for_page(struct tpmfront *front, unsigned long timeout)
+static int wait_for_page(struct tpmfront *front, unsigned long deadline)
 {
 	unsigned long began = jiffies;
 
 	while (!wait_event_idle_timeout(front->wait, page_is_ours_or_lost(front), HZ)) {
-		if (freezing(current))
-			timeout = min_t(unsigned long, timeout, FREEZE_SECONDS * HZ);
-		if (time_after(jiffies, began + timeout))
+		if (time_after(jiffies, deadline))
+			return -ETIME;
+		if (is_freezing(front) && time_after(jiffies, began + FREEZE_SECONDS * HZ))
 			return -ETIME;
 		if (is_hopeless(front, began))
 			return -EIO;
@@ -282,20 +300,35 @@ static u32 ordinal_of(const u8 *message)
 	return be32_to_cpu(((const struct tpm_header *)message)->ordinal);
 }
 
+static bool is_flush(const u8 *request, size_t length)
+{
+	return ordinal_of(request) == TPM2_CC_FLUSH_CONTEXT &&
+	       length == TPM_HEADER_SIZE + sizeof(__be32);
+}
+
+/* The TPM core flushes a handle more than once where one attempt fails. */
 static void add_orphan(struct tpmfront *front, const u8 *handle)
 {
-	if (front->orphan_count < MAX_ORPHANS)
-		memcpy(&front->orphans[front->orphan_count++], handle, sizeof(__be32));
+	unsigned int i;
+
+	for (i = 0; i < front->orphan_count; i++) {
+		if (!memcmp(&front->orphans[i], handle, sizeof(__be32)))
+			return;
+	}
+	if (i < MAX_ORPHANS) {
+		memcpy(&front->orphans[i], handle, sizeof(__be32));
+		front->orphan_count++;
+	}
 }
 
 /* One command, with the page ours before it; on success also after it. */
 static int run_command(struct tpmfront *front, const u8 *request, size_t length,
-		       unsigned long timeout)
+		       unsigned long deadline)
 {
 	int err;
 
 	submit_request(front, request, length);
-	err = wait_for_page(front, timeout);
+	err = wait_for_page(front, deadline);
 	/* An answer that came with the end of the ring, or of our patience, counts. */
 	if (err && !page_is_ours(front)) {
 		front->late++;
@@ -306,6 +339,10 @@ static int run_command(struct tpmfront *front, const u8 *request, size_t length,
 	WRITE_ONCE(front->submitted, false);
 	err = page_state(front) == TPMIF_STATE_FINISH ? take_response(front) : -ECANCELED;
 	wipe_page(front);
+	if (err == -EPROTO) {
+		front->malformed++;
+		dev_err_ratelimited(&front->dev->dev, "malformed response from the backend\n");
+	}
 	return err;
 }
 
@@ -323,8 +360,11 @@ static void take_late_response(struct tpmfront *front)
 	wipe_page(front);
 }
 
-/* Handles may be of objects that are gone: then the TPM says so, and all is well. */
-static int flush_orphans(struct tpmfront *front, unsigned long timeout)
+/*
+ * Before any other command, which might make an object with the same handle. Those of objects that
+ * are gone do no harm: the TPM says so. It may also say "not now", to others as well.
+ */
+static int flush_orphans(struct tpmfront *front, unsigned long deadline)
 {
 	struct {
 		struct tpm_header header;
@@ -338,11 +378,14 @@ static int flush_orphans(struct tpmfront *front, unsigned long timeout)
 
 	while (front->orphan_count) {
 		flush.handle = front->orphans[front->orphan_count - 1];
-		err = run_command(front, (u8 *)&flush, sizeof(flush), timeout);
-		if (err)
+		err = run_command(front, (u8 *)&flush, sizeof(flush), deadline);
+		if (!err && (ordinal_of(front->response) & RC_WARNING_MASK) == RC_WARNING)
+			err = -EAGAIN;
+		forget_response(front);
+		/* A backend that answers nonsense is not asked for ever. */
+		if (err && err != -EPROTO)
 			return err;
 		front->orphan_count--;
-		forget_response(front);
 	}
 	return 0;
 }
@@ -351,14 +394,14 @@ static int flush_orphans(struct tpmfront *front, unsigned long timeout)
  * A command that was given up may still be running, and must leave nothing in the TPM that nobody
  * can name: three objects, and nobody could make another one.
  */
-static int settle_page(struct tpmfront *front, unsigned long timeout)
+static int settle_page(struct tpmfront *front, unsigned long deadline)
 {
-	int err = wait_for_page(front, timeout);
+	int err = wait_for_page(front, deadline);
 
 	if (err)
 		return err;
 	take_late_response(front);
-	return flush_orphans(front, timeout);
+	return flush_orphans(front, deadline);
 }
 
 static int exchange(struct tpmfront *front, const u8 *request, size_t length,
@@ -368,19 +411,14 @@ static int exchange(struct tpmfront *front, const u8 *request, size_t length,
 
 	if (READ_ONCE(front->lost) || !front->page)
 		return -EIO;
-	err = settle_page(front, timeout);
-	if (err) {
-		if (ordinal_of(request) == TPM2_CC_FLUSH_CONTEXT &&
-		    length == TPM_HEADER_SIZE + sizeof(__be32))
-			add_orphan(front, request + TPM_HEADER_SIZE);
+	/* One after the other would wait for a command that somebody has given up already. */
+	if (front->late_ordinal && !page_is_ours(front) &&
+	    (is_freezing(front) || is_flush(request, length)))
+		return -ETIME;
+	err = settle_page(front, jiffies + min_t(unsigned long, timeout, MIN_COMMAND_SECONDS * HZ));
+	if (err)
 		return err;
-	}
-	err = run_command(front, request, length, timeout);
-	if (err == -EPROTO) {
-		front->malformed++;
-		dev_err_ratelimited(&front->dev->dev, "malformed response from the backend\n");
-	}
-	return err;
+	return run_command(front, request, length, jiffies + timeout);
 }
 
 static unsigned long command_timeout(struct tpmfront *front, u32 ordinal)
@@ -403,6 +441,9 @@ static int transmit(struct tpmfront *front, const u8 *request, size_t length,
 	mutex_lock(&front->ring_lock);
 	forget_response(front);
 	err = exchange(front, request, length, timeout);
+	/* Also one that was sent: it may have been cancelled before it ran. */
+	if (err && is_flush(request, length))
+		add_orphan(front, request + TPM_HEADER_SIZE);
 	front->commands++;
 	if (err)
 		front->failures++;
@@ -615,8 +656,10 @@ static void register_chip(struct tpmfront *front)
 	err = tpm_chip_register(front->chip);
 	front->registered = !err;
 	front->refused = err;
-	if (err)
-		xenbus_dev_error(front->dev, err, "the TPM core cannot use this TPM");
+	if (!err)
+		return;
+	front->chip->nr_commands = 0; /* of a table that may have been freed */
+	xenbus_dev_error(front->dev, err, "the TPM core cannot use this TPM");
 }
 
 /* A TPM that did not answer in probe(); not in xenbus' own thread, for it may take long again. */
@@ -626,6 +669,12 @@ static void register_later(struct work_struct *work)
 
 	if (!front->registered && !front->refused)
 		register_chip(front);
+}
+
+/* A device that is attached to a running guest is probed in xenbus' own thread. */
+static bool in_xenwatch(void)
+{
+	return system_state == SYSTEM_RUNNING && current->flags & PF_KTHREAD;
 }
 
 static bool is_offering(const struct xenbus_device *dev)
@@ -647,6 +696,8 @@ static int wait_for_offer(struct xenbus_device *dev)
 
 	if (is_offering(dev))
 		return 0;
+	if (in_xenwatch() && has_left(backend_state(dev->otherend)))
+		return -ENODEV;
 	xenbus_switch_state(dev, XenbusStateInitialising);
 	while (!is_offering(dev)) {
 		if (time_after(jiffies, end))
@@ -725,10 +776,10 @@ static int tpmfront_probe(struct xenbus_device *dev, const struct xenbus_device_
 	front->debugfs = debugfs_create_file(dev_name(&dev->dev), 0400, debugfs_root, front,
 					     &tpmfront_fops);
 	/*
-	 * A TPM that is attached to a running guest is probed in xenbus' own thread, which all other
-	 * devices need, and xl shutdown: backend_connected() has the chip registered.
+	 * Other devices need that thread, and xl shutdown: backend_connected() has the chip
+	 * registered.
 	 */
-	if (system_state == SYSTEM_RUNNING && current->flags & PF_KTHREAD)
+	if (in_xenwatch())
 		return 0;
 	/*
 	 * At boot IMA wants the chip now, and after insmod its users do. Should the backend connect
@@ -781,8 +832,17 @@ static int tpmfront_suspend(struct xenbus_device *dev)
 {
 	struct tpmfront *front = front_of(dev);
 
-	if (!front || !front->registered)
+	if (!front)
 		return 0;
+	/* A command that loses its ring in the middle of this would cost the guest its chip. */
+	flush_work(&front->register_work);
+	if (!front->registered)
+		return 0;
+	/* The answer comes to this page, and the next ring has another one. */
+	mutex_lock(&front->ring_lock);
+	if (front->late_ordinal && front->page)
+		settle_page(front, jiffies + SUSPEND_SECONDS * HZ);
+	mutex_unlock(&front->ring_lock);
 	tpm_pm_suspend(&dev->dev);
 	return tpm_pm_resume(&dev->dev);
 }

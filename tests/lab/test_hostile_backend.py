@@ -54,9 +54,10 @@ class Victim:
         self.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/bind; udevadm settle")
 
 
-@pytest.fixture(scope="module")
-def victim(lab, guest):
-    victim = Victim(lab, guest)
+@pytest.fixture(scope="module", params=[pytest.param("pv", marks=pytest.mark.long), "pvh"])
+def victim(request, lab):
+    lab.renew()
+    victim = Victim(lab, request.param)
     for program in ("hostile_backend.py", "xen_wire.py"):
         lab.run("push", str(HERE / program), "/root/")
     victim.become("honest")
