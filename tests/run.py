@@ -22,7 +22,7 @@ BUILD, RESULTS = ROOT / "build/test", ROOT / "build/test-results"
 SETUP = ["-Doptimization=1", "-Ddebug=false", "-Dcpp_args=-g1", "-Dunity=on", "-Db_sanitize=address,undefined",
          "-Db_lundef=false", "-Dbench=true"]
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", "--durations=15"]
-LONGEST_ORDINARY_RUN = 60 * 60  # seconds; CI has 90 minutes
+GOAL, LIMIT = 60 * 60, 85 * 60  # seconds, of an ordinary run; CI ends one at 90 minutes
 USAGE = "usage: scripts/test [--no-lab | --all]     without the lab; or with the tests that take long"
 
 began = time.monotonic()
@@ -154,11 +154,10 @@ def main():
     for job in sorted(every, key=lambda job: job.took):
         print(f"{job.took:6.0f} s  {job.name}")
     print(f"{took:6.0f} s  in all")
-    passed = summary.tell(every)
-    if not choice and took > LONGEST_ORDINARY_RUN:
-        print(f"FAILED  the ordinary run took more than {LONGEST_ORDINARY_RUN} s")
-        passed = False
-    sys.exit(0 if passed else 1)
+    if not choice and took > GOAL:
+        print(f"An ordinary run should take no more than {GOAL} s; it fails beyond {LIMIT} s.")
+    in_time = bool(choice) or took <= LIMIT
+    sys.exit(0 if summary.tell(every) and in_time else 1)
 
 
 if __name__ == "__main__":
