@@ -3,7 +3,6 @@
 
 import json
 import re
-import subprocess
 import time
 from hashlib import sha256
 
