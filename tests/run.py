@@ -21,7 +21,7 @@ BUILD, RESULTS = ROOT / "build/test", ROOT / "build/test-results"
 # each alone). -g1 is what a sanitizer's stack trace needs.
 SETUP = ["-Doptimization=1", "-Ddebug=false", "-Dcpp_args=-g1", "-Dunity=on", "-Db_sanitize=address,undefined",
          "-Db_lundef=false", "-Dbench=true"]
-PYTEST = ["/usr/bin/python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", "--durations=15"]
+PYTEST = ["/usr/bin/python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", "--durations=15", "--tb=short"]
 GOAL, LIMIT = 60 * 60, 85 * 60  # seconds, of an ordinary run; CI ends one at 90 minutes
 USAGE = "usage: scripts/test [--no-lab | --all]     without the lab; or with the tests that take long"
 

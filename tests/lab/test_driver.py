@@ -174,15 +174,15 @@ def test_the_module_comes_and_goes_many_times(driven):
 def test_a_vtpm_is_detached_and_attached_while_the_guest_runs(driven):
     driven.sh("tpm2_pcrextend 16:sha256=$(printf %064d 1)")
     driven.lab.power_cycle_vtpm(driven.name)
-    driven.sh("timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'; udevadm settle")
+    driven.lab.await_tpm(driven.name)
     assert driven.sh("cat /sys/class/tpm/tpm0/pcr-sha256/16").stdout.strip("0\n") == ""
 
 
 def test_a_guest_has_two_vtpms(driven):
     second = str(uuid.uuid4())
     driven.lab.dom0(f"xl vtpm-attach {driven.name} uuid={second} backend=0")
-    driven.sh("set -e; timeout 60 sh -c 'until test -c /dev/tpmrm1; do sleep 0.5; done'; udevadm settle; "
-              "TPM2TOOLS_TCTI=device:/dev/tpmrm1 tpm2_pcrextend 16:sha256=$(printf %064d 1); tpm2_getrandom --hex 4; "
+    driven.lab.await_tpm(driven.name, "tpmrm1")
+    driven.sh("set -e; TPM2TOOLS_TCTI=device:/dev/tpmrm1 tpm2_pcrextend 16:sha256=$(printf %064d 1); tpm2_getrandom --hex 4; "
               "! cmp /sys/class/tpm/tpm0/pcr-sha256/16 /sys/class/tpm/tpm1/pcr-sha256/16")
     driven.lab.dom0(f"xl vtpm-detach {driven.name} {second}; xen-vtpm destroy {second}")
     driven.sh("set -e; timeout 60 sh -c 'while test -e /dev/tpm1; do sleep 0.5; done'; tpm2_getrandom --hex 4")
@@ -204,7 +204,8 @@ def test_rmmod_does_not_hang_when_the_backend_is_dead(driven):
 
 def test_power_off_does_not_hang_when_the_backend_is_dead(driven):
     driven.lab.power_cycle_vtpm(driven.name)
-    driven.sh("modprobe xen-tpmfront; timeout 60 sh -c 'until test -c /dev/tpmrm0; do sleep 0.5; done'")
+    driven.sh("modprobe xen-tpmfront")
+    driven.lab.await_tpm(driven.name)
     driven.lab.dom0("systemctl stop xen-vtpmd")
     began = time.monotonic()
     try:

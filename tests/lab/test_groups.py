@@ -67,6 +67,7 @@ def test_a_host_that_boots_something_else_is_refused_until_its_approver_signs(la
     lab.dom0(f"xen-vtpm group create fleet --approver approver.pub && {approve}")
     uuid = lab.dom0("xen-vtpm create --group fleet").stdout.strip()
     lab.create("fleet", "--vtpm", uuid)
+    lab.await_tpm("fleet")
     lab.guest("fleet", "tpm2_nvdefine -Q 0x1500033 -C o -s 4 && printf kept | tpm2_nvwrite -Q 0x1500033 -C o -i-")
     lab.dom0("cat > /etc/systemd/system/other-boot.service && systemctl enable other-boot && sync",
              input=OTHER_BOOT.format(digest="5" * 64))
@@ -100,6 +101,7 @@ def test_another_hardware_tpm_is_refused_until_the_recovery_key_comes(lab):
     stored = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"]
     assert stored > 0
     lab.create("recovered", "--vtpm", uuid)
+    lab.await_tpm("recovered")
     lab.guest("recovered", "tpm2_getrandom --hex 8")
     assert json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"] > stored
     lab.destroy("recovered")

@@ -144,6 +144,7 @@ def test_a_guest_that_goes_while_the_daemon_restarts_leaves_no_engine(lab):
     lab.dom0(f"systemctl kill -s STOP --kill-who=main xen-vtpmd; xl destroy {TWO}; systemctl kill -s KILL --kill-who=main xen-vtpmd; "
              f"timeout 30 sh -c 'while kill -0 {engine}; do sleep 0.2; done'", timeout=120)
     lab.create(TWO, "--type", "pvh")
+    lab.await_tpm(TWO)
 
 
 def test_a_stop_powers_the_tpms_off_in_order(lab):
@@ -159,8 +160,8 @@ def test_hot_attach_and_detach(lab):
     uuid = lab.dom0("cat /proc/sys/kernel/random/uuid").stdout.strip()
     lab.dom0(f"xl vtpm-attach {TWO} uuid={uuid} backend=0")
     assert uuid in lab.dom0(f"xl vtpm-list {TWO}").stdout
-    lab.guest(TWO, "udevadm settle; timeout 20 sh -c 'until test -c /dev/tpm1; do sleep 0.2; done'; "
-                     "TPM2TOOLS_TCTI=device:/dev/tpm1 tpm2_getrandom --hex 4")
+    lab.await_tpm(TWO, "tpm1")
+    lab.guest(TWO, "TPM2TOOLS_TCTI=device:/dev/tpm1 tpm2_getrandom --hex 4")
     lab.dom0(f"xl vtpm-detach {TWO} {uuid}")
     assert uuid not in lab.dom0(f"xl vtpm-list {TWO}").stdout
     assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
@@ -184,6 +185,7 @@ def test_a_guest_sees_the_hosts_pcrs_where_it_is_to(lab):
 
 def test_the_stock_driver_with_a_tpm_1_2(lab):
     lab.create("stock", "--frontend", "stock", "--tpm", "1.2")
+    lab.await_tpm("stock", "tpm0")
     out = lab.guest("stock", "cat /sys/class/tpm/tpm0/tpm_version_major; cat /sys/class/tpm/tpm0/device/pcrs").stdout
     lab.destroy("stock")
     assert out.startswith("1\n")
@@ -192,6 +194,7 @@ def test_the_stock_driver_with_a_tpm_1_2(lab):
 
 def test_our_driver_with_a_tpm_1_2(lab):
     lab.create("ours12", "--tpm", "1.2")
+    lab.await_tpm("ours12", "tpm0")
     out = lab.guest("ours12", "cat /sys/class/tpm/tpm0/tpm_version_major; cat /sys/class/tpm/tpm0/device/pcrs").stdout
     lab.destroy("ours12")
     assert out.startswith("1\n")

@@ -4,12 +4,12 @@
 import pytest
 
 
-
 @pytest.mark.parametrize("type", ["pv", "pvh"])
 def test_debians_backported_kernel(lab, type):
     name = f"b{type}"
     lab.create(name, "--type", type, "--kernel", "6.12")
     try:
+        lab.await_tpm(name)
         assert lab.guest(name, "uname -r").stdout.startswith("6.12.")
         assert "/updates/" in lab.guest(name, "modinfo -n xen-tpmfront").stdout
         lab.guest(name, "set -e; tpm2_getrandom --hex 8; tpm2_pcrextend 16:sha256=$(printf %064d 1); tpm2_pcrread sha256:16; "

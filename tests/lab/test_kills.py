@@ -34,7 +34,7 @@ def test_no_acknowledged_write_is_lost_and_none_is_there_by_half(lab):
             assert writer.wait(timeout=120) == 0
         lab.dom0(AGAIN)
         lab.power_cycle_vtpm(WRITER)
-        checked = lab.guest(WRITER, "timeout 60 sh -c 'until test -c /dev/tpm0; do sleep 0.2; done'; "
-                                    "python3 /root/nv_writer.py check")
+        lab.await_tpm(WRITER)
+        checked = lab.guest(WRITER, "python3 /root/nv_writer.py check")
         print(kill, victim, checked.stdout.strip())
     assert int(lab.guest(WRITER, "grep -c acknowledged /root/nv.log").stdout) > 2 * KILLS

@@ -48,6 +48,7 @@ def test_a_rewound_lab_is_as_it_was(lab):
         assert lab.guest(guest, "tpm2_nvdefine -Q 0x1500044 -C o -s 1; tpm2_nvundefine -Q 0x1500044 -C o").returncode == 0
 
 
+@pytest.mark.long
 def test_a_rewound_lab_is_reset(lab):
     """To a power cut right after the snapshot: its disks have all that is needed, its hardware TPM fits to the store."""
     lab.rewind()
