@@ -36,9 +36,9 @@ class Lab:
     def guest(self, name, script, **options):
         return self.run("guest", "exec", name, "--", "sh", "-c", script, **options)
 
-    def await_tpm(self, guest, node="tpmrm0"):
-        """Until the guest's driver has registered it: a guest may be ready before its TPM is."""
-        self.guest(guest, f"timeout 100 sh -c 'until test -c /dev/{node}; do sleep 0.5; done' || "
+    def await_tpm(self, guest, node="tpmrm0", limit=60):
+        """Until the guest's driver has registered it, limit seconds at best: a guest may be ready before its TPM is."""
+        self.guest(guest, f"timeout {limit} sh -c 'until test -c /dev/{node}; do sleep 0.5; done' || "
                           "{ dmesg | grep -iE 'tpm|xenbus' >&2; exit 1; }; udevadm settle")
 
     def device(self, guest):

@@ -48,7 +48,7 @@ def test_stress_leaves_a_clean_log(lab, watched):
     lab.dom0("systemctl kill -s KILL xen-vtpmd 'xen-vtpm-engines-*.scope'; sleep 2; systemctl reset-failed xen-vtpmd; systemctl start xen-vtpmd")
     time.sleep(5)
     lab.power_cycle_vtpm(watched)
-    lab.guest(watched, "pkill -f '[h]ammer.py'")
+    lab.guest(watched, "pkill -f '[h]ammer.py'", check=False)  # they may have ended with the TPM
     lab.await_tpm(watched)
     lab.guest(watched, f"tpm2_getrandom --hex 4; {UNBIND}; rmmod xen_tpmfront", timeout=600)
     # An object counts as leaked when two scans have not found it, and five seconds old.

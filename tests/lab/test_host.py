@@ -160,7 +160,7 @@ def test_hot_attach_and_detach(lab):
     uuid = lab.dom0("cat /proc/sys/kernel/random/uuid").stdout.strip()
     lab.dom0(f"xl vtpm-attach {TWO} uuid={uuid} backend=0")
     assert uuid in lab.dom0(f"xl vtpm-list {TWO}").stdout
-    lab.await_tpm(TWO, "tpm1")
+    lab.await_tpm(TWO, "tpm1", limit=20)
     lab.guest(TWO, "TPM2TOOLS_TCTI=device:/dev/tpm1 tpm2_getrandom --hex 4")
     lab.dom0(f"xl vtpm-detach {TWO} {uuid}")
     assert uuid not in lab.dom0(f"xl vtpm-list {TWO}").stdout
