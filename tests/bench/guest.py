@@ -47,7 +47,7 @@ class Guest:
         self.lab.dom0(f"xenstore-write /local/domain/{self.domain}/device/vtpm/0/state 1; sleep 1")
         self.sh({"ours": "modprobe xen-tpmfront",
                  "stock": "insmod /lib/modules/$(uname -r)/kernel/drivers/char/tpm/xen-tpmfront.ko"}[driver])
-        self.sh("timeout 30 sh -c 'until test -c /dev/tpm0; do sleep 0.2; done'")
+        self.lab.await_tpm(self.name, "tpm0", limit=30)
 
     def tpm(self, command, rounds):
         """The median, the 99th percentile, and the time of all rounds, in nanoseconds."""
