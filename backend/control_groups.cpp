@@ -31,6 +31,14 @@ Result<> set(const std::string &path, std::string_view value) {
     return {};
 }
 
+Result<UniqueFd> limit(const std::string &group) {
+    VTPM_TRY(set(group + "/memory.max", fmt::to_string(kEngineMemory)));
+    VTPM_TRY(set(group + "/pids.max", "1"));
+    UniqueFd processes(::open((group + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+    if (!processes) return fail_errno("open {}/cgroup.procs", group);
+    return processes;
+}
+
 // As cgroups(7) has it in /proc/PID/cgroup: "0::/path"; empty if this is not version 2.
 std::string group_of(pid_t process) {
     std::ifstream file(fmt::format("/proc/{}/cgroup", process));
@@ -59,10 +67,8 @@ std::string EngineGroups::directory(std::uint32_t engine) const { return fmt::fo
 Result<UniqueFd> EngineGroups::make(std::uint32_t engine) const {
     const std::string group = directory(engine);
     VTPM_TRY(make_directory(group));
-    VTPM_TRY(set(group + "/memory.max", fmt::to_string(kEngineMemory)));
-    VTPM_TRY(set(group + "/pids.max", "1"));
-    UniqueFd processes(::open((group + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
-    if (!processes) return fail_errno("open {}/cgroup.procs", group);
+    auto processes = limit(group);
+    if (!processes) (void)::rmdir(group.c_str());
     return processes;
 }
 

@@ -3,6 +3,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -53,7 +54,11 @@ Result<> run(const Options &options) {
                     zygote_lost = true;
                     loop.stop();
                 }));
-    VTPM_ASSIGN(const auto xenstore, open_xenstore());
+    VTPM_ASSIGN(const auto xenstore, open_xenstore([](const std::string &why) {
+                    // The next xen-vtpmd takes over the engines when xenstored is there again.
+                    log::error("xen-vtpmd: {}", why);
+                    std::_Exit(1);
+                }));
     // "domid" is relative: xenstored resolves it in the caller's own domain. dom0 may lack it.
     const std::uint32_t own_domain = xenstore->read_number("domid").value_or(0);
 

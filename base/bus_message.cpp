@@ -21,6 +21,7 @@ constexpr std::array kErrors = {
     std::pair{ErrorCode::kStoreFailed, "org.xenvtpm.Error.StoreFailed"},
     std::pair{ErrorCode::kInvalid, "org.xenvtpm.Error.Invalid"},
     std::pair{ErrorCode::kSystem, "org.xenvtpm.Error.System"},
+    std::pair{ErrorCode::kShortage, "org.xenvtpm.Error.Shortage"},
 };
 
 struct AppendValue {

@@ -25,9 +25,13 @@ enum class ErrorCode : std::uint16_t {
     kStoreFailed = 5,  // not durable: nothing was acknowledged
     kInvalid = 6,      // the request itself is malformed
     kSystem = 7,       // a system call failed
+    kShortage = 8,     // it failed for want of memory, descriptors or processes: passes
 };
 
-constexpr std::uint16_t kErrorCodeLast = static_cast<std::uint16_t>(ErrorCode::kSystem);
+constexpr std::uint16_t kErrorCodeLast = static_cast<std::uint16_t>(ErrorCode::kShortage);
+
+// What errno says of a system call that failed: kShortage or kSystem.
+ErrorCode code_of_errno(int error);
 
 struct Error {
     ErrorCode code;
@@ -47,7 +51,7 @@ template <typename... Args>
 [[nodiscard]] tl::unexpected<Error> fail_errno(fmt::format_string<Args...> format, Args &&...args) {
     const int saved = errno;
     return tl::make_unexpected(
-        Error{ErrorCode::kSystem,
+        Error{code_of_errno(saved),
               fmt::format("{}: {}", fmt::format(format, std::forward<Args>(args)...), std::strerror(saved))});
 }
 

@@ -116,7 +116,7 @@ Result<> send_message(int socket, ByteView message, std::initializer_list<int> f
     return fail(peer ? ErrorCode::kUnavailable : ErrorCode::kSystem, "send: {}", std::strerror(saved));
 }
 
-Result<Received> receive_message(int socket, MutableBytes buffer) {
+Result<Received> receive_order(int socket, MutableBytes buffer) {
     iovec payload{buffer.data(), buffer.size()};
     alignas(cmsghdr) char control[CMSG_SPACE(kMaxDescriptors * sizeof(int))]{};
     msghdr header{};
@@ -130,15 +130,24 @@ Result<Received> receive_message(int socket, MutableBytes buffer) {
     while (size < 0 && (errno == EINTR || errno == ECONNRESET));
     if (size < 0) {
         const int saved = errno;
-        return fail(saved == EAGAIN ? ErrorCode::kUnavailable : ErrorCode::kSystem, "receive: {}",
+        return fail(saved == EAGAIN ? ErrorCode::kUnavailable : code_of_errno(saved), "receive: {}",
                     std::strerror(saved));
     }
     Received received;
     received.size = static_cast<std::size_t>(size);
     bool too_many = false;
     take_descriptors(header, received, too_many);
-    if (too_many || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+    if (too_many || (header.msg_flags & MSG_TRUNC) != 0)
         return fail(ErrorCode::kInvalid, "a message larger than the protocol allows");
+    received.lost_descriptors = (header.msg_flags & MSG_CTRUNC) != 0;
+    if (received.lost_descriptors) received.fds = {};
+    return received;
+}
+
+Result<Received> receive_message(int socket, MutableBytes buffer) {
+    auto received = receive_order(socket, buffer);
+    if (received && received->lost_descriptors)
+        return fail(ErrorCode::kInvalid, "a message with more descriptors than this process may have");
     return received;
 }
 

@@ -23,6 +23,7 @@ struct SocketPair {
 struct Received {
     std::size_t size = 0;                       // 0: the peer closed its end
     std::array<UniqueFd, kMaxDescriptors> fds;  // filled from the front
+    bool lost_descriptors = false;              // this process could not take them all, and has none of them
 };
 
 // Both ends close-on-exec, with a send buffer that takes the largest message of the protocol.
@@ -37,7 +38,11 @@ Result<> send_message(int socket, ByteView message, std::initializer_list<int> f
 
 // A message longer than `buffer` or with more than kMaxDescriptors descriptors is kInvalid and is dropped whole.
 // On a non-blocking socket without a message: kUnavailable with `would_block` text.
+// The same if this process cannot take the descriptors: it has as many as it may have, or a security module denies one.
 Result<Received> receive_message(int socket, MutableBytes buffer);
+
+// The same, but a message is received without its descriptors if they cannot be taken: for who has to answer it.
+Result<Received> receive_order(int socket, MutableBytes buffer);
 
 // Waits until a message or the end of the stream can be received. kUnavailable when `limit` passes.
 Result<> wait_readable(int socket, std::chrono::milliseconds limit);

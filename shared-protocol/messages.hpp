@@ -180,6 +180,8 @@ struct EngineExited {
 
 // An exit status: 1 is an error that the engine has told.
 constexpr int kCommandTookTooLong = 3;
+// The zygote could not start it for want of memory, descriptors or processes.
+constexpr int kCouldNotStart = 4;
 
 // Ends an engine that does not answer: SIGKILL by its parent, which alone knows that the pid is still its.
 struct KillEngine {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char *kRootToken = "backend";
 constexpr int kEventsAtOnce = 100;
+constexpr std::chrono::seconds kLook{5};
 
 // "K/N" with anything after the second number.
 std::optional<DeviceId> parse_device(std::string_view text) {
@@ -32,6 +33,12 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
         });
         return other == devices_.end() ? std::nullopt : std::optional(other->first);
     };
+    services_.is_to_be_suspended = [this](const Uuid &uuid, DeviceId asking) {
+        return std::ranges::any_of(devices_, [&](const auto &entry) {
+            const Device &device = *entry.second;
+            return device.id() != asking && device.uuid() == uuid && device.is_suspended_unused();
+        });
+    };
     services_.finished = [this] {
         // Later: it is the device itself that says so.
         auto later = services_.loop.when_idle([this] { forget_finished(); });
@@ -42,6 +49,13 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
 Result<> Backend::start() {
     VTPM_TRY(services_.xenstore.watch(root_, kRootToken));
     VTPM_ASSIGN(readable_, services_.loop.on_readable(services_.xenstore.fd(), [this] { take_events(); }));
+    return look_after_xenstore();
+}
+
+// It tells of no event that it is away.
+Result<> Backend::look_after_xenstore() {
+    (void)services_.xenstore.read(root_);
+    VTPM_ASSIGN(look_, services_.loop.after(kLook, [this] { (void)look_after_xenstore(); }));
     return {};
 }
 
@@ -58,11 +72,22 @@ void Backend::take_events() {
             if (const auto id = parse_device(event->token); id && devices_.contains(*id)) changed(*id);
         } else if (const auto id = device_of(event->path)) {
             changed(*id);
+        } else if (const auto domain = domain_of(event->path)) {
+            scan(*domain);
         } else {
             scan();
         }
     }
     forget_finished();
+}
+
+// A domain's devices: a guest's end removes its directory as a whole, a thousand guests' a thousand of them.
+void Backend::scan(std::uint32_t domain) {
+    for (const std::string &device : services_.xenstore.list(fmt::format("{}/{}", root_, domain)))
+        if (const auto number = parse_number(device)) changed({domain, *number});
+    const auto first = devices_.lower_bound({domain, 0});
+    for (auto entry = first; entry != devices_.end() && entry->first.domain == domain; ++entry)
+        entry->second->reconcile();
 }
 
 void Backend::scan() {
@@ -98,6 +123,10 @@ void Backend::forget_finished() {
         else
             devices_.erase(id);
     }
+}
+
+std::optional<std::uint32_t> Backend::domain_of(std::string_view path) const {
+    return path.starts_with(root_ + "/") ? parse_number(path.substr(root_.size() + 1)) : std::nullopt;
 }
 
 std::optional<DeviceId> Backend::device_of(std::string_view path) const {

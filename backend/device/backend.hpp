@@ -13,7 +13,7 @@ namespace vtpm {
 
 class Backend {
 public:
-    // `services.runs_elsewhere` and `services.finished` are filled in here.
+    // What `services` asks of other devices is filled in here.
     explicit Backend(DeviceServices services);
     Backend(const Backend &) = delete;
     Backend &operator=(const Backend &) = delete;
@@ -24,11 +24,15 @@ public:
     [[nodiscard]] const std::map<DeviceId, std::unique_ptr<Device>> &devices() const { return devices_; }
 
 private:
+    Result<> look_after_xenstore();
     void take_events();
     void scan();
+    void scan(std::uint32_t domain);
     void changed(DeviceId id);
     void forget_finished();
     [[nodiscard]] bool is_there(DeviceId id) const;
+    // <root>/K or nothing
+    [[nodiscard]] std::optional<std::uint32_t> domain_of(std::string_view path) const;
     // <root>/K/N[/...] or nothing
     [[nodiscard]] std::optional<DeviceId> device_of(std::string_view path) const;
 
@@ -36,6 +40,7 @@ private:
     std::string root_;
     EventSource readable_;
     EventSource finished_;
+    EventSource look_;
     std::map<DeviceId, std::unique_ptr<Device>> devices_;
 };
 

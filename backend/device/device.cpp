@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/device/device.hpp"
 
+#include <algorithm>
+
 #include "base/log.hpp"
 
 namespace vtpm {
@@ -10,13 +12,16 @@ using Clock = std::chrono::steady_clock;
 
 // How long an attach waits for a manager that is just restarting, within libxl's 10 s.
 constexpr std::chrono::seconds kPrepareLimit{7};
-// How long a new device waits for the former engine of the same vTPM to end (a reboot).
-constexpr std::chrono::seconds kOpenLimit{20};
 constexpr std::chrono::milliseconds kRetry{250};
+// What passes, and passes late, is tried again after longer and longer pauses, for as long as it takes.
+constexpr std::chrono::milliseconds kLongestRetry{5000};
 // After this an engine that was told to stop is killed; libxl waits 10 s for state 6.
 constexpr std::chrono::seconds kStopLimit{5};
 // How long a TPM that is to be suspended waits for the manager, within the same 10 s.
 constexpr std::chrono::seconds kSuspendLimit{4};
+// How long one that its guest has never asked for may take to be powered on for that: it then stops at once.
+constexpr std::chrono::seconds kPowerOnLimit{8};
+static_assert(kSuspendLimit + kStopLimit < std::chrono::seconds(10) && kPowerOnLimit < std::chrono::seconds(10));
 
 // Of comparisons with xenstore. A driver that is loaded causes some ten.
 constexpr int kReconcileBurst = 50;
@@ -38,6 +43,11 @@ XenbusState to_state(const std::optional<std::uint32_t> &number) {
     return static_cast<XenbusState>(*number);
 }
 
+// A manager that is restarted; the former engine of the same vTPM, which has not ended yet; memory and the like.
+bool passes(ErrorCode code) {
+    return code == ErrorCode::kUnavailable || code == ErrorCode::kInUse || code == ErrorCode::kShortage;
+}
+
 bool wants_ring(XenbusState frontend) {
     return frontend == XenbusState::kInitialised || frontend == XenbusState::kConnected;
 }
@@ -51,6 +61,7 @@ Device::Device(DeviceId id, DeviceServices &services)
       guest_path_(frontend_path(id)),
       first_seen_(Clock::now()),
       offered_(first_seen_),
+      pause_(kRetry),
       may_reconcile_(kReconcileBurst, services.reconcile_interval),
       may_be_logged_(kLogBurst, kLogInterval),
       may_renew_(kRenewBurst, kRenewInterval),
@@ -66,7 +77,6 @@ Device::Device(DeviceId id, DeviceServices &services)
     if (engine_) {
         powered_on_ = true;  // unless it says otherwise
         engine_state_ = EngineState::kAdopting;
-        want_engine_since_ = first_seen_;
     } else if (services_.xenstore.read(own_path_ + "/" + kPoweredOn)) {
         fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
     }
@@ -165,17 +175,18 @@ Result<> Device::admit() {
 }
 
 void Device::prepared(const Result<OpenedVtpm> &answer) {
+    const View view = look();
+    if (gone_ || view.own != XenbusState::kInitialising || is_replaced(view)) return reconcile();  // meanwhile
     if (answer) {
         offered_ = Clock::now();
         if (beginning_ == Beginning::kResume && !services_.xenstore.update(own_path_, kRestored, "1"))
             return refuse("xenstore does not take that its guest was restored");
         (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
-        const View view = look();
-        if (view.own == XenbusState::kInitialising) set_state(view, XenbusState::kInitWait);
+        set_state(view, XenbusState::kInitWait);
         return reconcile();
     }
-    if (answer.error().code != ErrorCode::kUnavailable || Clock::now() - first_seen_ > kPrepareLimit)
-        return refuse(answer.error().text);
+    const bool may_change = passes(answer.error().code) && answer.error().code != ErrorCode::kInUse;
+    if (!may_change || Clock::now() - first_seen_ > kPrepareLimit) return refuse(answer.error().text);
     asked_ = false;
     reconcile_in(retry_, kRetry);
 }
@@ -244,7 +255,7 @@ void Device::attach_ring() {
     if (!numbers || services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_PROTOCOL_V2) != 1u)
         return fail_for_good("the frontend's ring-ref, event-channel or feature-protocol-v2 is missing or malformed");
     auto ring = services_.rings.open(id_.domain, *numbers);
-    if (!ring) return fail_for_good(ring.error().text);
+    if (!ring) return try_later_or_fail(ring.error());
     ring->order.ring_ref = numbers->ring_ref;
     ring->order.event_channel = numbers->event_channel;
     attached_ = numbers;
@@ -256,8 +267,12 @@ void Device::attach_ring() {
 void Device::ring_attached(const Result<> &attached) {
     if (ring_state_ != RingState::kAttaching) return;
     ring_state_ = attached ? RingState::kAttached : RingState::kNone;
-    if (!attached) return fail_for_good(attached.error().text);
+    if (!attached) {
+        attached_.reset();
+        return try_later_or_fail(attached.error());
+    }
     reason_.clear();
+    pause_ = kRetry;
     if (may_be_logged_.take()) log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
     reconcile();
 }
@@ -279,7 +294,9 @@ void Device::ring_detached() {
 void Device::open_vtpm() {
     if (!uuid_) return fail_for_good("its uuid is missing or malformed");
     if (powered_on_) return fail_for_good("its TPM was powered off; power cycle the guest");
-    if (want_engine_since_ == Clock::time_point{}) want_engine_since_ = Clock::now();
+    // In a migration it goes only when this guest runs already.
+    if (beginning_ == Beginning::kResume && services_.is_to_be_suspended(*uuid_, id_))
+        return try_later("the domain that its guest comes from has not left yet");
     engine_state_ = EngineState::kOpening;
     services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
@@ -288,27 +305,35 @@ void Device::open_vtpm() {
 
 void Device::opened(Result<OpenedVtpm> answer) {
     engine_state_ = EngineState::kNone;
-    if (gone_ || is_told_to_leave(look())) return reconcile();  // meanwhile; it has been told that nothing runs
-    if (!answer) {
-        const ErrorCode code = answer.error().code;
-        const bool may_change = code == ErrorCode::kUnavailable || code == ErrorCode::kInUse;
-        if (!may_change || Clock::now() - want_engine_since_ > kOpenLimit) return fail_for_good(answer.error().text);
-        reason_ = answer.error().text;
-        return reconcile_in(retry_, kRetry);
-    }
+    // Meanwhile; it has been told that nothing runs.
+    if (gone_ || (is_told_to_leave(look()) && !waits_for_power_on())) return reconcile();
+    if (!answer) return try_later_or_fail(answer.error());
     const auto facts = services_.domains.ask(id_.domain);
-    if (!facts) return fail_for_good(facts.error().text);
+    if (!facts) return try_later_or_fail(facts.error());
     auto engine = services_.engines.start_engine(id_, *uuid_, answer->version, std::move(answer->state_channel), *this,
                                                  beginning_, facts->incarnation);
-    if (!engine) return fail_for_good(engine.error().text);
+    if (!engine) return try_later_or_fail(engine.error());
     engine_ = std::move(*engine);
     engine_state_ = EngineState::kStarting;
     reconcile();
 }
 
+void Device::try_later_or_fail(const Error &error) {
+    if (!passes(error.code)) return fail_for_good(error.text);
+    try_later(error.text);
+}
+
+void Device::try_later(const std::string &why) {
+    if (reason_ != why && may_be_logged_.take()) log::warning("device {}: waits: {}", to_string(id_), why);
+    reason_ = why;
+    reconcile_in(retry_, pause_);
+    pause_ = std::min(2 * pause_, kLongestRetry);
+}
+
 void Device::engine_ready(const Result<> &started) {
     if (engine_state_ != EngineState::kStarting && engine_state_ != EngineState::kAdopting) return;
-    if (!started && may_start_again(started.error())) {
+    // No guest has had this TPM. (What was to be resumed may be gone: then the next engine says so.)
+    if (!started && passes(started.error().code)) {
         reason_ = started.error().text;
         powered_on_ = false;
         return stop_engine();
@@ -316,6 +341,7 @@ void Device::engine_ready(const Result<> &started) {
     if (!started) return fail_for_good(started.error().text);
     if (engine_state_ == EngineState::kAdopting) return;  // engine_status() follows
     note_power_on();
+    pause_ = kRetry;
     engine_state_ = EngineState::kRunning;
     reconcile();
 }
@@ -323,12 +349,6 @@ void Device::engine_ready(const Result<> &started) {
 void Device::note_power_on() {
     powered_on_ = true;
     (void)services_.xenstore.update(own_path_, kPoweredOn, "1");
-}
-
-// No guest has had this TPM, and it was the manager that went. (What was to be resumed may be gone: then the next
-// engine says so.)
-bool Device::may_start_again(const Error &error) const {
-    return error.code == ErrorCode::kUnavailable && Clock::now() - want_engine_since_ < kOpenLimit;
 }
 
 void Device::engine_status(const EngineStatus &status) {
@@ -372,13 +392,15 @@ std::optional<Incarnation> Device::suspended() const {
     return std::nullopt;
 }
 
-void Device::engine_exited(const std::string &how, bool orderly) {
+void Device::engine_exited(const std::string &how, EngineEnd end) {
     const bool expected = engine_state_ == EngineState::kStopping;
+    const bool orderly = end == EngineEnd::kOrderly;
     engine_.reset();
     kill_.reset();
     engine_state_ = EngineState::kNone;
     ring_state_ = RingState::kNone;
     attached_.reset();
+    if (end == EngineEnd::kNotStarted && !powered_on_) return try_later(how);
     if (!expected) {
         fail_for_good(reason_.empty() || orderly ? how : reason_ + "; " + how);
         return;
@@ -387,7 +409,7 @@ void Device::engine_exited(const std::string &how, bool orderly) {
         log::error("device {}: {}; its guest, restored, has no TPM until it is power cycled", to_string(id_), how);
     else if (!orderly)
         log::warning("device {}: {}", to_string(id_), how);
-    if (!orderly && !powered_on_) return reconcile_in(retry_, kRetry);
+    if (!orderly && !powered_on_) return try_later(reason_);
     reconcile();
 }
 
@@ -403,7 +425,11 @@ void Device::state_channel_changed(const Result<> &usable) {
     if (usable.error().code == ErrorCode::kUnavailable && services_.manager.connected()) renew_state_channel();
 }
 
-void Device::manager_is_back() { renew_state_channel(); }
+void Device::manager_is_back() {
+    pause_ = kRetry;
+    renew_state_channel();
+    reconcile();  // what waits for it
+}
 
 void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
@@ -447,16 +473,28 @@ void Device::fail_for_good(const std::string &why) {
 
 // Needs nothing of the guest, which may be dying.
 void Device::leave(const View &view) {
+    if (leaves_since_ == Clock::time_point{}) leaves_since_ = Clock::now();
+    if (waits_for_power_on()) {
+        if (engine_state_ == EngineState::kNone) open_vtpm();
+        return reconcile_in(retry_, kRetry);
+    }
     if (waits_to_suspend()) return reconcile_in(retry_, kRetry);
     stop_engine();
     if (!engine_) set_state(view, XenbusState::kClosed);
 }
 
+// A guest that was saved before its driver asked for the TPM: it is powered on now, and suspended at once, so that the
+// restored guest finds what it would have found here.
+bool Device::waits_for_power_on() const {
+    return is_suspended_unused() && Clock::now() - leaves_since_ < kPowerOnLimit;
+}
+
+bool Device::is_suspended_unused() const { return answered_ && !powered_on_ && !failed_ && !gone_ && suspended(); }
+
 // A guest that was saved while the manager is being restarted: what its TPM knows is stored when that is back.
 bool Device::waits_to_suspend() {
     const bool can_store = services_.manager.connected() && stores_ && !renews_;
     if (can_store || engine_state_ != EngineState::kRunning || !suspended()) return false;
-    if (leaves_since_ == Clock::time_point{}) leaves_since_ = Clock::now();
     return Clock::now() - leaves_since_ < kSuspendLimit;
 }
 

@@ -36,6 +36,8 @@ struct DeviceServices {
     std::chrono::milliseconds reconcile_interval{200};
     // The device other than this one that has a living engine for this vTPM.
     std::function<std::optional<DeviceId>(const Uuid &, DeviceId)> runs_elsewhere{};
+    // Whether another one is_suspended_unused() with this vTPM.
+    std::function<bool(const Uuid &, DeviceId)> is_to_be_suspended{};
     // A device has gone, and its engine: another one may wait in its place.
     std::function<void()> finished{};
 };
@@ -53,6 +55,8 @@ public:
     // The toolstack has removed the device, perhaps for another one, and its engine has ended: nothing is left to do.
     [[nodiscard]] bool finished() const { return gone_ && !engine_; }
     [[nodiscard]] bool has_engine() const { return engine_ != nullptr; }
+    // Its guest has been suspended, and never asked for its TPM: that is powered on when the device is told to leave.
+    [[nodiscard]] bool is_suspended_unused() const;
     [[nodiscard]] const std::optional<Uuid> &uuid() const { return uuid_; }
     [[nodiscard]] DeviceId id() const { return id_; }
     // For people: "connected", "waiting for the guest", "failed", ... and why.
@@ -83,7 +87,8 @@ private:
     void prepared(const Result<OpenedVtpm> &answer);
     void refuse(const std::string &why);
     void open_vtpm();
-    [[nodiscard]] bool may_start_again(const Error &error) const;
+    void try_later_or_fail(const Error &error);
+    void try_later(const std::string &why);
     void note_power_on();
     void opened(Result<OpenedVtpm> answer);
     void attach_ring();
@@ -94,6 +99,7 @@ private:
     void stop_engine();
     // Where its guest was, if that was saved, or has gone to another domain.
     [[nodiscard]] std::optional<Incarnation> suspended() const;
+    [[nodiscard]] bool waits_for_power_on() const;
     bool waits_to_suspend();
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
@@ -103,7 +109,7 @@ private:
     void ring_attached(const Result<> &attached) override;
     void ring_detached() override;
     void state_channel_changed(const Result<> &usable) override;
-    void engine_exited(const std::string &how, bool orderly) override;
+    void engine_exited(const std::string &how, EngineEnd end) override;
 
     void watch_guest();
     [[nodiscard]] View look() const;
@@ -138,7 +144,7 @@ private:
     std::chrono::steady_clock::time_point leaves_since_;
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
-    std::chrono::steady_clock::time_point want_engine_since_;
+    std::chrono::milliseconds pause_;                // before the next try
     Allowance may_reconcile_;
     Allowance may_be_logged_;
     Allowance may_renew_;

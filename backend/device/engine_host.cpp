@@ -54,7 +54,21 @@ std::string describe_exit(int status, bool out_of_memory) {
         return fmt::format("the engine was ended by signal {} ({}){}", signal, ::sigdescr_np(signal), why);
     }
     if (WEXITSTATUS(status) == kCommandTookTooLong) return "the engine was ended: a command of the guest took too long";
+    if (WEXITSTATUS(status) == kCouldNotStart)
+        return "the engine could not be started: memory, descriptors or processes are short";
     return fmt::format("the engine exited with status {}", WEXITSTATUS(status));
+}
+
+EngineEnd kind_of_exit(int status) {
+    if (!WIFEXITED(status)) return EngineEnd::kFault;
+    switch (WEXITSTATUS(status)) {
+        case 0:
+            return EngineEnd::kOrderly;
+        case kCouldNotStart:
+            return EngineEnd::kNotStarted;
+        default:
+            return EngineEnd::kFault;
+    }
 }
 
 // posix_spawn: nothing of this process' threads and descriptors gets in the way.
@@ -284,17 +298,23 @@ Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device,
     Zygote &zygote = zygotes_.back();
     const std::uint32_t uid = free_uid();
     const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device, beginning, incarnation};
-    if (zygote.groups) {
-        VTPM_ASSIGN(const UniqueFd group, zygote.groups->make(order.engine));
-        VTPM_TRY(
-            send(zygote.control.get(), order, {ends.theirs.get(), ends.ours.get(), state_channel.get(), group.get()}));
-    } else {
-        VTPM_TRY(send(zygote.control.get(), order, {ends.theirs.get(), ends.ours.get(), state_channel.get()}));
-    }
+    const int ours = ends.ours.get();
     std::unique_ptr<EngineProcess> engine(
         new EngineProcess(*this, zygote, order.engine, std::move(ends.ours), observer));
-    running_.emplace(order.engine, Running{&zygote, uid, engine.get()});
+    // Before the zygote has the other ends: what fails afterwards would leave an engine that nobody knows.
     VTPM_TRY(engine->listen());
+    UniqueFd group;
+    if (zygote.groups) {
+        VTPM_ASSIGN(group, zygote.groups->make(order.engine));
+    }
+    const auto sent =
+        group ? send(zygote.control.get(), order, {ends.theirs.get(), ours, state_channel.get(), group.get()})
+              : send(zygote.control.get(), order, {ends.theirs.get(), ours, state_channel.get()});
+    if (!sent) {
+        if (zygote.groups) (void)zygote.groups->remove(order.engine);
+        return tl::make_unexpected(sent.error());
+    }
+    running_.emplace(order.engine, Running{&zygote, uid, engine.get()});
     return engine;
 }
 
@@ -368,8 +388,7 @@ void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
     const int status = static_cast<int>(report.wait_status);
     if (running.process != nullptr) {
         running.process->hear_out();
-        running.process->observer_->engine_exited(describe_exit(status, out_of_memory),
-                                                  WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        running.process->observer_->engine_exited(describe_exit(status, out_of_memory), kind_of_exit(status));
     }
     drop_idle_zygotes();
     if (running_.empty() && stopped_) stopped_();

@@ -24,6 +24,12 @@ namespace vtpm {
 
 class EngineHost;
 
+enum class EngineEnd {
+    kOrderly,
+    kNotStarted,  // for a shortage that passes; no guest has had this TPM
+    kFault,
+};
+
 // What an engine reports. Called from the loop.
 class EngineObserver {
 public:
@@ -33,7 +39,7 @@ public:
     virtual void ring_attached(const Result<> &attached) = 0;
     virtual void ring_detached() = 0;
     virtual void state_channel_changed(const Result<> &usable) = 0;
-    virtual void engine_exited(const std::string &how, bool orderly) = 0;
+    virtual void engine_exited(const std::string &how, EngineEnd end) = 0;
 };
 
 // The parent of engines, of this daemon or of a former one.

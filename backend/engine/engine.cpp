@@ -86,6 +86,7 @@ Result<> Engine::serve() {
         }
     }
     ring_->events->notify();
+    tpm_->store_clock_if_due();  // the guest does not wait for it
     report_lost_channel();
     return {};
 }

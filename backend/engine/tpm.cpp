@@ -233,6 +233,10 @@ bool Tpm::clock_is_due() const {
     return version_ == TpmVersion::k20 && std::chrono::steady_clock::now() - stored_ >= kClockInterval;
 }
 
+void Tpm::store_clock_if_due() {
+    if (clock_is_due()) (void)keep_state();
+}
+
 // What the TPM knows and nobody acknowledged. If it cannot be stored now, then at a later command.
 bool Tpm::keep_state() {
     if (!can_store() || !take_state()) return false;
@@ -269,7 +273,7 @@ Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
     const bool clock_set = version_ == TpmVersion::k20 && sets_clock(command, response);
     if (clock_set) VTPM_TRY(take_state());  // libtpms 0.9 does not ask for it
     if (!storage.changed) {
-        if (clock_is_due()) (void)keep_state();
+        if (clock_is_due() && may_tell_clock(command)) (void)keep_state();
         return response;
     }
     const bool had_manager = can_store();

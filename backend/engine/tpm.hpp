@@ -35,6 +35,8 @@ public:
     // process must end, for what the TPM knows no longer is what is stored.
     Result<ByteView> execute(ByteView command, std::uint8_t locality);
     ByteView answer_fault(GuestFault fault);
+    // After the answer to a command that cannot have told Clock: it is stored once a minute, and nobody waits for that.
+    void store_clock_if_due();
 
     // Called when the manager is lost while a change is to be stored: waits for the channel to the next one, hands it
     // to `take` and returns what that says; an error when it has waited long enough. After one, and until

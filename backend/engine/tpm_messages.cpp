@@ -2,6 +2,7 @@
 #include "backend/engine/tpm_messages.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "shared-protocol/tpm_message.hpp"
 
@@ -108,6 +109,20 @@ std::optional<Bytes> set_clock_command(std::uint64_t value) {
     if (value > kMaxClock) return std::nullopt;
     return tpm_message(kTpmSessions, kClockSet,
                        BigEndian().u32(kPlatform).raw(empty_password()).number(value, 8).bytes());
+}
+
+bool may_tell_clock(ByteView command) {
+    constexpr std::uint32_t kPcrEvent = 0x13C;
+    constexpr std::uint32_t kContextLoad = 0x161;
+    constexpr std::uint32_t kContextSave = 0x162;
+    constexpr std::uint32_t kFlushContext = 0x165;
+    constexpr std::uint32_t kGetCapability = 0x17A;
+    constexpr std::uint32_t kGetRandom = 0x17B;
+    constexpr std::uint32_t kPcrRead = 0x17E;
+    constexpr std::uint32_t kPcrExtend = 0x182;
+    constexpr std::array kMute{kPcrEvent,      kContextLoad, kContextSave, kFlushContext,
+                               kGetCapability, kGetRandom,   kPcrRead,     kPcrExtend};
+    return std::ranges::find(kMute, tpm_code(command)) == kMute.end();
 }
 
 bool sets_clock(ByteView command, ByteView response) {

@@ -48,6 +48,8 @@ Bytes read_clock_command();
 TpmClock clock_in(ByteView response);
 // TPM2_ClockSet by the platform. Nothing if a TPM would not take that value (Part 3, 29.2).
 std::optional<Bytes> set_clock_command(std::uint64_t value);
+// Not one of the commands that a guest sends most, and whose answers depend on Clock in no way.
+bool may_tell_clock(ByteView command);
 // A TPM2_ClockSet that was done.
 bool sets_clock(ByteView command, ByteView response);
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/engine/zygote.hpp"
 
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -13,8 +15,11 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <ctime>
 #include <map>
 #include <memory_resource>
+#include <variant>
+#include <vector>
 
 #include "backend/engine/command_limit.hpp"
 #include "backend/engine/engine.hpp"
@@ -86,8 +91,9 @@ Result<> run_engine(const EngineProgram &program, const StartEngine &order, Uniq
     return program.run(order, std::move(control), std::move(state_channel));
 }
 
+// noexcept: nothing of the zygote's may catch what is thrown here.
 [[noreturn]] void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control,
-                            UniqueFd state_channel, const UniqueFd &group, const UniqueFd &log) {
+                            UniqueFd state_channel, const UniqueFd &group, const UniqueFd &log) noexcept {
     if (::dup2(log.get(), STDERR_FILENO) < 0) ::_exit(1);
     const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group);
     if (!ended) log::error("{}", ended.error().text);
@@ -126,7 +132,10 @@ public:
             std::array<epoll_event, 16> ready;
             const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), -1);
             if (count < 0 && errno != EINTR) return fail_errno("epoll_wait");
-            for (int i = 0; i < count; ++i) VTPM_TRY(serve(ready[static_cast<std::size_t>(i)].data.u64));
+            for (int i = 0; i < count; ++i) {
+                const epoll_event &event = ready[static_cast<std::size_t>(i)];
+                VTPM_TRY(serve(event.data.u64, event.events));
+            }
         }
         return {};
     }
@@ -149,8 +158,11 @@ private:
         return {};
     }
 
-    Result<> serve(std::uint64_t source) {
-        if (source == kControl) return receive();
+    Result<> serve(std::uint64_t source, std::uint32_t events) {
+        if (source == kControl) {
+            if ((events & EPOLLOUT) != 0) tell_rest();
+            return (events & ~std::uint32_t{EPOLLOUT}) != 0 ? receive() : Result<>{};
+        }
         if (source == kChildSignal) {
             reap();
         } else if (const auto child = children_.find(static_cast<std::uint32_t>(source)); child != children_.end()) {
@@ -162,11 +174,22 @@ private:
     // Before it is closed: a child that was just forked may have a duplicate, with which it would stay in the set.
     void forget(const EngineLog &log) { (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, log.fd(), nullptr); }
 
+    // One order may fail; the engines that are there outlive that.
     Result<> receive() {
         std::array<std::uint8_t, kMaxSmallMessage> buffer;
-        VTPM_ASSIGN(Received received, receive_message(control_.get(), buffer));
-        ended_ = received.size == 0;
-        return ended_ ? Result<>{} : obey(ByteView(buffer).first(received.size), std::move(received));
+        auto received = receive_order(control_.get(), buffer);
+        if (!received)
+            return received.error().code == ErrorCode::kSystem ? tl::make_unexpected(received.error())
+                                                               : wait_a_moment();
+        ended_ = received->size == 0;
+        return ended_ ? Result<>{} : obey(ByteView(buffer).first(received->size), std::move(*received));
+    }
+
+    // For memory: the message is still there.
+    static Result<> wait_a_moment() {
+        const timespec moment{0, 10'000'000};
+        (void)::nanosleep(&moment, nullptr);
+        return {};
     }
 
     Result<> obey(ByteView message, Received received) {
@@ -197,35 +220,67 @@ private:
     }
 
     Result<> start(const StartEngine &order, Received received) {
+        if (received.lost_descriptors)
+            return not_started(order, {ErrorCode::kShortage, "its engine has no descriptors: too many are in use"});
+        try {
+            const auto started = fork_engine(order, std::move(received));
+            return started ? Result<>{} : not_started(order, started.error());
+        } catch (const std::bad_alloc &) {
+            return not_started(order, {ErrorCode::kShortage, "there is no memory for its engine"});
+        }
+    }
+
+    Result<> fork_engine(const StartEngine &order, Received received) {
         auto &[engine_end, backend_end, state_channel, group] = received.fds;
         UniqueFd says;
-        auto log = EngineLog::open(order.uuid, says);
-        if (!log) return not_started(order, log.error());
-        const Result<pid_t> child = lonely_fork_.fork();
-        if (!child) return not_started(order, child.error());
-        if (*child == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel), group, says);
-        if (const auto heard = listen(log->fd(), order.engine); !heard)
+        VTPM_ASSIGN(EngineLog log, EngineLog::open(order.uuid, says));
+        // Before the fork: a child that is not remembered would never be reaped.
+        const auto child =
+            children_.emplace(order.engine, Child{0, order, std::move(backend_end), std::move(log)}).first;
+        const Result<pid_t> forked = lonely_fork_.fork();
+        if (!forked) {
+            children_.erase(child);
+            return tl::make_unexpected(forked.error());
+        }
+        if (*forked == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel), group, says);
+        child->second.pid = *forked;
+        if (const auto heard = listen(child->second.log.fd(), order.engine); !heard)
             log::warning("vTPM {}: what its engine says is lost: {}", order.uuid.to_string(), heard.error().text);
-        children_.emplace(order.engine, Child{*child, order, std::move(backend_end), std::move(*log)});
-        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*child)});
+        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*forked)});
         return {};
     }
 
+    // As if it had exited with that status.
     Result<> not_started(const StartEngine &order, const Error &error) {
         log::error("vTPM {}: {}", order.uuid.to_string(), error.text);
-        tell(EngineExited{order.engine, 1 << 8});  // as if it had exited with status 1
+        const int status = error.code == ErrorCode::kShortage ? kCouldNotStart : 1;
+        tell(EngineExited{order.engine, static_cast<std::uint32_t>(status << 8)});
         return {};
     }
 
+    // The daemon does nothing but read meanwhile.
     Result<> list(std::uint32_t asker) {
+        while (!reports_.empty()) {
+            VTPM_TRY(await_room());
+            tell_rest();
+        }
         for (const auto &[engine, child] : children_) {
             const StartEngine &order = child.order;
             const LivingEngine living{engine,     order.uid,    static_cast<std::uint32_t>(child.pid),
                                       order.uuid, order.domain, order.device};
-            VTPM_TRY(child.control ? send(control_.get(), living, {child.control.get()})
-                                   : send(control_.get(), living));
+            VTPM_TRY(await_room());
+            (void)(child.control ? send(control_.get(), living, {child.control.get()}) : send(control_.get(), living));
         }
-        return send(control_.get(), EnginesListed{asker, kVersion});
+        VTPM_TRY(await_room());
+        (void)send(control_.get(), EnginesListed{asker, kVersion});
+        return {};
+    }
+
+    Result<> await_room() {
+        pollfd room{control_.get(), POLLOUT, 0};
+        while (::poll(&room, 1, -1) < 0)
+            if (errno != EINTR) return fail_errno("poll");
+        return {};
     }
 
     void reap() {
@@ -243,10 +298,32 @@ private:
         }
     }
 
-    // If the daemon is gone, so is its interest.
-    template <typename Message>
-    void tell(const Message &message) {
-        (void)send(control_.get(), message);
+    using Report = std::variant<EngineStarted, EngineExited>;
+
+    // Never waits: a daemon that waits for us to take its orders reads no reports. They are kept for it, or for the
+    // next one.
+    void tell(const Report &report) {
+        if (reports_.empty() && is_told(report)) return;
+        reports_.push_back(report);
+        listen_for_room(true);
+    }
+
+    // Or nobody is there to be told.
+    bool is_told(const Report &report) {
+        const auto sent = std::visit([this](const auto &message) { return send(control_.get(), message); }, report);
+        pollfd room{control_.get(), POLLOUT, 0};
+        return sent || (::poll(&room, 1, 0) == 1 && (room.revents & (POLLERR | POLLHUP)) != 0);
+    }
+
+    void tell_rest() {
+        const auto left = std::ranges::find_if_not(reports_, [this](const Report &report) { return is_told(report); });
+        reports_.erase(reports_.begin(), left);
+        if (reports_.empty()) listen_for_room(false);
+    }
+
+    void listen_for_room(bool wanted) {
+        epoll_event event{.events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN, .data = {.u64 = kControl}};
+        (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, control_.get(), &event);
     }
 
     UniqueFd control_;
@@ -258,6 +335,7 @@ private:
     NotForked not_forked_;
     std::pmr::unsynchronized_pool_resource pool_{&not_forked_};
     std::pmr::map<std::uint32_t, Child> children_{&pool_};
+    std::pmr::vector<Report> reports_{&pool_};  // that the daemon had no room for
 };
 
 // What every engine needs is paged in and initialised once, and shared by the fork. No random generator is touched:
@@ -274,12 +352,24 @@ void warm_up() {
     EVP_KDF_free(EVP_KDF_fetch(nullptr, "HKDF", nullptr));
 }
 
+// Engines inherit them: the daemon's standard output may be its stream to the journal, where lines of xen-vtpmd could
+// be forged. (Standard error is replaced in each: see EngineLog.)
+Result<> give_up_standard_streams() {
+    const UniqueFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (!nothing) return fail_errno("open /dev/null");
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO})
+        if (::dup2(nothing.get(), stream) < 0) return fail_errno("dup2");
+    return {};
+}
+
 }  // namespace
 
 EngineProgram engine_program() { return {allow_only_engine_calls, serve_guest}; }
 
 Result<> run_zygote(UniqueFd control, const EngineProgram &program) {
     warm_up();
+    VTPM_TRY(give_up_standard_streams());
+    if (::fcntl(control.get(), F_SETFL, O_NONBLOCK) != 0) return fail_errno("O_NONBLOCK");
     sigset_t child_only;
     sigemptyset(&child_only);
     sigaddset(&child_only, SIGCHLD);

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 
 #include "backend/xen/libxen.hpp"
 
@@ -17,14 +18,17 @@ using Malloced = std::unique_ptr<T, FreeMemory>;
 
 class LibXenstore final : public Xenstore {
 public:
-    explicit LibXenstore(XenstoreHandle handle) : handle_(std::move(handle)) {}
+    LibXenstore(XenstoreHandle handle, XenstoreLost lost) : handle_(std::move(handle)), lost_(std::move(lost)) {}
 
     std::optional<std::string> read(const std::string &path) override { return read_in(XBT_NULL, path); }
 
     std::vector<std::string> list(const std::string &path) override {
         unsigned count = 0;
         const Malloced<char *> names(xs_directory(handle_.get(), XBT_NULL, path.c_str(), &count));
-        if (!names) return {};
+        if (!names) {
+            expect_absence("list", path);
+            return {};
+        }
         return {names.get(), names.get() + count};
     }
 
@@ -33,7 +37,10 @@ public:
         const std::string path = directory + "/" + key;
         for (;;) {
             const xs_transaction_t transaction = xs_transaction_start(handle_.get());
-            if (transaction == XBT_NULL) return fail_errno("xenstore transaction");
+            if (transaction == XBT_NULL) {
+                if (is_lost(errno)) lose("start a transaction", path);
+                return fail_errno("xenstore transaction");
+            }
             const bool present = read_in(transaction, guard).has_value();
             const bool written = present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
                                                      static_cast<unsigned>(value.size()));
@@ -43,18 +50,22 @@ public:
                 errno = write_error;
                 return fail_errno("write {}", path);
             }
-            if (errno != EAGAIN) return fail_errno("write {}", path);
+            if (errno == EAGAIN) continue;
+            if (is_lost(errno)) lose("write", path);
+            return fail_errno("write {}", path);
         }
     }
 
     Result<> remove(const std::string &path) override {
-        if (!xs_rm(handle_.get(), XBT_NULL, path.c_str()) && errno != ENOENT) return fail_errno("remove {}", path);
-        return {};
+        if (xs_rm(handle_.get(), XBT_NULL, path.c_str()) || errno == ENOENT) return {};
+        if (is_lost(errno)) lose("remove", path);
+        return fail_errno("remove {}", path);
     }
 
     Result<> watch(const std::string &path, const std::string &token) override {
-        if (!xs_watch(handle_.get(), path.c_str(), token.c_str())) return fail_errno("watch {}", path);
-        return {};
+        if (xs_watch(handle_.get(), path.c_str(), token.c_str())) return {};
+        if (is_lost(errno)) lose("watch", path);
+        return fail_errno("watch {}", path);
     }
 
     void unwatch(const std::string &path, const std::string &token) override {
@@ -73,11 +84,31 @@ private:
     std::optional<std::string> read_in(xs_transaction_t transaction, const std::string &path) {
         unsigned length = 0;
         const Malloced<void> value(xs_read(handle_.get(), transaction, path.c_str(), &length));
-        if (!value) return std::nullopt;
+        if (!value) {
+            expect_absence("read", path);
+            return std::nullopt;
+        }
         return std::string(static_cast<const char *>(value.get()), length);
     }
 
+    // xenstored's own words are that a node is not there, or not for us. Anything else is no word of it: the library
+    // says EINVAL or EBADF when the connection has ended, ENOMEM when it has no memory.
+    void expect_absence(const char *what, const std::string &path) const {
+        if (errno != ENOENT && errno != EACCES) lose(what, path);
+    }
+    static bool is_lost(int error) {
+        return error == EINVAL || error == EBADF || error == EPIPE || error == ECONNRESET;
+    }
+
+    [[noreturn]] void lose(const char *what, const std::string &path) const {
+        const int saved = errno;
+        lost_(fmt::format("xenstored is away: {} {}: {}", what, path, std::strerror(saved)));
+        require(false, "nobody goes on without xenstore");
+        std::abort();
+    }
+
     XenstoreHandle handle_;
+    XenstoreLost lost_;
 };
 
 }  // namespace
@@ -95,11 +126,11 @@ std::optional<std::uint32_t> Xenstore::read_number(const std::string &path) {
     return text ? parse_number(*text) : std::nullopt;
 }
 
-Result<std::unique_ptr<Xenstore>> open_xenstore() {
+Result<std::unique_ptr<Xenstore>> open_xenstore(XenstoreLost lost) {
     // Not XS_UNWATCH_FILTER: libxenstore (4.17 to 4.21) leaks each event that it drops by that.
     XenstoreHandle handle(xs_open(0));
     if (!handle) return fail_errno("connect to xenstored");
-    return std::make_unique<LibXenstore>(std::move(handle));
+    return std::make_unique<LibXenstore>(std::move(handle), std::move(lost));
 }
 
 }  // namespace vtpm

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,7 +26,7 @@ public:
 
     virtual ~Xenstore() = default;
 
-    // The value, or nothing if the node is absent or unreadable.
+    // The value, or nothing if xenstored says that the node is absent, or not ours to read.
     virtual std::optional<std::string> read(const std::string &path) = 0;
     virtual std::vector<std::string> list(const std::string &path) = 0;
     // Writes `directory`/`key` if `directory`/state still exists, in one transaction: a node that the toolstack
@@ -42,7 +43,13 @@ public:
     std::optional<std::uint32_t> read_number(const std::string &path);
 };
 
-// The real one. Starts a hidden thread (libxenstore's reader), so signals must be blocked before.
-Result<std::unique_ptr<Xenstore>> open_xenstore();
+// Called when an operation gets no answer: the connection to xenstored has ended. What it would have said is not known,
+// and a guess ("absent") would power TPMs off. So it does not return: it ends the process (engines outlive that), or
+// throws.
+using XenstoreLost = std::function<void(const std::string &why)>;
+
+// The real one. Starts a hidden thread (libxenstore's reader), so signals must be blocked before. That thread ends with
+// the connection, and then says nothing any more: who only waits for events looks now and then (any read() does).
+Result<std::unique_ptr<Xenstore>> open_xenstore(XenstoreLost lost);
 
 }  // namespace vtpm

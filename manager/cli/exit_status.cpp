@@ -18,6 +18,7 @@ int exit_status(ErrorCode code) {
         case ErrorCode::kRefused:
             return kExitRefused;
         case ErrorCode::kUnavailable:
+        case ErrorCode::kShortage:
             return 6;
         case ErrorCode::kStoreFailed:
         case ErrorCode::kSystem:
@@ -44,6 +45,8 @@ const char *error_word(ErrorCode code) {
             return "store-failed";
         case ErrorCode::kSystem:
             return "system";
+        case ErrorCode::kShortage:
+            return "shortage";
     }
     return "system";
 }

@@ -104,3 +104,18 @@ def test_a_guest_that_is_started_anew_has_zero_pcrs_and_the_saved_one_has_no_tpm
     traveller.restore()
     traveller.dom0("timeout 60 sh -c 'until xen-vtpm status | grep -q \"power cycle the guest\"; do sleep 0.5; done'")
     assert traveller.lab.device(traveller.name)["state"] == "failed"
+
+
+def test_a_guest_may_be_saved_before_its_driver_has_asked_for_the_tpm(traveller):
+    """It finds what it would have found here: zero PCRs, and its NV."""
+    traveller.lab.run("guest", "shutdown", traveller.name)
+    traveller.dom0(f"sed -i 's/^extra=\"/&modprobe.blacklist=xen_tpmfront /' /var/lib/lab/guests/{traveller.name}/xl.cfg")
+    traveller.lab.run("guest", "start", traveller.name, timeout=400)
+    assert traveller.sh("ls /sys/class/tpm") == ""
+    traveller.save()
+    traveller.restore()
+    traveller.lab.run("dom0", "--", "lab-guest", "running", traveller.name)
+    traveller.sh("modprobe xen-tpmfront")
+    traveller.lab.await_tpm(traveller.name)
+    assert "0x" + "0" * 64 in traveller.sh("tpm2_pcrread sha256:16")
+    assert traveller.sh("tpm2_nvread 0x1500016 -C o -s 5") == "first"

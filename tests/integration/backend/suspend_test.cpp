@@ -196,8 +196,76 @@ TEST_CASE(
     REQUIRE(host.reaches(kOther, "2"));
     save(host, kOther);
     LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == kZeroPcr);
+    CHECK(rc(host.execute(page, commands::flush(0x80000000))) != 0);
+}
+
+TEST_CASE("a guest that is saved before its driver asked for the TPM finds it as it would have been") {
+    TestHost host;
+    {
+        Guest guest(host);  // of a former life, which was shut down
+        host.detach(kDevice);
+        REQUIRE(host.reaches(kDevice, "6"));
+        host.remove(kDevice);
+        host.run_for(std::chrono::milliseconds(20));
+    }
+    host.attach(kOther, kUuid);
+    REQUIRE(host.reaches(kOther, "2"));
+    SECTION("at once") { save(host, kOther); }
+    SECTION("while the manager is restarted") {
+        host.manager.stop();
+        host.run_for(std::chrono::milliseconds(50));
+        host.domains.facts(kOther.domain).suspended = true;
+        host.detach(kOther);
+        host.run_for(std::chrono::milliseconds(700));
+        CHECK(host.own_state(kOther) == "5");
+        host.manager.start();
+        REQUIRE(host.reaches(kOther, "6"));
+        host.remove(kOther);
+    }
+    SECTION("in the daemon's restart") {
+        host.daemon_dies();
+        host.domains.facts(kOther.domain).suspended = true;
+        host.detach(kOther);
+        REQUIRE(host.start());
+        REQUIRE(host.reaches(kOther, "6"));
+        host.remove(kOther);
+    }
+    SECTION("and again") {
+        save(host, kOther);
+        make_restored(host);
+        host.attach(kRestored, kUuid);
+        REQUIRE(host.reaches(kRestored, "2"));
+        save(host, kRestored);
+        LoopbackGuest page;
+        REQUIRE(restore(host, page, {10, 0}, 3));
+        CHECK(read_pcr(host, page) == kZeroPcr);
+        return;
+    }
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == kZeroPcr);
+    CHECK(rc(host.execute(page, commands::nv_write(kIndex, Bytes(8, 7)))) == 0);
+}
+
+TEST_CASE("in a migration a guest may ask for its TPM first when it has arrived") {
+    TestHost host;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.domains.facts(kDevice.domain).suspended = true;
+    LoopbackGuest page;
+    host.rings.guests[kRestored.domain] = &page;
     make_restored(host);
-    CHECK(restore_fails(host, page));
+    host.attach(kRestored, kUuid);
+    REQUIRE(host.reaches(kRestored, "2"));
+    host.frontend_initialised(kRestored);
+    host.run_for(std::chrono::milliseconds(500));
+    CHECK(host.own_state(kRestored) == "2");
+    save(host);
+    REQUIRE(host.reaches(kRestored, "4"));
+    host.frontend_state(kRestored, 4);
+    CHECK(read_pcr(host, page) == kZeroPcr);
 }
 
 TEST_CASE("what a TPM knew goes with its guest's memory only") {

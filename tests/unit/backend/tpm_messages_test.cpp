@@ -36,6 +36,14 @@ TEST_CASE("a list of commands that is not whole is refused") {
     CHECK_FALSE(split_commands(huge));
 }
 
+TEST_CASE("only commands that say nothing of Clock are answered before it is stored") {
+    const auto may_tell = [](std::uint32_t code) { return may_tell_clock(tpm_message(kTpmNoSessions, code)); };
+    // TPM2_PCR_Extend, PCR_Read, PCR_Event, GetRandom, GetCapability, FlushContext.
+    for (const std::uint32_t code : {0x182, 0x17E, 0x13C, 0x17B, 0x17A, 0x165}) CHECK_FALSE(may_tell(code));
+    // TPM2_ReadClock, Quote, GetTime, Certify, PolicyCounterTimer, PolicySigned, NV_Certify; and what nobody knows.
+    for (const std::uint32_t code : {0x181, 0x158, 0x14C, 0x148, 0x16D, 0x160, 0x184, 0x1FF}) CHECK(may_tell(code));
+}
+
 TEST_CASE("Clock is read from an answer that is whole and a success") {
     const auto answer = [](std::uint32_t code, std::uint8_t safe) {
         return tpm_message(kTpmNoSessions, code,

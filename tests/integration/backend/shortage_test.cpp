@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shortages pass, and no TPM ends by one. And what costs a thousand guests no more than their number.
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <catch2/catch.hpp>
+#include <csignal>
+#include <filesystem>
+#include <set>
+
+#include "base/seqpacket.hpp"
+#include "tests/integration/backend/test_host.hpp"
+
+namespace vtpm {
+namespace {
+
+std::size_t open_descriptors(pid_t process) {
+    const std::filesystem::directory_iterator all(fmt::format("/proc/{}/fd", process));
+    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+// Of another process, for a while.
+class DescriptorLimit {
+public:
+    DescriptorLimit(pid_t process, rlim_t limit) : process_(process) {
+        REQUIRE(::prlimit(process, RLIMIT_NOFILE, nullptr, &former_) == 0);
+        const rlimit low{limit, former_.rlim_max};
+        REQUIRE(::prlimit(process, RLIMIT_NOFILE, &low, nullptr) == 0);
+    }
+    ~DescriptorLimit() { (void)::prlimit(process_, RLIMIT_NOFILE, &former_, nullptr); }
+    DescriptorLimit(const DescriptorLimit &) = delete;
+    DescriptorLimit &operator=(const DescriptorLimit &) = delete;
+
+private:
+    pid_t process_;
+    rlimit former_{};
+};
+
+// By the name under which the service manager keeps its connection.
+pid_t zygote_of(const TestHost &host) {
+    const std::string &name = host.service.store.begin()->first;
+    return std::stoi(name.substr(name.rfind('-') + 1));
+}
+
+}  // namespace
+
+TEST_CASE("the zygote may be out of descriptors: who lives goes on, who comes waits") {
+    TestHost host;
+    LoopbackGuest living;
+    host.bring_up(kDevice, kUuid, living);
+    CHECK(rc(host.execute(living, commands::pcr_extend(10, 0xab))) == 0);
+    const Bytes pcr = commands::pcr_value(host.execute(living, commands::pcr_read(10)));
+    const pid_t zygote = zygote_of(host);
+    const std::size_t used = open_descriptors(zygote);
+    LoopbackGuest coming;
+    const Uuid other = Uuid::random();
+    {
+        // None of the order's descriptors; some of them; all, but no pipe.
+        const DescriptorLimit limit(zygote, used + GENERATE(0U, 2U, 3U));
+        host.offer(kOther, other, coming);
+        host.frontend_initialised(kOther);
+        REQUIRE(host.run_until([&] { return host.reason(kOther).find("descriptors") != std::string::npos; }));
+        host.run_for(std::chrono::milliseconds(600));
+        CHECK(host.own_state(kOther) == "2");
+        CHECK(commands::pcr_value(host.execute(living, commands::pcr_read(10))) == pcr);
+    }
+    REQUIRE(host.reaches(kOther, "4"));
+    host.frontend_state(kOther, 4);
+    CHECK(rc(host.execute(coming, commands::get_random())) == 0);
+    CHECK(host.reason(kOther).empty());
+    CHECK(commands::pcr_value(host.execute(living, commands::pcr_read(10))) == pcr);
+    CHECK(open_descriptors(zygote) <= used + 2);  // a second engine's control socket and log
+}
+
+TEST_CASE("a ring that cannot be opened for want of memory is opened later, with the TPM as it was") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(rc(host.execute(guest, commands::pcr_extend(10, 0xab))) == 0);
+    const Bytes pcr = commands::pcr_value(host.execute(guest, commands::pcr_read(10)));
+    host.frontend_state(kDevice, 6);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.rings.short_of_memory = true;
+    host.frontend_initialised(kDevice, 21);
+    host.run_for(std::chrono::milliseconds(700));
+    CHECK(host.status(kDevice) == "running, not connected");
+    host.rings.short_of_memory = false;
+    REQUIRE(host.reaches(kDevice, "4"));
+    host.frontend_state(kDevice, 4);
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == pcr);
+}
+
+TEST_CASE("a manager may be away for longer than anybody thought") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.offer(kDevice, kUuid, guest);
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(50));
+    host.frontend_initialised(kDevice);
+    host.run_for(std::chrono::seconds(22));
+    CHECK(host.status(kDevice) != "failed");
+    host.manager.start();
+    REQUIRE(host.reaches(kDevice, "4"));
+}
+
+TEST_CASE("a zygote that has much to say to a daemon that does not listen goes on taking its orders") {
+    auto ends = make_seqpacket_pair();
+    REQUIRE(ends);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends->theirs.get(), 3);
+    std::string name = "xen-vtpm-engine";
+    char *arguments[] = {name.data(), nullptr};
+    char *environment[] = {nullptr};
+    pid_t zygote = 0;
+    REQUIRE(::posix_spawn(&zygote, VTPM_ENGINE_PROGRAM, &actions, nullptr, arguments, environment) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    ends->theirs.reset();
+    // Its answer says that it has started.
+    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    REQUIRE(send(ends->ours.get(), ListEngines{1}));
+    REQUIRE(wait_readable(ends->ours.get(), std::chrono::seconds(20)));
+    REQUIRE(receive_message(ends->ours.get(), buffer));
+
+    constexpr std::uint32_t kOrders = 2000;
+    const DescriptorLimit none(zygote, 3);  // so each order ends in a report, and in no engine
+    const timeval limit{20, 0};
+    REQUIRE(::setsockopt(ends->ours.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0);
+    for (std::uint32_t engine = 1; engine <= kOrders; ++engine) {
+        StartEngine order;
+        order.engine = engine;
+        REQUIRE(send(ends->ours.get(), order));
+    }
+    std::set<std::uint32_t> reported;
+    while (reported.size() < kOrders) {
+        REQUIRE(wait_readable(ends->ours.get(), std::chrono::seconds(20)));
+        const auto received = receive_message(ends->ours.get(), buffer);
+        REQUIRE(received);
+        const auto report = decode<EngineExited>(ByteView(buffer).first(received->size));
+        REQUIRE(report);
+        reported.insert(report->engine);
+    }
+    ends->ours.reset();
+    int status = 0;
+    CHECK(::waitpid(zygote, &status, 0) == zygote);
+    CHECK(status == 0);
+}
+
+TEST_CASE("the end of a guest costs the same, however many there are") {
+    TestHost host;
+    const auto reads_for_one_end = [&](std::uint32_t first, std::uint32_t guests) {
+        for (std::uint32_t domain = first; domain < first + guests; ++domain) {
+            host.attach({domain, 0}, Uuid::random());
+            REQUIRE(host.reaches({domain, 0}, "2"));
+        }
+        host.run_for(std::chrono::milliseconds(50));
+        const DeviceId one{first, 0};
+        const int before = host.xenstore.reads;
+        host.detach(one);
+        REQUIRE(host.reaches(one, "6"));
+        (void)host.xenstore.remove(frontend_path(one));
+        (void)host.xenstore.remove(fmt::format("{}/{}", backend_root(0), one.domain));
+        REQUIRE(host.run_until([&] { return !host.backend->devices().contains(one); }));
+        host.run_for(std::chrono::milliseconds(50));
+        return host.xenstore.reads - before;
+    };
+    const int among_few = reads_for_one_end(100, 4);
+    CHECK(reads_for_one_end(200, 100) <= among_few + 2);
+}
+
+TEST_CASE("an engine has no descriptors but its own") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const pid_t engine = host.engine_pid(kDevice);
+    std::multiset<std::string> kinds;
+    for (const auto &entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", engine))) {
+        const std::string target = std::filesystem::read_symlink(entry.path());
+        const std::string kind = target.substr(0, target.find_first_of(":("));
+        const int number = std::stoi(entry.path().filename());
+        if (number <= 1) CHECK(target == "/dev/null");
+        if (number == 2) CHECK(kind == "pipe");
+        kinds.insert(kind);
+    }
+    // Its streams; the daemon's orders and the state channel; two events of its ring, whose page is mapped.
+    CHECK(kinds ==
+          std::multiset<std::string>{"/dev/null", "/dev/null", "pipe", "socket", "socket", "anon_inode", "anon_inode"});
+}
+
+}  // namespace vtpm
