@@ -55,9 +55,14 @@ class Victim:
 
 
 @pytest.fixture(scope="module", params=[pytest.param("pv", marks=pytest.mark.long), "pvh"])
-def victim(request, lab):
+def attacked(request, lab):
     lab.renew()
-    victim = Victim(lab, request.param)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def victim(lab, attacked):
+    victim = Victim(lab, attacked)
     for program in ("hostile_backend.py", "xen_wire.py"):
         lab.run("push", str(HERE / program), "/root/")
     victim.become("honest")

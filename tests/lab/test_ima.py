@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver built into the guest's kernel: IMA has its TPM from the first measurement on, and so have trusted keys."""
+"""The driver built into the guest's kernel: IMA has its TPM from the first measurement on, and so have trusted keys.
+
+In Linux 6.1, where scripts/kernel-tree has put this tree's driver, and in the newest Linux with the patches of
+scripts/kernel-series."""
 
 import re
 
@@ -10,7 +13,7 @@ pytestmark = pytest.mark.long
 # The PCRs in the form that evmctl reads.
 PCRS = "for pcr in $(seq 0 23); do printf 'PCR-%02d:%s\\n' $pcr $(cat /sys/class/tpm/tpm0/pcr-sha256/$pcr); done > /run/pcrs"
 # A kernel command line with ima_policy=tcb comes with this kernel (tests/lab/kernel/builtin.settings).
-KERNEL = ("--kernel", "builtin")
+KERNELS = ("builtin", "mainline")
 
 
 def started_init(lab, guest):
@@ -25,10 +28,11 @@ def boot_with_a_dead_backend(lab, guest):
     lab.dom0(f"timeout 300 bash -c 'until read -rt 5 line < /dev/tcp/{guest}/22; do sleep 1; done' 2> /dev/null", timeout=400)
 
 
-@pytest.fixture(scope="module", params=["pv", "pvh"])
+@pytest.fixture(scope="module", params=[f"{kernel}-{type}" for kernel in KERNELS for type in ("pv", "pvh")])
 def measured(request, lab):
-    name = f"i{request.param}"
-    lab.create(name, "--type", request.param, *KERNEL)
+    kernel, type = request.param.split("-")
+    name = f"i{kernel[0]}{type}"
+    lab.create(name, "--type", type, "--kernel", kernel)
     yield name
     lab.destroy(name)
 
@@ -87,8 +91,9 @@ def test_a_dead_backend_does_not_stall_the_boot(lab, measured):
     lab.guest(measured, "set -e; tpm2_getrandom --hex 4; cat /sys/class/tpm/tpm0/pcr-sha256/0")
 
 
-def test_a_guest_without_a_vtpm_boots_all_the_same(lab):
-    lab.create("bare", "--no-vtpm", *KERNEL)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_guest_without_a_vtpm_boots_all_the_same(lab, kernel):
+    lab.create("bare", "--no-vtpm", "--kernel", kernel)
     try:
         assert "TPM-bypass" in lab.guest("bare", "dmesg").stdout
         assert started_init(lab, "bare") < 30

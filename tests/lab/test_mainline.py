@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver of scripts/kernel-series, built into the newest Linux: the tests of test_driver.py that need no module. IMA
+measures meanwhile, so the kernel uses the TPM too."""
+
+import pytest
+
+import test_driver
+from test_driver import driven  # noqa: F401
+
+pytestmark = pytest.mark.long
+
+WITH_A_MODULE = ("test_the_module_comes_and_goes_many_times", "test_rmmod_does_not_hang_when_the_backend_is_dead")
+
+
+@pytest.fixture(scope="module", params=["pv", "pvh"])
+def guest(request, lab):
+    lab.renew()
+    name = f"m{request.param}"
+    lab.create(name, "--type", request.param, "--kernel", "mainline")
+    yield name
+    lab.destroy(name)
+
+
+def test_it_is_the_newest_linux_with_the_driver_built_in(lab, guest):
+    assert int(lab.guest(guest, "uname -r").stdout.split(".")[0]) >= 7
+    assert "(builtin)" in lab.guest(guest, "modinfo -n xen-tpmfront").stdout
+
+
+globals().update({name: test for name, test in vars(test_driver).items()
+                  if name.startswith("test_") and name not in WITH_A_MODULE})
+
+
+def test_the_kernel_has_not_complained(lab, guest):
+    lab.run("guest", "start", guest, timeout=600)
+    log = lab.run("log", guest).stdout
+    assert [word for word in ("BUG:", "WARNING:", "Oops", "Call Trace") if word in log] == []
