@@ -78,7 +78,7 @@ def history(tmp_path_factory):
 def made(tmp_path_factory, history):
     directory = tmp_path_factory.mktemp("series")
     yield Made(directory, history)
-    shutil.rmtree(directory)
+    run("rm", "-rf", str(directory))
 
 
 @pytest.mark.long
@@ -109,8 +109,8 @@ def test_a_fix_names_the_first_commit_of_the_history_that_has_what_it_fixes(made
 
 @pytest.mark.long
 def test_checkpatch_finds_nothing_in_the_patches(made):
-    # CAMELCASE: Xen's own names.
-    run("scripts/checkpatch.pl", "--strict", "--ignore", "CAMELCASE", *map(str, made.patches[1:]), cwd=made.tree)
+    # CAMELCASE: Xen's own names. UNKNOWN_COMMIT_ID: the history is made up here.
+    run("scripts/checkpatch.pl", "--strict", "--ignore", "CAMELCASE,UNKNOWN_COMMIT_ID", *map(str, made.patches[1:]), cwd=made.tree)
 
 
 @pytest.mark.long
@@ -211,7 +211,7 @@ def compilers(made, tmp_path_factory):
         "--aptopt=Acquire::Check-Valid-Until false", "--aptopt=Acquire::Check-Date false", "--customize-hook=mkdir \"$1/linux\"",
         "sid", str(root), f"deb [signed-by={KEYRING}] http://deb.debian.org/debian sid main")
     yield Compilers(root, made.tree)
-    shutil.rmtree(root)
+    run("rm", "-rf", str(root))
 
 
 @pytest.mark.long
