@@ -172,7 +172,7 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
     sign->add_option("--generation", order.generation, "That `group show` tells; one more for `group renew`")
         ->capture_default_str();
-    sign->add_option("--values", order.values, "A file of `policy predict --json`; default: this host, as it is now");
+    sign->add_option("--values", order.values, "A file of `policy predict`; default: this host, as it is now");
     sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
 }
@@ -264,7 +264,7 @@ void add_attestation_commands(CLI::App &app, Choice &choice) {
     verification->add_option("--vtpm", trust.uuid, "The vTPM that it must be of");
     auto *boots = verification->add_option_group("boots of the host that are good");
     boots->add_option("--approver", trust.approver, "That the owner of this key approved (PEM file of a public key)");
-    boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict --json`");
+    boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict`");
     boots->add_flag("--any-boot", trust.any_boot, "All: then the host may lie about the vTPM");
     boots->require_option(1, 2);
     verification->add_option("--former-ca", trust.former_cas,

@@ -137,10 +137,12 @@ std::string show_group_text(const Json &group) {
 
 std::string delete_group_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "group")); }
 
+// What reads it again skips what is behind a '#'.
 std::string recovery_key_text(const Json &exported) {
     return fmt::format(
-        "{}\n\nThis opens group '{}' on any machine that has its store or a backup of a vTPM. It is kept nowhere and\n"
-        "will not be told again: write it down, and keep it away from this host.\n",
+        "{0}\n"
+        "# The recovery key of group '{1}': it opens the group on any machine that has its store or a vTPM's backup.\n"
+        "# It is kept nowhere and will not be told again: write it down, and keep it away from this host.\n",
         text(exported, "recovery_key"), text(exported, "group"));
 }
 
@@ -159,8 +161,9 @@ std::string show_ca_text(const Json &ca) {
 
 std::string export_ca_text(const Json &exported) { return text(exported, "pem"); }
 
+// parse_measured_boot() reads it again: words are indented, or behind a '#'.
 std::string predict_policy_text(const Json &boot) {
-    std::string out;
+    std::string out = fmt::format("PCRs {}\n", text(boot, "pcrs"));
     for (const auto &[pcr, value] : boot.at("values").items()) {
         out += fmt::format("PCR {:<2}  {}\n", pcr, value.get<std::string>());
         for (const Json &event : boot.at("events"))
@@ -168,9 +171,9 @@ std::string predict_policy_text(const Json &boot) {
                 out += fmt::format("        {} {:.16}... {}\n", text(event, "type"), text(event, "digest"),
                                    text(event, "text"));
     }
-    if (boot.at("events").empty()) return out + "The kernel has no event log that would explain these values.\n";
+    if (boot.at("events").empty()) return out + "# The kernel has no event log that would explain these values.\n";
     for (const Json &pcr : boot.at("unexplained"))
-        out += fmt::format("PCR {} is not what these events make it: something else was measured too.\n", pcr.dump());
+        out += fmt::format("# PCR {} is not what these events make it: something else was measured too.\n", pcr.dump());
     return out;
 }
 

@@ -298,7 +298,7 @@ TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is
     REQUIRE_THAT(with_approver("approver.pem").err, Contains("'PRIVATE KEY'"));
     REQUIRE_THAT(with_approver("none").err, Contains("cannot be read"));
     REQUIRE(xen_vtpm({"policy", "install", directory / "garbage"}).status == 2);
-    REQUIRE_THAT(sign({"--values", directory / "garbage"}).err, Contains("is a JSON object"));
+    REQUIRE_THAT(sign({"--values", directory / "garbage"}).err, Contains("not what xen-vtpm policy predict prints"));
     write("values.json", prediction());
     REQUIRE_THAT(sign({"--values", directory / "values.json", "--pcrs", "sha256:4,8"}).err,
                  Contains("no value of PCR 8"));

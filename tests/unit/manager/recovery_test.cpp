@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine_end.hpp"
+#include "manager/cli/text.hpp"
 #include "manager/keys/recovery_key.hpp"
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
@@ -242,6 +243,24 @@ TEST_CASE_METHOD(Fixture, "on another TPM rows that were put back are refused al
                  Contains("rows were put back"));
     REQUIRE_FALSE(manager->vtpms.prepare(one));
     expect(manager->keys.recover("default", recovery_key, AcceptRollback::kYes));
+}
+
+TEST_CASE_METHOD(Fixture, "a recovery key is read from the file that it was printed into, today's or a former one") {
+    const Key key = expect(random_key());
+    const std::string text = recovery_text(key);
+    const auto same = [&](const std::string &file) {
+        return std::ranges::equal(expect(recovery_key_from(file)).view(), key.view());
+    };
+    const cli::Json exported{{"group", "default"}, {"recovery_key", text}};
+    REQUIRE(same(cli::recovery_key_text(exported)));
+    REQUIRE(same(exported.dump()));
+    REQUIRE(same(exported.dump(2) + "\n"));
+    REQUIRE(same("# from the vault\n\n" + text + "\n"));
+    REQUIRE(same(text + "\n\nThis opens group 'default' on any machine that has its store or a backup of a vTPM. It is "
+                        "kept nowhere and\nwill not be told again: write it down, and keep it away from this host.\n"));
+    REQUIRE(same(text.substr(0, 35) + "\r\n" + text.substr(35) + "\r\n"));  // over two lines
+    for (const std::string none : {"", "\n", "# nothing\n", "{}", "{\"recovery_key\"", "{\"recovery_key\": \""})
+        REQUIRE(expect_error(recovery_key_from(none)).code == ErrorCode::kInvalid);
 }
 
 TEST_CASE_METHOD(Fixture, "a backup brings a destroyed vTPM back") {
