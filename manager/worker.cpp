@@ -38,6 +38,7 @@ public:
     PatientSealer &operator=(const PatientSealer &) = delete;
 
     [[nodiscard]] ByteView identity() const override { return sealer_->identity(); }
+    [[nodiscard]] std::string_view sealing() const override { return sealer_->sealing(); }
     [[nodiscard]] std::string description() const override { return sealer_->description(); }
     [[nodiscard]] bool has_signing_keys() const override { return sealer_->has_signing_keys(); }
 

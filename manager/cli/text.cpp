@@ -39,6 +39,15 @@ std::string policy(const Json &group) {
     return pcrs.empty() ? "this TPM only" : fmt::format("this TPM, PCRs {} as they were", pcrs);
 }
 
+// The same for a key that is about to be sealed.
+std::string policy_at_once(const Json &check) {
+    if (text(check, "sealing") == "file") return policy(check);
+    if (const std::string approver = text(check, "approver"); !approver.empty())
+        return fmt::format("this TPM, boots that {} approves for generation {}", approver, text(check, "generation"));
+    const std::string pcrs = text(check, "pcrs");
+    return pcrs.empty() ? "this TPM only, whatever it booted" : fmt::format("this TPM, PCRs {} as they are now", pcrs);
+}
+
 // What the approver has to know of; empty without one.
 std::string boot_policies(const Json &group) {
     if (text(group, "approver").empty()) return {};
@@ -126,7 +135,8 @@ std::string list_groups_text(const Json &groups) {
 std::string show_group_text(const Json &group) {
     std::string out;
     line(out, "group", text(group, "group"));
-    line(out, "sealed to", policy(group));
+    // Which nobody vouches for while the group is refused.
+    line(out, "sealed to", policy(group) + (text(group, "reason").empty() ? "" : ", says the store"));
     line(out, "boot policies", boot_policies(group));
     line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group export-recovery");
     line(out, "vTPMs", text(group, "vtpms"));
@@ -142,12 +152,50 @@ std::string recovery_key_text(const Json &exported) {
     return fmt::format(
         "{0}\n"
         "# The recovery key of group '{1}': it opens the group on any machine that has its store or a vTPM's backup.\n"
-        "# It is kept nowhere and will not be told again: write it down, and keep it away from this host.\n",
+        "# It is kept nowhere and will not be told again: write it down, and keep it away from this host.\n"
+        "# Whether what you wrote is right: xen-vtpm group check-recovery {1}\n",
         text(exported, "recovery_key"), text(exported, "group"));
 }
 
+std::string recovery_plan_text(const Json &check) {
+    std::string out;
+    line(out, "group", text(check, "group"));
+    line(out, "to seal to", flag(check, "policy_known") ? policy_at_once(check) : "what you say");
+    line(out, "by", text(check, "sealer"));
+    line(out, "WARNING", text(check, "difference"));
+    if (!flag(check, "remembered"))
+        line(out, "WARNING",
+             "nobody vouches for that: only the store says so, which anyone who had the disk can write");
+    if (!text(check, "new_tpm").empty())
+        line(out, "WARNING",
+             "another TPM sealed the group: nobody can tell whether the store is the last one, and says "
+             "what the group was last sealed to");
+    return out;
+}
+
+std::string check_recovery_text(const Json &check) {
+    const std::string group = text(check, "group");
+    std::string out = fmt::format("This is the recovery key of group '{}'.\n", group);
+    if (flag(check, "open")) return out;
+    out += fmt::format("The group is refused. With this key, xen-vtpm group recover {} would open it:\n", group);
+    return out + recovery_plan_text(check);
+}
+
+std::string export_warning(const Json &exported) {
+    const std::string group = text(exported, "group");
+    if (flag(exported, "recovery_key"))
+        return fmt::format("It opens in this store, and with the recovery key of group '{}' anywhere.\n", group);
+    return fmt::format(
+        "It opens in this store only, while group '{0}' does: THE GROUP HAS NO RECOVERY KEY, so the file is worth\n"
+        "nothing once the store or the hardware TPM is lost. Make one (xen-vtpm group export-recovery {0}), and "
+        "export\n"
+        "the vTPM again.\n",
+        group);
+}
+
 std::string export_text(const Json &exported) {
-    return fmt::format("{} is in {}\n", text(exported, "uuid"), text(exported, "file"));
+    if (text(exported, "file") == "-") return text(exported, "backup");
+    return fmt::format("{} is in {}\n{}", text(exported, "uuid"), text(exported, "file"), export_warning(exported));
 }
 
 std::string show_ca_text(const Json &ca) {

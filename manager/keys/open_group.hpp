@@ -4,6 +4,8 @@
 // epoch moves when a group is opened and when the manager ends: then every older copy of the store is a former one.
 #pragma once
 
+#include <functional>
+
 #include "manager/keys/manifest.hpp"
 #include "manager/keys/sealer.hpp"
 
@@ -19,17 +21,27 @@ struct OpenGroup {
 
 // For a group that this TPM does not know yet; 0: nowhere.
 Result<std::uint32_t> new_index(Store &store, Sealer &sealer);
-// Such a group, with its index: `record` gets its manifest. Write it, then begin_epoch().
-Result<OpenGroup> new_group(Store &store, GroupRecord &record, Key key);
+// What the store is to say of a group whose key is sealed under `policy` from now on.
+Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, GroupRecord &record);
+// A group that this TPM does not know yet, with its index: `record` gets its manifest. Write it, then begin_epoch().
+Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key);
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group);
 
+// What the group's manifest says, as far as its key vouches for that: not which epoch it is of. kRefused: it is
+// damaged, or not its own.
+Result<Manifest::Content> remembered(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key);
 // Whether the group's rows are those of its manifest; not which epoch that is of. kRefused: they are not.
-Result<> verify_rows(Store &store, const GroupRecord &record, const Key &key);
+Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key);
 
 // kRefused: the store, or a row of it, was put back. kStoreFailed: the epoch cannot move now; try again later.
 Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key);
+// The same for a group whose key a recovery key brought. What it was sealed under is what `record` says from now on:
+// `write` puts that into the store, in the transaction of the manifest.
+Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
+                                       const std::function<Result<>()> &write);
 // The same, whatever the store says: the administrator takes it as it is.
-Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key);
+Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
+                               const std::function<Result<>()> &write = {});
 
 // A new epoch. Crash at any point: the store and the TPM agree on the one or on the other.
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group);

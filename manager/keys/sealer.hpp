@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "manager/hardware_tpm/evidence.hpp"
@@ -25,6 +26,8 @@ public:
 
     // What a store is pinned to: the same for the same TPM (or file), different for any other.
     [[nodiscard]] virtual ByteView identity() const = 0;
+    // The configuration's word for it: "tpm" or "file".
+    [[nodiscard]] virtual std::string_view sealing() const = 0;
     // One line for `xen-vtpm status`.
     [[nodiscard]] virtual std::string description() const = 0;
     // To be unsealed under `policy`, from advance() on. kRefused if that cannot be.

@@ -23,6 +23,7 @@ public:
     TpmSealer(HardwareTpm tpm, std::string event_log) : tpm_(std::move(tpm)), event_log_(std::move(event_log)) {}
 
     [[nodiscard]] ByteView identity() const override { return tpm_.storage_key_name(); }
+    [[nodiscard]] std::string_view sealing() const override { return "tpm"; }
     [[nodiscard]] std::string description() const override { return tpm_.description(); }
 
     // For the counter's next value. A counter that an attempt to create the group left is as good as a new one.

@@ -256,7 +256,8 @@ TEST_CASE_METHOD(ApproverFixture, "after the mainboard died the recovery key ope
     REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("not the hardware TPM"));
     REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "wrong"}).status == 2);
     REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "backup"}).status == 2);
-    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "key"}).status == 0);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "key", "--yes"}).status == 5);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "key", "--new-tpm", "--yes"}).status == 0);
     restarted.emplace(exchanged);
     BackendEnd backend(place.socket());
     EngineEnd engine = backend.open(*Uuid::parse(kUuid));

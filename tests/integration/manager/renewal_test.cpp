@@ -115,6 +115,11 @@ TEST_CASE_METHOD(Fixture, "a renewal that is cut between the store and the count
     cut.generation = policy.generation = 2;
     cut.key = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy));
     expect(store->update_group(cut));
+    Manifest::Change change(*expect(keys->manifest("tenant")));
+    Terms terms = expect(keys->manifest("tenant"))->terms();
+    terms.generation = 2;
+    change.put(terms);
+    expect(store->write_manifest({"tenant", expect(change.seal())}));
     REQUIRE(count().value == before.value);
 
     for (int i = 0; i < 2; ++i) {
@@ -153,7 +158,7 @@ TEST_CASE_METHOD(Fixture, "a recovery key opens a group whose counter is gone, a
     const std::string recovery_key = expect(keys->export_recovery_key("tenant", GroupKeys::Replace::kNo));
     expect(tpm().nv_remove(before.index));
     REQUIRE_THAT(refusal(), Contains("has lost NV counter"));
-    expect(keys->recover("tenant", recovery_key, GroupKeys::AcceptRollback::kNo));
+    expect(keys->recover(recovery_key, {{"tenant", {}, approver(), 1}}));
     REQUIRE(refusal().empty());
     REQUIRE(count().value > before.value);
     REQUIRE_FALSE(attack(copy, before));

@@ -43,6 +43,7 @@ class FakeSealer final : public vtpm::Sealer {
 public:
     explicit FakeSealer(FakeTpm *tpm) : identity_(tpm->identity), tpm_(tpm) {}
     [[nodiscard]] vtpm::ByteView identity() const override { return identity_; }
+    [[nodiscard]] std::string_view sealing() const override { return "tpm"; }
     [[nodiscard]] std::string description() const override { return "a fake"; }
     vtpm::Result<vtpm::SealedObject> seal(const vtpm::Key &key, const vtpm::KeyPolicy &policy) override {
         if (policy.nv_index == 0) return no_index();
