@@ -59,10 +59,27 @@ std::string boot_policies(const Json &group) {
                        next.empty() || next == "0" ? "" : fmt::format(", {} of the next (xen-vtpm group renew)", next));
 }
 
+// An older manager does not say.
+bool has_recovery_key(const Json &group) { return group.value("recovery_key", true); }
+
 std::string group_line(const Json &group) {
     const std::string reason = text(group, "reason");
-    return fmt::format("{}: {} vTPMs; sealed to {}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
-                       reason.empty() ? "" : "; REFUSED: ", reason);
+    return fmt::format("{}: {} vTPMs; sealed to {}{}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
+                       has_recovery_key(group) ? "" : "; NO RECOVERY KEY", reason.empty() ? "" : "; REFUSED: ", reason);
+}
+
+// Without a recovery key: what takes the group's vTPMs along, and what is to be done. Empty: it has one.
+std::string loss(const Json &group) {
+    if (has_recovery_key(group)) return {};
+    const std::string name = text(group, "group");
+    const char *when = "another mainboard";
+    if (text(group, "sealing") == "file")
+        when = "the loss of the key file";
+    else if (!text(group, "approver").empty())
+        when = "another mainboard, or the loss of its approver's key,";
+    else if (!text(group, "pcrs").empty())
+        when = "another mainboard, or an update that changes its PCRs,";
+    return fmt::format("none of {}: {} loses its vTPMs for good: xen-vtpm group export-recovery {}", name, when, name);
 }
 
 std::string used_by(const Json &vtpm) {
@@ -85,7 +102,9 @@ std::string status_text(const Json &status) {
     line(out, "sealed to", text(manager, "sealed_to"));
     line(out, "store", text(manager, "store"));
     line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
-    for (const Json &group : status.value("groups", Json::array())) line(out, "  group", group_line(group));
+    const Json groups = status.value("groups", Json::array());
+    for (const Json &group : groups) line(out, "  group", group_line(group));
+    for (const Json &group : groups) line(out, "recovery key", loss(group));
     const Json &devices = backend.at("devices");
     line(out, "backend", flag(backend, "running") ? fmt::format("running, {} devices", devices.size()) : "not running");
     for (const Json &device : devices)

@@ -28,6 +28,16 @@ GroupRecord new_record(const std::string &name) {
     return record;
 }
 
+// What the group stands and falls with is told while there is time, at each start.
+void tell_without_recovery_key(const GroupRecord &group) {
+    if (!group.recovery.empty()) return;
+    log::warning(
+        "group '{0}' has no recovery key: once {1}its hardware TPM is gone, its vTPMs are lost for good: xen-vtpm "
+        "group "
+        "export-recovery {0}",
+        group.name, group.pcrs.empty() ? "" : fmt::format("an update changes the PCRs {} or ", group.pcrs));
+}
+
 std::size_t count_policies(const std::vector<PolicyRecord> &policies, const std::string &group,
                            std::uint32_t generation) {
     return static_cast<std::size_t>(std::ranges::count_if(policies, [&](const PolicyRecord &record) {
@@ -91,7 +101,10 @@ Result<> GroupKeys::try_unlock(bool may_start_anew) {
     if (pin) VTPM_TRY(require_sealing(*pin));
     VTPM_ASSIGN(const auto sealer, open_sealer_(pin ? ByteView(pin->identity) : ByteView()));
     sealer_description_ = sealer->description();
-    return pin ? unseal_groups(*sealer) : first_start(*sealer, may_start_anew);
+    VTPM_TRY(pin ? unseal_groups(*sealer) : first_start(*sealer, may_start_anew));
+    VTPM_ASSIGN(const auto records, store_.groups());
+    for (const GroupRecord &record : records) tell_without_recovery_key(record);
+    return {};
 }
 
 // The pin and the sealed key go into the store together: without the one the other is worth nothing.
@@ -261,6 +274,7 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     groups_.insert_or_assign(policy.group, std::move(group));
     state_ = Result<>();
     log::info("group '{}' created, sealed to {}", policy.group, describe(policy));
+    tell_without_recovery_key(record);
     return {};
 }
 

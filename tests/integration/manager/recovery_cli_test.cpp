@@ -313,4 +313,42 @@ TEST_CASE_METHOD(Fixture, "what the other commands print into files is read by t
     must({"host", "challenge", "-", "--any-tpm", "--answer", file("again")}, file_with(content(host)).get());
 }
 
+TEST_CASE_METHOD(Fixture, "without a recovery key the status, the journal and each backup say so") {
+    store_a_state(1);
+    must({"group", "create", "tenant", "--tpm-only"});
+    const auto told = [&](const char *group) {
+        const std::string text = content(fmt::format("/proc/self/fd/{}", journal.get()));
+        const std::string what = fmt::format("group '{}' has no recovery key", group);
+        std::size_t times = 0;
+        for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++times;
+        return times;
+    };
+    REQUIRE(told("default") == 1);
+    REQUIRE(told("tenant") == 1);
+    restart();
+    REQUIRE(told("default") == 2);  // at each start
+    REQUIRE_THAT(xen_vtpm({"status"}).out, Contains("NO RECOVERY KEY") &&
+                                               Contains("none of default: another mainboard, or an update that changes "
+                                                        "its PCRs, loses its vTPMs for good") &&
+                                               Contains("xen-vtpm group export-recovery default") &&
+                                               Contains("xen-vtpm group export-recovery tenant"));
+    const Output worthless = xen_vtpm({"export", kUuid, file("worthless")});
+    REQUIRE_THAT(worthless.out, Contains("THE GROUP HAS NO RECOVERY KEY"));
+    REQUIRE_THAT(xen_vtpm({"export", kUuid, "-"}).err, Contains("THE GROUP HAS NO RECOVERY KEY"));
+
+    const std::string key = redirect("key", {"group", "export-recovery", "default"});
+    redirect("tenants-key", {"group", "export-recovery", "tenant"});
+    REQUIRE_THAT(xen_vtpm({"status"}).out, !Contains("RECOVERY KEY") && !Contains("export-recovery"));
+    restart();
+    REQUIRE(told("default") == 2);
+    REQUIRE_THAT(xen_vtpm({"export", kUuid, file("good")}).out, Contains("with the recovery key of group 'default'"));
+    REQUIRE_THAT(xen_vtpm({"group", "check-recovery", "default", "--key", key}).out,
+                 Contains("This is the recovery key of group 'default'"));
+    const Output others = xen_vtpm({"group", "check-recovery", "tenant", "--key", key});
+    REQUIRE(others.status == 5);
+    REQUIRE_THAT(others.err, Contains("not the recovery key of group 'tenant'"));
+    std::ofstream(file("mistyped")) << content(key).substr(5);
+    REQUIRE(xen_vtpm({"group", "check-recovery", "default", "--key", file("mistyped")}).status == 2);
+}
+
 }  // namespace vtpm::recovery_cli_test

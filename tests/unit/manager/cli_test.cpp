@@ -68,4 +68,20 @@ TEST_CASE("what policy predict prints for people is as good for policy sign as i
         REQUIRE(expect_error(parse_measured_boot(wrong)).code == ErrorCode::kInvalid);
 }
 
+TEST_CASE("a group without a recovery key is told in the status, with what it loses by that") {
+    const auto status = [](Json group) {
+        group["group"] = "tenant";
+        return cli::status_text({{"manager", {{"state", "ready"}}},
+                                 {"groups", Json::array({group})},
+                                 {"backend", {{"running", false}, {"devices", Json::array()}}}});
+    };
+    REQUIRE_THAT(status({{"recovery_key", false}, {"pcrs", "sha256:7"}}),
+                 Contains("NO RECOVERY KEY") && Contains("an update that changes its PCRs") &&
+                     Contains("xen-vtpm group export-recovery tenant"));
+    REQUIRE_THAT(status({{"recovery_key", false}, {"approver", "SHA256:00"}}), Contains("its approver's key"));
+    REQUIRE_THAT(status({{"recovery_key", false}, {"sealing", "file"}}), Contains("the loss of the key file"));
+    REQUIRE_THAT(status({{"recovery_key", false}}), Contains("another mainboard loses"));
+    REQUIRE_THAT(status({{"recovery_key", true}}), !Contains("RECOVERY") && !Contains("export-recovery"));
+}
+
 }  // namespace vtpm::cli_test
