@@ -119,7 +119,7 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     VTPM_ASSIGN(const std::uint32_t index, new_index(store_, sealer));
     const KeyPolicy policy{std::string(kDefaultGroup), default_pcrs_, {}, 1, index};
     GroupRecord record = new_record(policy.group);
-    VTPM_TRY(seal_into(sealer, key, policy, record));
+    VTPM_TRY(seal_into(sealer, key, policy, Sealer::Opens::kUntilAdvance, record));
     VTPM_ASSIGN(OpenGroup group, new_group(store_, sealer, record, std::move(key)));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
@@ -141,9 +141,8 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
             ++open;  // at an earlier attempt, which ended at another group
             continue;
         }
-        Result<OpenGroup> group = unseal(sealer, record).and_then([&](Key key) {
-            return open_group(store_, sealer, record, std::move(key));
-        });
+        Result<OpenGroup> group =
+            unseal(sealer, record).and_then([&](Key key) { return this->open(sealer, record, std::move(key)); });
         if (!group && (group.error().code == ErrorCode::kUnavailable || group.error().code == ErrorCode::kStoreFailed))
             return tl::make_unexpected(std::move(group).error());
         VTPM_TRY(audit_.record(group ? "group-opened" : "group-refused", record.name,
@@ -195,7 +194,7 @@ Result<> GroupKeys::unlock(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, unseal(*opened, group));
-    VTPM_ASSIGN(OpenGroup open, open_group(store_, *opened, group, std::move(key)));
+    VTPM_ASSIGN(OpenGroup open, this->open(*opened, group, std::move(key)));
     VTPM_TRY(audit_.record("group-opened", name));
     groups_.insert_or_assign(name, std::move(open));
     state_ = Result<>();
@@ -243,11 +242,21 @@ Result<> GroupKeys::require_free(const std::string &name) {
     return remove(*existing, WithVtpms::kNo);
 }
 
-// What was written of it counts from now on.
+// What was written of it counts from now on. The store has it under an object that opens at what the counter is at, and
+// a manifest that is good with that object only; when the TPM has the epoch, it gets others, and the counter moves.
 Result<> GroupKeys::begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group) {
-    VTPM_TRY(begin_epoch(store_, sealer, group));
     VTPM_ASSIGN(const KeyPolicy policy, policy_of(record));
-    return sealer.advance(record.key, policy);
+    GroupRecord begun = record;
+    VTPM_TRY(seal_into(sealer, group.key, policy, Sealer::Opens::kFromAdvance, begun));
+    VTPM_TRY(begin_epoch(store_, sealer, group, [&] { return store_.update_group(begun); }));
+    return sealer.advance(begun.key, policy);
+}
+
+// One that a crash kept from beginning begins now.
+Result<OpenGroup> GroupKeys::open(Sealer &sealer, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(OpenGroup group, open_group(store_, sealer, record, std::move(key)));
+    if (!group.begun) VTPM_TRY(begin(sealer, record, group));
+    return group;
 }
 
 Result<> GroupKeys::create(KeyPolicy policy) {
@@ -259,7 +268,7 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(policy.nv_index, new_index(store_, *opened));
     GroupRecord record = new_record(policy.group);
-    VTPM_TRY(seal_into(*opened, key, policy, record));
+    VTPM_TRY(seal_into(*opened, key, policy, Sealer::Opens::kUntilAdvance, record));
     VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key)));
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
@@ -284,7 +293,7 @@ Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std
     VTPM_ASSIGN(const Key *open_key, key(policy.group));
     GroupRecord group;
     group.name = policy.group;
-    VTPM_TRY(seal_into(sealer, *open_key, policy, group));
+    VTPM_TRY(seal_into(sealer, *open_key, policy, Sealer::Opens::kFromAdvance, group));
     const auto write = [&]() -> Result<> {
         VTPM_TRY(record());
         return store_.update_group(group);

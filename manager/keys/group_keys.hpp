@@ -132,6 +132,7 @@ private:
     enum class WithVtpms { kNo, kYes };
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     Result<> begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group);
+    Result<OpenGroup> open(Sealer &sealer, const GroupRecord &record, Key key);
     // `record` writes what belongs into the same transaction.
     Result<> seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record);
     // What the store says of an open group, together with what its manifest says.

@@ -54,7 +54,7 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
             name);
     VTPM_ASSIGN(const Key recovery_key, random_key());
     VTPM_ASSIGN(group.recovery, wrap_for_recovery(recovery_key, name, *group_key));
-    const auto edit = [&](Terms &terms) { terms.recovery = digest_of_recovery(group.recovery); };
+    const auto edit = [&](Terms &terms) { terms.recovery = digest_of(group.recovery); };
     const auto write = [&]() -> Result<> {
         VTPM_TRY(audit_.record("recovery-key-exported", name, another ? "the former is void" : ""));
         return store_.set_recovery(name, group.recovery);
@@ -158,7 +158,7 @@ Result<OpenGroup> GroupKeys::recover_here(Sealer &sealer, Recovered recovered, K
                                           AcceptRollback accept) {
     GroupRecord &group = recovered.group;
     policy.nv_index = group.nv_index;
-    VTPM_TRY(seal_into(sealer, recovered.key, policy, group));
+    VTPM_TRY(seal_into(sealer, recovered.key, policy, Sealer::Opens::kFromAdvance, group));
     const auto write = [&]() -> Result<> {
         VTPM_TRY(
             audit_.record("group-recovered", group.name, "on the TPM that sealed it, to " + with_generation(policy)));
@@ -177,7 +177,7 @@ Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, Recovered recover
     GroupRecord &group = recovered.group;
     if (accept == AcceptRollback::kNo) VTPM_TRY(verify_rows(store_, sealer, group, recovered.key));
     VTPM_ASSIGN(policy.nv_index, new_index(store_, sealer));
-    VTPM_TRY(seal_into(sealer, recovered.key, policy, group));
+    VTPM_TRY(seal_into(sealer, recovered.key, policy, Sealer::Opens::kUntilAdvance, group));
     group.ca = {};  // its key is in the TPM that is gone
     VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(recovered.key)));
     const ByteView identity = sealer.identity();

@@ -45,6 +45,7 @@ void encode(Encoder &out, const Terms &terms) {
     out.bytes(bytes_of(terms.store_id));
     out.u64(static_cast<std::uint64_t>(terms.created));
     out.bytes(terms.recovery);
+    out.bytes(terms.beginning);
 }
 
 Bytes copied(ByteView bytes) { return {bytes.begin(), bytes.end()}; }
@@ -59,6 +60,7 @@ Terms decode_terms(Decoder &in) {
     terms.store_id = in.text(kMaxField);
     terms.created = static_cast<std::int64_t>(in.u64());
     terms.recovery = copied(in.bytes(kMaxField));
+    terms.beginning = copied(in.bytes(kMaxField));
     return terms;
 }
 
@@ -96,16 +98,17 @@ std::optional<Manifest::Content> decode_2(ByteView plaintext) {
 
 bool is_none(const Epoch &epoch) { return epoch == Epoch(); }
 
-Bytes digest_of_recovery(ByteView recovery) {
-    if (recovery.empty()) return {};
+Bytes digest_of(ByteView bytes) {
     Bytes digest(SHA256_DIGEST_LENGTH);
-    SHA256(recovery.data(), recovery.size(), digest.data());
+    SHA256(bytes.data(), bytes.size(), digest.data());
     return digest;
 }
 
 Terms terms_of(const GroupRecord &group, std::string_view sealing, ByteView identity, std::string_view store_id) {
-    return {group.pcrs,       group.approver,        group.generation, std::string(sealing),
-            copied(identity), std::string(store_id), group.created,    digest_of_recovery(group.recovery)};
+    return {group.pcrs,       group.approver,
+            group.generation, std::string(sealing),
+            copied(identity), std::string(store_id),
+            group.created,    group.recovery.empty() ? Bytes() : digest_of(group.recovery)};
 }
 
 Epoch epoch_of(ByteView bytes) {
@@ -158,7 +161,7 @@ Result<> Manifest::verify_rows(const Content &content) const {
 }
 
 Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const {
-    SecretBytes buffer(2 * kEpochSize + sum.size() + 8 * kMaxField);
+    SecretBytes buffer(2 * kEpochSize + sum.size() + 9 * kMaxField);
     Encoder out(buffer.writable());
     for (const ByteView part : {present.view(), next.view(), ByteView(sum)}) out.raw(part);
     out.bytes(audit_head_);

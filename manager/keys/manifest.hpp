@@ -39,11 +39,13 @@ struct Terms {
     std::string store_id;
     std::int64_t created = 0;
     Bytes recovery;  // SHA-256 of GroupRecord::recovery; empty: there is none
+    // Of a group that has no epoch yet: SHA-256 of the public area of the one sealed object that it goes with.
+    Bytes beginning{};
 
     bool operator==(const Terms &) const = default;
 };
 Terms terms_of(const GroupRecord &group, std::string_view sealing, ByteView identity, std::string_view store_id);
-Bytes digest_of_recovery(ByteView recovery);
+Bytes digest_of(ByteView bytes);
 
 class Manifest {
 public:
@@ -72,6 +74,7 @@ public:
     [[nodiscard]] const Epoch &epoch() const { return epoch_; }
     void set_epoch(Epoch epoch) { epoch_ = std::move(epoch); }
     [[nodiscard]] const Terms &terms() const { return terms_; }
+    void set_beginning(Bytes object) { terms_.beginning = std::move(object); }
     // The audit log's end (audit.hpp), to be remembered from the next seal() on.
     void set_audit_head(Bytes head) { audit_head_ = std::move(head); }
 

@@ -23,7 +23,7 @@ Result<OpenGroup> over_rows(Store &store, const Sealer &sealer, const GroupRecor
 using Write = std::function<Result<>()>;
 
 // What `more` writes goes into the same transaction.
-Result<> write(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next, const Write &more = {}) {
+Result<> write_epochs(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next, const Write &more = {}) {
     VTPM_ASSIGN(Transaction transaction, store.transaction());
     if (more) VTPM_TRY(more());
     VTPM_ASSIGN(Bytes head, Audit(store).head());
@@ -42,15 +42,22 @@ Result<> check_audit_log(Store &store, const std::string &group, ByteView head) 
     return audit.record("audit-log-altered", group, "records that there were are missing");
 }
 
-// From the epoch that the store knows, or none, to a new one.
+// From the epoch that the store knows to a new one.
 Result<> move_from(Store &store, Sealer &sealer, OpenGroup &group, const Epoch &present, const Write &more = {}) {
-    if (group.nv_index == 0) return write(store, group, Epoch(), Epoch(), more);
+    if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), more);
     VTPM_ASSIGN(Epoch next, random_epoch());
-    VTPM_TRY(write(store, group, present, next, more));
+    VTPM_TRY(write_epochs(store, group, present, next, more));
     VTPM_TRY(sealer.write_epoch(group.nv_index, group.epoch_authorization, next.view()));
-    VTPM_TRY(write(store, group, next, next));
+    VTPM_TRY(write_epochs(store, group, next, next));
     group.manifest.set_epoch(std::move(next));
     return {};
+}
+
+// A manifest without an epoch is good with one object, which opens until the counter moves: then the group has an
+// epoch. No copy of the store from before can be taken for such a beginning afterwards.
+bool is_beginning(const GroupRecord &record, const Manifest::Content &content) {
+    return record.nv_index != 0 && is_none(content.present) && content.terms &&
+           content.terms->beginning == digest_of(record.key.public_area);
 }
 
 Result<Epoch> kept_epoch(Sealer &sealer, const OpenGroup &group) {
@@ -76,7 +83,12 @@ Result<Epoch> present_epoch(Sealer &sealer, const GroupRecord &record, const Ope
     auto kept = kept_epoch(sealer, group);
     if (!kept && kept.error().code == ErrorCode::kRefused) return rolled_back(record, kept.error().text);
     if (!kept) return kept;
-    if (*kept == content.present || (*kept == content.next && !is_none(*kept))) return kept;
+    if (is_none(*kept))
+        return rolled_back(record,
+                           fmt::format("the hardware TPM knows of no store of this group: its NV index {:#x} is "
+                                       "gone, or the store is from before it was there",
+                                       group.nv_index));
+    if (*kept == content.present || *kept == content.next) return kept;
     return rolled_back(record, "this is not the store that this host last used: the hardware TPM knows a later one");
 }
 
@@ -122,8 +134,8 @@ Result<std::uint32_t> new_index(Store &store, Sealer &sealer) {
     return sealer.free_index(taken);
 }
 
-Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, GroupRecord &record) {
-    VTPM_ASSIGN(record.key, sealer.seal(key, policy));
+Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Sealer::Opens opens, GroupRecord &record) {
+    VTPM_ASSIGN(record.key, sealer.seal(key, policy, opens));
     record.pcrs = policy.pcrs.to_string();
     record.approver = policy.approver ? policy.approver->public_area() : Bytes();
     record.generation = policy.generation;
@@ -133,6 +145,8 @@ Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Grou
 
 Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key) {
     VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    group.begun = group.nv_index == 0;
+    if (!group.begun) group.manifest.set_beginning(digest_of(record.key.public_area));
     VTPM_ASSIGN(record.manifest, group.manifest.seal(Epoch(), Epoch()));
     return group;
 }
@@ -148,9 +162,16 @@ Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &reco
     return verify(store, record, manifest, content);
 }
 
-Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
-    if (group.nv_index == 0) return {};
-    return move_from(store, sealer, group, Epoch());
+// A first epoch, in the TPM before the store knows it: no manifest that is good without one is written any more.
+Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const Write &write) {
+    if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), write);
+    VTPM_ASSIGN(Epoch first, random_epoch());
+    VTPM_TRY(sealer.write_epoch(group.nv_index, group.epoch_authorization, first.view()));
+    group.manifest.set_beginning({});
+    VTPM_TRY(write_epochs(store, group, first, first, write));
+    group.manifest.set_epoch(std::move(first));
+    group.begun = true;
+    return {};
 }
 
 Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key) {
@@ -158,6 +179,10 @@ Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &re
     VTPM_ASSIGN(const Manifest::Content content, read(record, group.manifest));
     VTPM_TRY(verify(store, record, group.manifest, content));
     VTPM_TRY(verify_seal(record, group.manifest.terms(), content));
+    if (is_beginning(record, content)) {
+        group.begun = false;
+        return group;
+    }
     VTPM_ASSIGN(const Epoch kept, present_epoch(sealer, record, group, content));
     if (group.nv_index != 0) VTPM_TRY(move_from(store, sealer, group, kept));
     return group;
@@ -177,7 +202,7 @@ Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &
                                const std::function<Result<>()> &write) {
     VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
     if (group.nv_index != 0) VTPM_TRY(sealer.remove_epoch(group.nv_index));
-    VTPM_TRY(move_from(store, sealer, group, Epoch(), write));
+    VTPM_TRY(begin_epoch(store, sealer, group, write));
     return group;
 }
 

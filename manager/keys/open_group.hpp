@@ -17,15 +17,19 @@ struct OpenGroup {
     Manifest manifest;
     std::uint32_t nv_index = 0;  // 0: no epoch is kept
     Key epoch_authorization;
+    bool begun = true;  // false: no epoch is kept yet, which must be before anything else: begin_epoch()
 };
 
 // For a group that this TPM does not know yet; 0: nowhere.
 Result<std::uint32_t> new_index(Store &store, Sealer &sealer);
 // What the store is to say of a group whose key is sealed under `policy` from now on.
-Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, GroupRecord &record);
-// A group that this TPM does not know yet, with its index: `record` gets its manifest. Write it, then begin_epoch().
+Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Sealer::Opens opens, GroupRecord &record);
+// A group that this TPM does not know yet, with its index: `record`, whose key opens until advance(), gets its
+// manifest. Write it, then begin_epoch().
 Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key);
-Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group);
+// `write` puts the key, as it is sealed to be opened from advance() on, into the store; advance() must follow. Then
+// what the store was before opens nothing any more. Crash at any point: the group opens, not begun or begun.
+Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const std::function<Result<>()> &write);
 
 // What the group's manifest says, as far as its key vouches for that: not which epoch it is of. kRefused: it is
 // damaged, or not its own.

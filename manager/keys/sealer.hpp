@@ -30,8 +30,10 @@ public:
     [[nodiscard]] virtual std::string_view sealing() const = 0;
     // One line for `xen-vtpm status`.
     [[nodiscard]] virtual std::string description() const = 0;
-    // To be unsealed under `policy`, from advance() on. kRefused if that cannot be.
-    virtual Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) = 0;
+    // To be unsealed under `policy`: until advance() is next called for the group, or from then on. kRefused if that
+    // cannot be.
+    enum class Opens { kUntilAdvance, kFromAdvance };
+    virtual Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) = 0;
     // Whatever was sealed for this group before `object`, which is the last one, opens nothing any more, wherever a
     // copy of it lies. Does nothing if that is so already. kRefused: `object` itself opens nothing.
     virtual Result<> advance(const SealedObject &object, const KeyPolicy &policy) = 0;

@@ -113,7 +113,7 @@ TEST_CASE_METHOD(Fixture, "a renewal that is cut between the store and the count
     KeyPolicy policy = expect(keys->policy("tenant"));
     GroupRecord cut = copy;
     cut.generation = policy.generation = 2;
-    cut.key = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy));
+    cut.key = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy, Sealer::Opens::kFromAdvance));
     expect(store->update_group(cut));
     Manifest::Change change(*expect(keys->manifest("tenant")));
     Terms terms = expect(keys->manifest("tenant"))->terms();
@@ -134,7 +134,8 @@ TEST_CASE_METHOD(Fixture, "who writes into the store moves no counter") {
     const Count before = count();
     // An object that says of itself that it is the next one: this TPM did not make it.
     const auto policy = expect(keys->policy("tenant"));
-    const SealedObject next = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy));
+    const SealedObject next =
+        expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy, Sealer::Opens::kFromAdvance));
     forged.key.public_area = next.public_area;
     expect(store->update_group(forged));
     REQUIRE_FALSE(refusal().empty());
