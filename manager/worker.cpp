@@ -38,12 +38,13 @@ public:
     PatientSealer &operator=(const PatientSealer &) = delete;
 
     [[nodiscard]] ByteView identity() const override { return sealer_->identity(); }
+    [[nodiscard]] std::string_view sealing() const override { return sealer_->sealing(); }
     [[nodiscard]] std::string description() const override { return sealer_->description(); }
     [[nodiscard]] bool has_signing_keys() const override { return sealer_->has_signing_keys(); }
 
-    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
+    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) override {
         const TpmTalk talk(worker_);
-        return sealer_->seal(key, policy);
+        return sealer_->seal(key, policy, opens);
     }
     Result<> advance(const SealedObject &object, const KeyPolicy &policy) override {
         const TpmTalk talk(worker_);

@@ -66,9 +66,14 @@ Result<> Daemons::discard_group(const std::string &name) {
 Result<std::string> Daemons::export_recovery_key(const std::string &group, bool replace) {
     return ask_manager<std::string>("ExportRecoveryKey", {group, replace ? "replace" : ""});
 }
-Result<> Daemons::recover_group(const std::string &group, const std::string &recovery_key, bool accept_rollback) {
-    VTPM_TRY(
-        ask_manager<std::monostate>("RecoverGroup", {group, recovery_key, accept_rollback ? "accept-rollback" : ""}));
+Result<bus::Dictionary> Daemons::check_recovery(const std::string &group, const std::string &recovery_key) {
+    return ask_manager<bus::Dictionary>("CheckRecovery", {group, recovery_key});
+}
+Result<> Daemons::recover_group(const Recovery &recovery, const std::string &recovery_key) {
+    VTPM_TRY(ask_manager<std::monostate>(
+        "RecoverGroup", {recovery.group, recovery_key, recovery.pcrs, recovery.approver,
+                         recovery.generation == 0 ? "" : std::to_string(recovery.generation),
+                         recovery.accept_rollback ? "accept-rollback" : "", recovery.new_tpm ? "new-tpm" : ""}));
     return {};
 }
 Result<std::string> Daemons::export_vtpm(const std::string &uuid) {

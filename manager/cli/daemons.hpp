@@ -29,7 +29,18 @@ public:
     Result<> discard_group(const std::string &name);
     // The key, as it is to be written down.
     Result<std::string> export_recovery_key(const std::string &group, bool replace);
-    Result<> recover_group(const std::string &group, const std::string &recovery_key, bool accept_rollback);
+    // What xen-vtpm(1) has of `group check-recovery`, and approver_key (PEM).
+    Result<bus::Dictionary> check_recovery(const std::string &group, const std::string &recovery_key);
+    // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only. `generation` 0: the present one.
+    struct Recovery {
+        std::string group;
+        std::string pcrs;
+        std::string approver;
+        std::uint32_t generation = 0;
+        bool accept_rollback = false;
+        bool new_tpm = false;
+    };
+    Result<> recover_group(const Recovery &recovery, const std::string &recovery_key);
     // The backup (PEM).
     Result<std::string> export_vtpm(const std::string &uuid);
     // The vTPM's UUID. `group` and `recovery_key` may be empty.

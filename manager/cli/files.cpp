@@ -79,6 +79,13 @@ Result<std::string> read_secret(const std::string &path, const char *what) {
     return text;
 }
 
+bool says_yes(std::string_view question) {
+    if (::isatty(STDIN_FILENO) == 0) return false;
+    std::fprintf(stderr, "%.*s [y/N] ", static_cast<int>(question.size()), question.data());
+    const auto answer = read_all(STDIN_FILENO, "standard input", Until::kNewline);
+    return answer && (answer->starts_with('y') || answer->starts_with('Y'));
+}
+
 Result<> write_output(const std::string &path, std::string_view content) {
     const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!file && errno == EEXIST) return fail(ErrorCode::kInUse, "{} exists: it is not overwritten", path);

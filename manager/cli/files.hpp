@@ -15,6 +15,9 @@ Result<std::string> read_input(const std::string &path);
 // The same for what is a secret: asked for, and not shown, where standard input is a terminal.
 Result<std::string> read_secret(const std::string &path, const char *what);
 
+// A question for who sits at the terminal; no, if standard input is none.
+bool says_yes(std::string_view question);
+
 // A new file that only its owner reads, durable when this returns. kInUse: it exists.
 Result<> write_output(const std::string &path, std::string_view content);
 

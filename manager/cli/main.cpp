@@ -35,6 +35,7 @@ struct Choice {
     std::string file;
     bool replace = false;
     bool request = false;
+    CheckOrder check_order;
     RecoverOrder recover_order;
     ImportOrder import_order;
     AttestOrder attest_order;
@@ -74,20 +75,44 @@ void add_sealing_options(CLI::App *command, Choice &choice) {
     sealed_to->require_option(1);
 }
 
+constexpr const char *kKeyHelp = "A file with what `group export-recovery` printed; default: standard input";
+
+void add_recover_group_command(CLI::App &group, Choice &choice) {
+    RecoverOrder &order = choice.recover_order;
+    CLI::App *recover = add_command(
+        group, choice, "recover", "Open a group by its recovery key, and seal it to this TPM",
+        [&](Daemons &d) { return recover_group(d, order); }, show_group_text);
+    recover->add_option("NAME", order.group, "The group")->required();
+    recover->add_option("--key", order.key, kKeyHelp);
+    auto *sealed_to =
+        recover->add_option_group("sealed to", "Default: what it was sealed to, which is shown and asked");
+    auto *approver = sealed_to->add_option("--approver", order.approver,
+                                           "Boots that the owner of this key approves (PEM file of a public key)");
+    sealed_to->add_option("--pcrs", order.pcrs, "PCRs that must be as they are now, such as sha256:7");
+    sealed_to->add_flag("--tpm-only", order.tpm_only, "This TPM, whatever it booted");
+    sealed_to->add_flag("--yes", order.yes, "What it was sealed to, without being asked");
+    sealed_to->require_option(0, 1);
+    recover->add_option("--generation", order.generation, "Of the approver's policies; default: the present one")
+        ->needs(approver)
+        ->check(CLI::PositiveNumber);
+    recover->add_flag("--new-tpm", order.new_tpm, "Another TPM than this one sealed it, which was replaced or cleared");
+    recover->add_flag("--accept-rollback", order.accept_rollback,
+                      "Take its vTPMs as the store has them, even if they go back in time");
+}
+
 void add_group_recovery_commands(CLI::App &group, Choice &choice) {
     CLI::App *key = add_command(
         group, choice, "export-recovery", "Print a key, once, that opens the group without this TPM",
         [&](Daemons &d) { return export_recovery_key(d, choice.group, choice.replace); }, recovery_key_text);
     key->add_option("NAME", choice.group, "The group")->required();
     key->add_flag("--replace", choice.replace, "Another key: the one that there is opens nothing any more");
-    RecoverOrder &order = choice.recover_order;
-    CLI::App *recover = add_command(
-        group, choice, "recover", "Open a group by its recovery key, and seal it to this TPM",
-        [&](Daemons &d) { return recover_group(d, order); }, show_group_text);
-    recover->add_option("NAME", order.group, "The group")->required();
-    recover->add_option("--key", order.key, "A file with the key; default: standard input");
-    recover->add_flag("--accept-rollback", order.accept_rollback,
-                      "Take its vTPMs as the store has them, even if they go back in time");
+    CheckOrder &check_order = choice.check_order;
+    CLI::App *check = add_command(
+        group, choice, "check-recovery", "Tell whether this is the recovery key of a group; change nothing",
+        [&](Daemons &d) { return check_recovery_key(d, check_order); }, check_recovery_text);
+    check->add_option("NAME", check_order.group, "The group")->required();
+    check->add_option("--key", check_order.key, kKeyHelp);
+    add_recover_group_command(group, choice);
 }
 
 void add_group_commands(CLI::App &app, Choice &choice) {
@@ -126,7 +151,7 @@ void add_backup_commands(CLI::App &app, Choice &choice) {
         app, choice, "export", "Write a vTPM to a file, sealed",
         [&](Daemons &d) { return export_vtpm(d, choice.uuid, choice.file); }, export_text);
     backup->add_option("UUID", choice.uuid, "The vTPM")->required();
-    backup->add_option("FILE", choice.file, "A new file")->required();
+    backup->add_option("FILE", choice.file, "A new file; - is standard output")->required();
     ImportOrder &order = choice.import_order;
     CLI::App *import = add_command(
         app, choice, "import", "Put a vTPM back as a file has it", [&](Daemons &d) { return import_vtpm(d, order); },
@@ -172,7 +197,7 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
     sign->add_option("--generation", order.generation, "That `group show` tells; one more for `group renew`")
         ->capture_default_str();
-    sign->add_option("--values", order.values, "A file of `policy predict --json`; default: this host, as it is now");
+    sign->add_option("--values", order.values, "A file of `policy predict`; default: this host, as it is now");
     sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
 }
@@ -264,7 +289,7 @@ void add_attestation_commands(CLI::App &app, Choice &choice) {
     verification->add_option("--vtpm", trust.uuid, "The vTPM that it must be of");
     auto *boots = verification->add_option_group("boots of the host that are good");
     boots->add_option("--approver", trust.approver, "That the owner of this key approved (PEM file of a public key)");
-    boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict --json`");
+    boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict`");
     boots->add_flag("--any-boot", trust.any_boot, "All: then the host may lie about the vTPM");
     boots->require_option(1, 2);
     verification->add_option("--former-ca", trust.former_cas,

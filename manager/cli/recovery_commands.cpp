@@ -2,13 +2,63 @@
 #include "manager/cli/recovery_commands.hpp"
 
 #include "manager/cli/files.hpp"
+#include "manager/cli/text.hpp"
 
 namespace vtpm::cli {
 namespace {
 
+// Wiped when it goes.
+struct SecretText {
+    std::string text;
+    explicit SecretText(std::string secret) : text(std::move(secret)) {}
+    SecretText(const SecretText &) = delete;
+    SecretText &operator=(const SecretText &) = delete;
+    ~SecretText() { ::explicit_bzero(text.data(), text.size()); }
+};
+
 Result<std::string> recovery_key_in(const ImportOrder &order) {
     if (order.recovery_key.empty()) return std::string();
     return read_secret(order.recovery_key, "Recovery key");
+}
+
+bool chosen(const RecoverOrder &order) { return order.tpm_only || !order.pcrs.empty() || !order.approver.empty(); }
+
+constexpr const char *kChoices = "--pcrs, --approver or --tpm-only";
+
+// What the group was sealed to, if somebody who saw it says that it be so again.
+Result<> confirm(const Json &check, const RecoverOrder &order, Daemons::Recovery &recovery) {
+    std::fputs(recovery_plan_text(check).c_str(), stderr);
+    const bool sure =
+        check.value("policy_known", false) && check.value("remembered", false) && check.value("difference", "").empty();
+    if (!sure)
+        return fail(ErrorCode::kRefused, "what group '{}' is to be sealed to is yours to say, by {}", order.group,
+                    kChoices);
+    if (!order.yes && !says_yes("Seal it so?"))
+        return fail(ErrorCode::kRefused, "nothing was changed. To seal group '{}' so: --yes; to something else: {}",
+                    order.group, kChoices);
+    recovery.pcrs = check.value("pcrs", "");
+    recovery.approver = check.value("approver_key", "");
+    recovery.generation = check.value("generation", 0U);
+    return {};
+}
+
+Result<Daemons::Recovery> recovery_of(Daemons &daemons, const RecoverOrder &order, const std::string &key) {
+    Daemons::Recovery recovery{order.group, order.pcrs, {}, order.generation, order.accept_rollback, order.new_tpm};
+    if (!order.approver.empty()) {
+        VTPM_ASSIGN(recovery.approver, read_input(order.approver));
+    }
+    VTPM_ASSIGN(const auto answer, daemons.check_recovery(order.group, key));
+    const Json check = json_of(answer);
+    if (check.value("open", false)) return fail(ErrorCode::kInvalid, "group '{}' is open", order.group);
+    // Before anything is asked.
+    if (const std::string new_tpm = check.value("new_tpm", ""); !new_tpm.empty() && !order.new_tpm)
+        return fail(ErrorCode::kRefused, "{}", new_tpm);
+    if (!chosen(order)) {
+        VTPM_TRY(confirm(check, order, recovery));
+    } else if (const std::string difference = check.value("difference", ""); !difference.empty()) {
+        std::fprintf(stderr, "xen-vtpm: %s\n", difference.c_str());
+    }
+    return recovery;
 }
 
 }  // namespace
@@ -18,27 +68,46 @@ Result<Json> export_recovery_key(Daemons &daemons, const std::string &group, boo
     return Json{{"group", group}, {"recovery_key", key}};
 }
 
+Result<Json> check_recovery_key(Daemons &daemons, const CheckOrder &order) {
+    VTPM_ASSIGN(std::string text, read_secret(order.key, "Recovery key"));
+    const SecretText key(std::move(text));
+    VTPM_ASSIGN(const auto answer, daemons.check_recovery(order.group, key.text));
+    Json check = json_of(answer);
+    check.erase("approver_key");
+    return check;
+}
+
 Result<Json> recover_group(Daemons &daemons, const RecoverOrder &order) {
-    VTPM_ASSIGN(std::string key, read_secret(order.key, "Recovery key"));
-    const Result<> recovered = daemons.recover_group(order.group, key, order.accept_rollback);
-    ::explicit_bzero(key.data(), key.size());
-    if (!recovered) return tl::make_unexpected(recovered.error());
+    VTPM_ASSIGN(std::string text, read_secret(order.key, "Recovery key"));
+    const SecretText key(std::move(text));
+    VTPM_ASSIGN(const Daemons::Recovery recovery, recovery_of(daemons, order, key.text));
+    VTPM_TRY(daemons.recover_group(recovery, key.text));
     return show_group(daemons, order.group);
 }
 
 Result<Json> export_vtpm(Daemons &daemons, const std::string &uuid, const std::string &file) {
     VTPM_ASSIGN(const std::string backup, daemons.export_vtpm(uuid));
+    VTPM_ASSIGN(const Json vtpm, show(daemons, uuid));
+    const std::string group_name = vtpm.value("group", "");
+    VTPM_ASSIGN(const Json group, show_group(daemons, group_name));
+    Json exported{
+        {"uuid", uuid}, {"file", file}, {"group", group_name}, {"recovery_key", group.value("recovery_key", false)}};
+    if (file == "-") {
+        std::fputs(export_warning(exported).c_str(), stderr);
+        exported["backup"] = backup;
+        return exported;
+    }
     VTPM_TRY(write_output(file, backup));
-    return Json{{"uuid", uuid}, {"file", file}};
+    return exported;
 }
 
 Result<Json> import_vtpm(Daemons &daemons, const ImportOrder &order) {
     VTPM_ASSIGN(const std::string backup, read_input(order.file));
-    VTPM_ASSIGN(std::string key, recovery_key_in(order));
-    const auto uuid = daemons.import_vtpm(backup, order.group, key, order.replace, order.original_is_gone);
-    ::explicit_bzero(key.data(), key.size());
-    if (!uuid) return tl::make_unexpected(uuid.error());
-    return show(daemons, *uuid);
+    VTPM_ASSIGN(std::string text, recovery_key_in(order));
+    const SecretText key(std::move(text));
+    VTPM_ASSIGN(const std::string uuid,
+                daemons.import_vtpm(backup, order.group, key.text, order.replace, order.original_is_gone));
+    return show(daemons, uuid);
 }
 
 Result<Json> recover(Daemons &daemons, const std::string &group) {

@@ -9,13 +9,28 @@ namespace vtpm::cli {
 Result<Json> export_recovery_key(Daemons &daemons, const std::string &group, bool replace);
 
 // `key`: a file with the recovery key; "-" is standard input.
+struct CheckOrder {
+    std::string group;
+    std::string key = "-";
+};
+Result<Json> check_recovery_key(Daemons &daemons, const CheckOrder &order);
+
+// What the group is sealed to from now on: `pcrs`, `approver` (a file) or `tpm_only`. None of them: what it was sealed
+// to, which is shown and asked for; `yes` is the answer. A generation of 0 is the present one.
 struct RecoverOrder {
     std::string group;
     std::string key = "-";
+    std::string pcrs;
+    std::string approver;
+    std::uint32_t generation = 0;
+    bool tpm_only = false;
+    bool yes = false;
     bool accept_rollback = false;
+    bool new_tpm = false;
 };
 Result<Json> recover_group(Daemons &daemons, const RecoverOrder &order);
 
+// `file`: "-" is standard output; then the document is the backup itself.
 Result<Json> export_vtpm(Daemons &daemons, const std::string &uuid, const std::string &file);
 
 struct ImportOrder {

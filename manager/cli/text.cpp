@@ -39,6 +39,15 @@ std::string policy(const Json &group) {
     return pcrs.empty() ? "this TPM only" : fmt::format("this TPM, PCRs {} as they were", pcrs);
 }
 
+// The same for a key that is about to be sealed.
+std::string policy_at_once(const Json &check) {
+    if (text(check, "sealing") == "file") return policy(check);
+    if (const std::string approver = text(check, "approver"); !approver.empty())
+        return fmt::format("this TPM, boots that {} approves for generation {}", approver, text(check, "generation"));
+    const std::string pcrs = text(check, "pcrs");
+    return pcrs.empty() ? "this TPM only, whatever it booted" : fmt::format("this TPM, PCRs {} as they are now", pcrs);
+}
+
 // What the approver has to know of; empty without one.
 std::string boot_policies(const Json &group) {
     if (text(group, "approver").empty()) return {};
@@ -50,10 +59,27 @@ std::string boot_policies(const Json &group) {
                        next.empty() || next == "0" ? "" : fmt::format(", {} of the next (xen-vtpm group renew)", next));
 }
 
+// An older manager does not say.
+bool has_recovery_key(const Json &group) { return group.value("recovery_key", true); }
+
 std::string group_line(const Json &group) {
     const std::string reason = text(group, "reason");
-    return fmt::format("{}: {} vTPMs; sealed to {}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
-                       reason.empty() ? "" : "; REFUSED: ", reason);
+    return fmt::format("{}: {} vTPMs; sealed to {}{}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
+                       has_recovery_key(group) ? "" : "; NO RECOVERY KEY", reason.empty() ? "" : "; REFUSED: ", reason);
+}
+
+// Without a recovery key: what takes the group's vTPMs along, and what is to be done. Empty: it has one.
+std::string loss(const Json &group) {
+    if (has_recovery_key(group)) return {};
+    const std::string name = text(group, "group");
+    const char *when = "another mainboard";
+    if (text(group, "sealing") == "file")
+        when = "the loss of the key file";
+    else if (!text(group, "approver").empty())
+        when = "another mainboard, or the loss of its approver's key,";
+    else if (!text(group, "pcrs").empty())
+        when = "another mainboard, or an update that changes its PCRs,";
+    return fmt::format("none of {}: {} loses its vTPMs for good: xen-vtpm group export-recovery {}", name, when, name);
 }
 
 std::string used_by(const Json &vtpm) {
@@ -76,7 +102,9 @@ std::string status_text(const Json &status) {
     line(out, "sealed to", text(manager, "sealed_to"));
     line(out, "store", text(manager, "store"));
     line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
-    for (const Json &group : status.value("groups", Json::array())) line(out, "  group", group_line(group));
+    const Json groups = status.value("groups", Json::array());
+    for (const Json &group : groups) line(out, "  group", group_line(group));
+    for (const Json &group : groups) line(out, "recovery key", loss(group));
     const Json &devices = backend.at("devices");
     line(out, "backend", flag(backend, "running") ? fmt::format("running, {} devices", devices.size()) : "not running");
     for (const Json &device : devices)
@@ -126,7 +154,8 @@ std::string list_groups_text(const Json &groups) {
 std::string show_group_text(const Json &group) {
     std::string out;
     line(out, "group", text(group, "group"));
-    line(out, "sealed to", policy(group));
+    // Which nobody vouches for while the group is refused.
+    line(out, "sealed to", policy(group) + (text(group, "reason").empty() ? "" : ", says the store"));
     line(out, "boot policies", boot_policies(group));
     line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group export-recovery");
     line(out, "vTPMs", text(group, "vtpms"));
@@ -137,15 +166,55 @@ std::string show_group_text(const Json &group) {
 
 std::string delete_group_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "group")); }
 
+// What reads it again skips what is behind a '#'.
 std::string recovery_key_text(const Json &exported) {
     return fmt::format(
-        "{}\n\nThis opens group '{}' on any machine that has its store or a backup of a vTPM. It is kept nowhere and\n"
-        "will not be told again: write it down, and keep it away from this host.\n",
+        "{0}\n"
+        "# The recovery key of group '{1}': it opens the group on any machine that has its store or a vTPM's backup.\n"
+        "# It is kept nowhere and will not be told again: write it down, and keep it away from this host.\n"
+        "# Whether what you wrote is right: xen-vtpm group check-recovery {1}\n",
         text(exported, "recovery_key"), text(exported, "group"));
 }
 
+std::string recovery_plan_text(const Json &check) {
+    std::string out;
+    line(out, "group", text(check, "group"));
+    line(out, "to seal to", flag(check, "policy_known") ? policy_at_once(check) : "what you say");
+    line(out, "by", text(check, "sealer"));
+    line(out, "WARNING", text(check, "difference"));
+    if (!flag(check, "remembered"))
+        line(out, "WARNING",
+             "nobody vouches for that: only the store says so, which anyone who had the disk can write");
+    if (!text(check, "new_tpm").empty())
+        line(out, "WARNING",
+             "another TPM sealed the group: nobody can tell whether the store is the last one, and says "
+             "what the group was last sealed to");
+    return out;
+}
+
+std::string check_recovery_text(const Json &check) {
+    const std::string group = text(check, "group");
+    std::string out = fmt::format("This is the recovery key of group '{}'.\n", group);
+    if (flag(check, "open")) return out;
+    out += fmt::format("The group is refused. With this key, xen-vtpm group recover {} would open it:\n", group);
+    return out + recovery_plan_text(check);
+}
+
+std::string export_warning(const Json &exported) {
+    const std::string group = text(exported, "group");
+    if (flag(exported, "recovery_key"))
+        return fmt::format("It opens in this store, and with the recovery key of group '{}' anywhere.\n", group);
+    return fmt::format(
+        "It opens in this store only, while group '{0}' does: THE GROUP HAS NO RECOVERY KEY, so the file is worth\n"
+        "nothing once the store or the hardware TPM is lost. Make one (xen-vtpm group export-recovery {0}), and "
+        "export\n"
+        "the vTPM again.\n",
+        group);
+}
+
 std::string export_text(const Json &exported) {
-    return fmt::format("{} is in {}\n", text(exported, "uuid"), text(exported, "file"));
+    if (text(exported, "file") == "-") return text(exported, "backup");
+    return fmt::format("{} is in {}\n{}", text(exported, "uuid"), text(exported, "file"), export_warning(exported));
 }
 
 std::string show_ca_text(const Json &ca) {
@@ -159,8 +228,9 @@ std::string show_ca_text(const Json &ca) {
 
 std::string export_ca_text(const Json &exported) { return text(exported, "pem"); }
 
+// parse_measured_boot() reads it again: words are indented, or behind a '#'.
 std::string predict_policy_text(const Json &boot) {
-    std::string out;
+    std::string out = fmt::format("PCRs {}\n", text(boot, "pcrs"));
     for (const auto &[pcr, value] : boot.at("values").items()) {
         out += fmt::format("PCR {:<2}  {}\n", pcr, value.get<std::string>());
         for (const Json &event : boot.at("events"))
@@ -168,9 +238,9 @@ std::string predict_policy_text(const Json &boot) {
                 out += fmt::format("        {} {:.16}... {}\n", text(event, "type"), text(event, "digest"),
                                    text(event, "text"));
     }
-    if (boot.at("events").empty()) return out + "The kernel has no event log that would explain these values.\n";
+    if (boot.at("events").empty()) return out + "# The kernel has no event log that would explain these values.\n";
     for (const Json &pcr : boot.at("unexplained"))
-        out += fmt::format("PCR {} is not what these events make it: something else was measured too.\n", pcr.dump());
+        out += fmt::format("# PCR {} is not what these events make it: something else was measured too.\n", pcr.dump());
     return out;
 }
 

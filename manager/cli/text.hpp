@@ -17,6 +17,11 @@ std::string list_groups_text(const Json &groups);
 std::string show_group_text(const Json &group);
 std::string delete_group_text(const Json &deleted);
 std::string recovery_key_text(const Json &exported);
+// What `group recover` would do.
+std::string recovery_plan_text(const Json &check);
+std::string check_recovery_text(const Json &check);
+// What a backup is good for.
+std::string export_warning(const Json &exported);
 std::string export_text(const Json &exported);
 std::string show_ca_text(const Json &ca);
 std::string export_ca_text(const Json &exported);

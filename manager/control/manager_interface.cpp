@@ -2,6 +2,7 @@
 #include "manager/control/manager_interface.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 #include "manager/attestation/enrolment.hpp"
 #include "manager/policy/encoding.hpp"
@@ -237,10 +238,45 @@ Result<bus::Reply> export_recovery_key(GroupKeys &keys, const bus::Arguments &ar
     return text;
 }
 
+Result<bus::Reply> check_recovery(GroupKeys &keys, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const RecoveryCheck check, keys.check_recovery(arguments[0], arguments[1]));
+    bus::Dictionary answer{{"group", arguments[0]}, {"open", check.open}};
+    if (check.open) return answer;
+    answer["remembered"] = check.remembered;
+    answer["difference"] = check.difference;
+    answer["new_tpm"] = check.new_tpm;
+    answer["sealer"] = check.sealer;
+    answer["sealing"] = keys.sealing();
+    answer["policy_known"] = check.policy.has_value();
+    if (!check.policy) return answer;
+    answer["pcrs"] = check.policy->pcrs.to_string();
+    answer["generation"] = check.policy->generation;
+    answer["approver"] = check.policy->approver ? check.policy->approver->fingerprint() : std::string();
+    answer["approver_key"] = std::string();
+    if (!check.policy->approver) return answer;
+    VTPM_ASSIGN(answer["approver_key"], check.policy->approver->to_pem());
+    return answer;
+}
+
+// Empty: the one that the group is at.
+Result<std::uint32_t> generation_of(const std::string &text) {
+    std::uint32_t number = 0;
+    const char *end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, number);
+    if (!text.empty() && (parsed.ec != std::errc() || parsed.ptr != end || number == 0))
+        return fail(ErrorCode::kInvalid, "'{}' is no generation", text);
+    return number;
+}
+
 Result<bus::Reply> recover_group(GroupKeys &keys, const bus::Arguments &arguments) {
-    VTPM_ASSIGN(const bool accept, flag(arguments[2], "accept-rollback"));
-    VTPM_TRY(keys.recover(arguments[0], arguments[1],
-                          accept ? GroupKeys::AcceptRollback::kYes : GroupKeys::AcceptRollback::kNo));
+    GroupKeys::RecoveryOrder order;
+    VTPM_ASSIGN(order.policy, key_policy(arguments[0], arguments[2], arguments[3]));
+    VTPM_ASSIGN(order.policy.generation, generation_of(arguments[4]));
+    VTPM_ASSIGN(const bool accept, flag(arguments[5], "accept-rollback"));
+    VTPM_ASSIGN(const bool new_tpm, flag(arguments[6], "new-tpm"));
+    if (accept) order.accept = GroupKeys::AcceptRollback::kYes;
+    if (new_tpm) order.new_tpm = GroupKeys::NewTpm::kYes;
+    VTPM_TRY(keys.recover(arguments[1], std::move(order)));
     return std::monostate{};
 }
 
@@ -326,7 +362,8 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }, elsewhere},
         {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }, elsewhere},
         {"ExportRecoveryKey", "ss", "s", [&](const Arguments &a) { return export_recovery_key(keys, a); }},
-        {"RecoverGroup", "sss", "", [&](const Arguments &a) { return recover_group(keys, a); }, elsewhere},
+        {"CheckRecovery", "ss", "a{sv}", [&](const Arguments &a) { return check_recovery(keys, a); }, elsewhere},
+        {"RecoverGroup", "sssssss", "", [&](const Arguments &a) { return recover_group(keys, a); }, elsewhere},
         {"ExportVtpm", "s", "s", [&](const Arguments &a) { return export_vtpm(vtpms, a[0]); }},
         {"ImportVtpm", "sssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }, elsewhere},

@@ -26,9 +26,10 @@ public:
         : path_(std::move(path)), key_(std::move(key)), identity_(identity_of(key_)) {}
 
     [[nodiscard]] ByteView identity() const override { return identity_; }
+    [[nodiscard]] std::string_view sealing() const override { return "file"; }
     [[nodiscard]] std::string description() const override { return fmt::format("the file {}, NOT a TPM", path_); }
 
-    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
+    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens) override {
         if (policy.approver || !policy.pcrs.empty()) return no_pcrs();
         VTPM_ASSIGN(Bytes box, encrypt(key_, bytes_of(kAssociated), key.view()));
         return SealedObject{{}, {}, std::move(box)};

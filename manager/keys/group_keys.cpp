@@ -5,7 +5,6 @@
 #include <ctime>
 
 #include "base/log.hpp"
-#include "manager/keys/recovery_key.hpp"
 
 namespace vtpm {
 namespace {
@@ -22,16 +21,21 @@ Result<> require_name(std::string_view name) {
                 "'{}' is no name for a group: at most 64 of a-z, 0-9, '-' and '.', a letter or digit first", name);
 }
 
-Result<GroupRecord> seal(Sealer &sealer, const Key &key, const KeyPolicy &policy, std::int64_t created) {
-    GroupRecord group;
-    group.name = policy.group;
-    group.pcrs = policy.pcrs.to_string();
-    group.generation = policy.generation;
-    group.nv_index = policy.nv_index;
-    group.created = created;
-    if (policy.approver) group.approver = policy.approver->public_area();
-    VTPM_ASSIGN(group.key, sealer.seal(key, policy));
-    return group;
+GroupRecord new_record(const std::string &name) {
+    GroupRecord record;
+    record.name = name;
+    record.created = std::time(nullptr);
+    return record;
+}
+
+// What the group stands and falls with is told while there is time, at each start.
+void tell_without_recovery_key(const GroupRecord &group) {
+    if (!group.recovery.empty()) return;
+    log::warning(
+        "group '{0}' has no recovery key: once {1}its hardware TPM is gone, its vTPMs are lost for good: xen-vtpm "
+        "group "
+        "export-recovery {0}",
+        group.name, group.pcrs.empty() ? "" : fmt::format("an update changes the PCRs {} or ", group.pcrs));
 }
 
 std::size_t count_policies(const std::vector<PolicyRecord> &policies, const std::string &group,
@@ -97,7 +101,10 @@ Result<> GroupKeys::try_unlock(bool may_start_anew) {
     if (pin) VTPM_TRY(require_sealing(*pin));
     VTPM_ASSIGN(const auto sealer, open_sealer_(pin ? ByteView(pin->identity) : ByteView()));
     sealer_description_ = sealer->description();
-    return pin ? unseal_groups(*sealer) : first_start(*sealer, may_start_anew);
+    VTPM_TRY(pin ? unseal_groups(*sealer) : first_start(*sealer, may_start_anew));
+    VTPM_ASSIGN(const auto records, store_.groups());
+    for (const GroupRecord &record : records) tell_without_recovery_key(record);
+    return {};
 }
 
 // The pin and the sealed key go into the store together: without the one the other is worth nothing.
@@ -111,8 +118,9 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(const std::uint32_t index, new_index(store_, sealer));
     const KeyPolicy policy{std::string(kDefaultGroup), default_pcrs_, {}, 1, index};
-    VTPM_ASSIGN(GroupRecord record, seal(sealer, key, policy, std::time(nullptr)));
-    VTPM_ASSIGN(OpenGroup group, new_group(store_, record, std::move(key)));
+    GroupRecord record = new_record(policy.group);
+    VTPM_TRY(seal_into(sealer, key, policy, Sealer::Opens::kUntilAdvance, record));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, sealer, record, std::move(key)));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("store-begun", store_.id(), used.empty() ? "" : "in the place of one that is lost"));
@@ -133,9 +141,8 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
             ++open;  // at an earlier attempt, which ended at another group
             continue;
         }
-        Result<OpenGroup> group = unseal(sealer, record).and_then([&](Key key) {
-            return open_group(store_, sealer, record, std::move(key));
-        });
+        Result<OpenGroup> group =
+            unseal(sealer, record).and_then([&](Key key) { return this->open(sealer, record, std::move(key)); });
         if (!group && (group.error().code == ErrorCode::kUnavailable || group.error().code == ErrorCode::kStoreFailed))
             return tl::make_unexpected(std::move(group).error());
         VTPM_TRY(audit_.record(group ? "group-opened" : "group-refused", record.name,
@@ -187,7 +194,7 @@ Result<> GroupKeys::unlock(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, unseal(*opened, group));
-    VTPM_ASSIGN(OpenGroup open, open_group(store_, *opened, group, std::move(key)));
+    VTPM_ASSIGN(OpenGroup open, this->open(*opened, group, std::move(key)));
     VTPM_TRY(audit_.record("group-opened", name));
     groups_.insert_or_assign(name, std::move(open));
     state_ = Result<>();
@@ -235,11 +242,21 @@ Result<> GroupKeys::require_free(const std::string &name) {
     return remove(*existing, WithVtpms::kNo);
 }
 
-// What was written of it counts from now on.
+// What was written of it counts from now on. The store has it under an object that opens at what the counter is at, and
+// a manifest that is good with that object only; when the TPM has the epoch, it gets others, and the counter moves.
 Result<> GroupKeys::begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group) {
-    VTPM_TRY(begin_epoch(store_, sealer, group));
     VTPM_ASSIGN(const KeyPolicy policy, policy_of(record));
-    return sealer.advance(record.key, policy);
+    GroupRecord begun = record;
+    VTPM_TRY(seal_into(sealer, group.key, policy, Sealer::Opens::kFromAdvance, begun));
+    VTPM_TRY(begin_epoch(store_, sealer, group, [&] { return store_.update_group(begun); }));
+    return sealer.advance(begun.key, policy);
+}
+
+// One that a crash kept from beginning begins now.
+Result<OpenGroup> GroupKeys::open(Sealer &sealer, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(OpenGroup group, open_group(store_, sealer, record, std::move(key)));
+    if (!group.begun) VTPM_TRY(begin(sealer, record, group));
+    return group;
 }
 
 Result<> GroupKeys::create(KeyPolicy policy) {
@@ -250,8 +267,9 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(policy.nv_index, new_index(store_, *opened));
-    VTPM_ASSIGN(GroupRecord record, seal(*opened, key, policy, std::time(nullptr)));
-    VTPM_ASSIGN(OpenGroup group, new_group(store_, record, std::move(key)));
+    GroupRecord record = new_record(policy.group);
+    VTPM_TRY(seal_into(*opened, key, policy, Sealer::Opens::kUntilAdvance, record));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key)));
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
     VTPM_TRY(store_.insert_group(record));
@@ -265,90 +283,27 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     groups_.insert_or_assign(policy.group, std::move(group));
     state_ = Result<>();
     log::info("group '{}' created, sealed to {}", policy.group, describe(policy));
+    tell_without_recovery_key(record);
     return {};
-}
-
-Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Replace replace) {
-    VTPM_ASSIGN(const Key *group_key, key(name));
-    VTPM_ASSIGN(const GroupRecord group, record(name));
-    if (!group.recovery.empty() && replace == Replace::kNo)
-        return fail(
-            ErrorCode::kInUse,
-            "group '{}' has a recovery key, which was told once; --replace makes another, and that one worthless",
-            name);
-    VTPM_ASSIGN(const Key recovery_key, random_key());
-    VTPM_ASSIGN(const Bytes wrapped, wrap_for_recovery(recovery_key, name, *group_key));
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("recovery-key-exported", name, group.recovery.empty() ? "" : "the former is void"));
-    VTPM_TRY(store_.set_recovery(name, wrapped));
-    VTPM_TRY(transaction.commit());
-    return recovery_text(recovery_key);
-}
-
-Result<> GroupKeys::recover(const std::string &name, std::string_view text, AcceptRollback accept) {
-    VTPM_ASSIGN(const GroupRecord group, record(name));
-    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open", name);
-    if (group.recovery.empty())
-        return fail(ErrorCode::kRefused, "group '{}' has no recovery key: none was exported while it was open", name);
-    VTPM_ASSIGN(const Key recovery_key, recovery_key_from(text));
-    VTPM_ASSIGN(Key group_key, unwrap_for_recovery(recovery_key, name, group.recovery));
-    VTPM_ASSIGN(const auto pin, store_.pin());
-    VTPM_ASSIGN(const auto present, open_sealer_({}));
-    const bool same = pin && pin->sealing == sealing_ && std::ranges::equal(pin->identity, present->identity());
-    Result<OpenGroup> open = same ? recover_here(*present, group, std::move(group_key), accept)
-                                  : recover_elsewhere(*present, group, std::move(group_key), accept);
-    if (!open) return tl::make_unexpected(std::move(open).error());
-    groups_.insert_or_assign(name, std::move(*open));
-    sealer_description_ = present->description();
-    state_ = Result<>();
-    log::warning("group '{}' was opened by its recovery key, and is sealed to {}", name, sealer_description_);
-    if (const auto others = unseal_groups(*present); !others)
-        log::warning("the other groups were not tried: {}", others.error().text);
-    return {};
-}
-
-// The same TPM and another boot: it still knows which store is the last one.
-Result<OpenGroup> GroupKeys::recover_here(Sealer &sealer, const GroupRecord &group, Key key, AcceptRollback accept) {
-    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
-    VTPM_ASSIGN(GroupRecord sealed, seal(sealer, key, policy, group.created));
-    VTPM_ASSIGN(OpenGroup open, accept == AcceptRollback::kYes ? accept_group(store_, sealer, group, std::move(key))
-                                                               : open_group(store_, sealer, group, std::move(key)));
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("group-recovered", group.name, "on the TPM that sealed it"));
-    VTPM_TRY(store_.update_group(sealed));
-    VTPM_TRY(transaction.commit());
-    VTPM_TRY(sealer.advance(sealed.key, policy));
-    return open;
-}
-
-// Another TPM knows of no epoch: what is left to ask is that the rows are those of one time.
-Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept) {
-    VTPM_ASSIGN(KeyPolicy policy, policy_of(group));
-    if (accept == AcceptRollback::kNo) VTPM_TRY(verify_rows(store_, group, key));
-    VTPM_ASSIGN(policy.nv_index, new_index(store_, sealer));
-    VTPM_ASSIGN(const GroupRecord sealed, seal(sealer, key, policy, group.created));
-    group.key = sealed.key;
-    group.nv_index = sealed.nv_index;
-    group.ca = {};  // its key is in the TPM that is gone
-    VTPM_ASSIGN(OpenGroup open, new_group(store_, group, std::move(key)));
-    const ByteView identity = sealer.identity();
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("group-recovered", group.name, "on another TPM: " + sealer.description()));
-    VTPM_TRY(store_.move_to({sealing_, Bytes(identity.begin(), identity.end())}, group));
-    VTPM_TRY(transaction.commit());
-    VTPM_TRY(begin(sealer, group, open));
-    return open;
 }
 
 // First the store, then the counter: a crash in between leaves an object that opens by one step of the counter, which
 // is made at the next start.
 Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record) {
     VTPM_ASSIGN(const Key *open_key, key(policy.group));
-    VTPM_ASSIGN(const GroupRecord group, seal(sealer, *open_key, policy, 0));
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(record());
-    VTPM_TRY(store_.update_group(group));
-    VTPM_TRY(transaction.commit());
+    GroupRecord group;
+    group.name = policy.group;
+    VTPM_TRY(seal_into(sealer, *open_key, policy, Sealer::Opens::kFromAdvance, group));
+    const auto write = [&]() -> Result<> {
+        VTPM_TRY(record());
+        return store_.update_group(group);
+    };
+    const auto edit = [&](Terms &terms) {
+        terms.pcrs = group.pcrs;
+        terms.approver = group.approver;
+        terms.generation = group.generation;
+    };
+    VTPM_TRY(change_terms(policy.group, edit, write));
     if (const auto advanced = sealer.advance(group.key, policy); !advanced)
         return fail(
             advanced.error().code,
@@ -356,6 +311,22 @@ Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std
             "manager, when that is mended",
             policy.group, advanced.error().text);
     log::info("group '{}' is sealed to {} from now on", policy.group, describe(policy));
+    return {};
+}
+
+Result<> GroupKeys::change_terms(const std::string &name, const std::function<void(Terms &)> &edit,
+                                 const std::function<Result<>()> &write) {
+    VTPM_ASSIGN(Manifest * manifest, this->manifest(name));
+    Terms terms = manifest->terms();
+    edit(terms);
+    Manifest::Change change(*manifest);
+    change.put(std::move(terms));
+    VTPM_ASSIGN(Bytes sealed, change.seal());
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(write());
+    VTPM_TRY(store_.write_manifest({name, std::move(sealed)}));
+    VTPM_TRY(transaction.commit());
+    manifest->adopt(std::move(change));
     return {};
 }
 

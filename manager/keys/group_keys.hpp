@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "manager/keys/audit.hpp"
@@ -25,6 +26,19 @@ struct GroupInfo {
     bool has_recovery_key = false;
     std::int64_t created = 0;
     std::string refusal;  // why it is not open; empty if it is
+};
+
+// What a recovery key is good for.
+struct RecoveryCheck {
+    bool open = false;  // the group is open, and this is its recovery key; what follows is of one that is not
+    // What its key was last sealed under, as its manifest remembers it; if that does not, what the store says, for
+    // which nobody vouches. None: that is damaged.
+    std::optional<KeyPolicy> policy;
+    bool remembered = false;
+    std::string difference;  // what the store says otherwise; empty: nothing
+    std::string new_tpm;     // that something else sealed it; empty: the TPM that is here did
+    std::string sealer;      // Sealer::description()
+    bool manifest = false;   // it has one that is its own
 };
 
 class GroupKeys {
@@ -64,11 +78,20 @@ public:
     // not to be replaced, which makes it worthless.
     enum class Replace { kNo, kYes };
     Result<std::string> export_recovery_key(const std::string &name, Replace replace);
-    // A group that does not open, by the text of its recovery key: sealed to the present TPM and boot under its policy.
-    // The store then belongs to this TPM. kRefused: another key; or the store is an older one, which kYes takes as it
-    // is.
+    // kInvalid: mistyped. kRefused: it is not the group's recovery key.
+    Result<RecoveryCheck> check_recovery(const std::string &name, std::string_view text);
+    // A group that does not open, by the text of its recovery key: sealed to the present TPM and boot under `policy`,
+    // which somebody chose who saw check_recovery(). Its generation 0: the present one. The store then belongs to this
+    // TPM. kRefused: another key; or another TPM, without NewTpm::kYes; or the store is an older one, which
+    // AcceptRollback::kYes takes as it is.
     enum class AcceptRollback { kNo, kYes };
-    Result<> recover(const std::string &name, std::string_view text, AcceptRollback accept);
+    enum class NewTpm { kNo, kYes };
+    struct RecoveryOrder {
+        KeyPolicy policy;
+        AcceptRollback accept = AcceptRollback::kNo;
+        NewTpm new_tpm = NewTpm::kNo;
+    };
+    Result<> recover(std::string_view text, RecoveryOrder order);
     // An open group's key, from now on under `policy`, whose generation is the present one or a later one. Whatever it
     // was sealed under before opens nothing any more, wherever a copy of it lies. An error that says
     // so: until that is said again, or the manager starts again, it may.
@@ -97,15 +120,24 @@ public:
 
 private:
     Result<> require_sealing(const Store::Pin &pin) const;
-    Result<OpenGroup> recover_here(Sealer &sealer, const GroupRecord &group, Key key, AcceptRollback accept);
-    Result<OpenGroup> recover_elsewhere(Sealer &sealer, GroupRecord group, Key key, AcceptRollback accept);
+    // group_recovery.cpp
+    struct Recovered;
+    Result<Recovered> unwrap(const std::string &name, std::string_view text) const;
+    Result<RecoveryCheck> check(const Sealer &sealer, const Recovered &recovered);
+    static Result<KeyPolicy> chosen_policy(const RecoveryCheck &check, KeyPolicy policy);
+    Result<OpenGroup> recover_here(Sealer &sealer, Recovered recovered, KeyPolicy policy, AcceptRollback accept);
+    Result<OpenGroup> recover_elsewhere(Sealer &sealer, Recovered recovered, KeyPolicy policy, AcceptRollback accept);
     // Of an attempt to create it that was not completed, nothing is left afterwards.
     Result<> require_free(const std::string &name);
     enum class WithVtpms { kNo, kYes };
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     Result<> begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group);
+    Result<OpenGroup> open(Sealer &sealer, const GroupRecord &record, Key key);
     // `record` writes what belongs into the same transaction.
     Result<> seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record);
+    // What the store says of an open group, together with what its manifest says.
+    Result<> change_terms(const std::string &name, const std::function<void(Terms &)> &edit,
+                          const std::function<Result<>()> &write);
     Result<> renew(Sealer &sealer, const KeyPolicy &policy);
     Result<> require_approved(Sealer &sealer, const KeyPolicy &policy);
     Result<> remove_former_policies(const KeyPolicy &policy);

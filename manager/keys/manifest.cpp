@@ -2,9 +2,12 @@
 #include "manager/keys/manifest.hpp"
 
 #include <openssl/crypto.h>
+#include <openssl/sha.h>
 
 #include <algorithm>
 #include <string_view>
+
+#include "shared-protocol/codec.hpp"
 
 namespace vtpm {
 namespace {
@@ -25,7 +28,88 @@ void add(Manifest::Sum &sum, const Manifest::Sum &digest) {
     std::ranges::transform(sum, digest, sum.begin(), [](std::uint8_t a, std::uint8_t b) { return a ^ b; });
 }
 
+// With the version of what is in the envelope.
+Bytes associated(int version, std::string_view place) {
+    const std::string text = fmt::format("xen-vtpm manifest {}, {}", version, place);
+    return {text.begin(), text.end()};
+}
+
+constexpr std::size_t kMaxField = 1024;  // an approver's RSA-3072 key takes 400 bytes
+
+void encode(Encoder &out, const Terms &terms) {
+    out.bytes(bytes_of(terms.pcrs));
+    out.bytes(terms.approver);
+    out.u32(terms.generation);
+    out.bytes(bytes_of(terms.sealing));
+    out.bytes(terms.identity);
+    out.bytes(bytes_of(terms.store_id));
+    out.u64(static_cast<std::uint64_t>(terms.created));
+    out.bytes(terms.recovery);
+    out.bytes(terms.beginning);
+}
+
+Bytes copied(ByteView bytes) { return {bytes.begin(), bytes.end()}; }
+
+Terms decode_terms(Decoder &in) {
+    Terms terms;
+    terms.pcrs = in.text(kMaxField);
+    terms.approver = copied(in.bytes(kMaxField));
+    terms.generation = in.u32();
+    terms.sealing = in.text(kMaxField);
+    terms.identity = copied(in.bytes(kMaxField));
+    terms.store_id = in.text(kMaxField);
+    terms.created = static_cast<std::int64_t>(in.u64());
+    terms.recovery = copied(in.bytes(kMaxField));
+    terms.beginning = copied(in.bytes(kMaxField));
+    return terms;
+}
+
+Manifest::Content decode_epochs(Decoder &in) {
+    Manifest::Content content;
+    const ByteView present = in.raw(kEpochSize);
+    const ByteView next = in.raw(kEpochSize);
+    const ByteView sum = in.raw(sizeof(Manifest::Sum));
+    content.present = epoch_of(present);
+    content.next = epoch_of(next);
+    std::ranges::copy(sum, content.sum.begin());
+    return content;
+}
+
+// Version 1 ends with the audit log's end, which is empty or 32 bytes, and knows no terms.
+std::optional<Manifest::Content> decode_1(ByteView plaintext) {
+    constexpr std::size_t kHead = 2 * kEpochSize + sizeof(Manifest::Sum);
+    if (plaintext.size() < kHead) return std::nullopt;
+    Decoder in(plaintext.first(kHead));
+    Manifest::Content content = decode_epochs(in);
+    content.audit_head = copied(plaintext.subspan(kHead));
+    return content;
+}
+
+std::optional<Manifest::Content> decode_2(ByteView plaintext) {
+    Decoder in(plaintext);
+    Manifest::Content content = decode_epochs(in);
+    content.audit_head = copied(in.bytes(kMaxField));
+    content.terms = decode_terms(in);
+    if (!in.complete()) return std::nullopt;
+    return content;
+}
+
 }  // namespace
+
+bool is_none(const Epoch &epoch) { return epoch == Epoch(); }
+
+Bytes digest_of(ByteView bytes) {
+    Bytes digest(SHA256_DIGEST_LENGTH);
+    SHA256(bytes.data(), bytes.size(), digest.data());
+    return digest;
+}
+
+Terms terms_of(const GroupRecord &group, std::string_view sealing, ByteView identity, std::string_view store_id) {
+    return {group.pcrs,       group.approver,
+            group.generation, std::string(sealing),
+            copied(identity), std::string(store_id),
+            group.created,    group.recovery.empty() ? Bytes() : digest_of(group.recovery)};
+}
 
 Epoch epoch_of(ByteView bytes) {
     Epoch epoch;
@@ -45,9 +129,11 @@ bool operator==(const Epoch &left, const Epoch &right) {
 
 Result<Key> epoch_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm epoch authorization"); }
 
-Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms) {
+Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms,
+                                Terms terms) {
     Manifest manifest;
-    manifest.associated_ = fmt::format("xen-vtpm manifest 1, index {:#010x}, group {}", group.nv_index, group.name);
+    manifest.place_ = fmt::format("index {:#010x}, group {}", group.nv_index, group.name);
+    manifest.terms_ = std::move(terms);
     VTPM_ASSIGN(manifest.rows_key_, derive_key(group_key, "xen-vtpm manifest rows"));
     VTPM_ASSIGN(manifest.ca_key_, derive_key(group_key, "xen-vtpm manifest CA"));
     VTPM_ASSIGN(manifest.envelope_key_, derive_key(group_key, "xen-vtpm manifest envelope"));
@@ -58,32 +144,37 @@ Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, 
     return manifest;
 }
 
-// Two epochs, the sum, and the audit log's end, which is empty or 32 bytes.
-Result<Manifest::Epochs> Manifest::verify(ByteView envelope) const {
-    constexpr std::size_t kFixed = 2 * kEpochSize + sizeof(Sum);
-    const auto plaintext = decrypt(envelope_key_, bytes_of(associated_), envelope);
-    if (!plaintext || plaintext->view().size() < kFixed)
-        return fail(ErrorCode::kRefused, "its manifest is damaged or not its own");
-    const ByteView content = plaintext->view();
-    if (!std::ranges::equal(content.subspan(2 * kEpochSize, sizeof(Sum)), sum_))
-        return fail(ErrorCode::kRefused,
-                    "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
-    const ByteView head = content.subspan(kFixed);
-    return Epochs{epoch_of(content.first(kEpochSize)), epoch_of(content.subspan(kEpochSize, kEpochSize)),
-                  Bytes(head.begin(), head.end())};
+Result<Manifest::Content> Manifest::read(ByteView envelope) const {
+    std::optional<Content> content;
+    if (const auto plaintext = decrypt(envelope_key_, associated(2, place_), envelope))
+        content = decode_2(plaintext->view());
+    else if (const auto former = decrypt(envelope_key_, associated(1, place_), envelope))
+        content = decode_1(former->view());
+    if (content) return std::move(*content);
+    return fail(ErrorCode::kRefused, "its manifest is damaged or not its own");
 }
 
-Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum) const {
-    SecretBytes content(2 * kEpochSize + sum.size() + audit_head_.size());
-    auto at = content.writable().begin();
-    for (const ByteView part : {present.view(), next.view(), ByteView(sum), ByteView(audit_head_)})
-        at = std::ranges::copy(part, at).out;
-    return encrypt(envelope_key_, bytes_of(associated_), content.view());
+Result<> Manifest::verify_rows(const Content &content) const {
+    if (content.sum == sum_) return {};
+    return fail(ErrorCode::kRefused,
+                "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
+}
+
+Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const {
+    SecretBytes buffer(2 * kEpochSize + sum.size() + 9 * kMaxField);
+    Encoder out(buffer.writable());
+    for (const ByteView part : {present.view(), next.view(), ByteView(sum)}) out.raw(part);
+    out.bytes(audit_head_);
+    encode(out, terms);
+    if (out.message().empty())
+        return fail(ErrorCode::kRefused, "store: the row of a group is damaged: it is too large");
+    return encrypt(envelope_key_, associated(2, place_), out.message());
 }
 
 void Manifest::adopt(Change &&change) {
     sum_ = change.sum_;
     ca_ = change.ca_;
+    terms_ = std::move(change.terms_);
     for (auto &[uuid, row] : change.rows_) {
         if (row)
             rows_.insert_or_assign(uuid, std::move(*row));
@@ -167,6 +258,8 @@ Result<const Manifest::Row *> Manifest::Change::row(const Uuid &uuid) const {
     return found;
 }
 
-Result<Bytes> Manifest::Change::seal() const { return manifest_->seal(manifest_->epoch_, manifest_->epoch_, sum_); }
+Result<Bytes> Manifest::Change::seal() const {
+    return manifest_->seal(manifest_->epoch_, manifest_->epoch_, sum_, terms_);
+}
 
 }  // namespace vtpm

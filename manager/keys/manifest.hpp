@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the store must say of a group's vTPMs, in one envelope under the group's key: a keyed sum over their rows of the
-// inventory, moved along by each commit in the same transaction, and the epoch, which the hardware TPM remembers as
-// well. A row that is put back, changed or removed is not in the sum; an older store is not of the epoch
-// (docs/keys.md).
+// What the store must say of a group, in one envelope under the group's key: the group's own row, a keyed sum over its
+// vTPMs' rows of the inventory, moved along by each commit in the same transaction, and the epoch, which the hardware
+// TPM remembers as well. A row that is put back, changed or removed is not in the sum; an older store is not of the
+// epoch (docs/keys.md).
 #pragma once
 
 #include <array>
@@ -25,27 +25,56 @@ Epoch epoch_of(ByteView bytes);
 bool operator==(const Epoch &left, const Epoch &right);
 // What the TPM asks of who reads or writes it.
 Result<Key> epoch_authorization(const Key &group_key);
+// Before the TPM keeps one: all zero.
+bool is_none(const Epoch &epoch);
+
+// What a group's row says that nobody else vouches for before the group's key is there, or when a recovery key brought
+// it.
+struct Terms {
+    std::string pcrs;  // as in GroupRecord, like the next two
+    Bytes approver;
+    std::uint32_t generation = 1;
+    std::string sealing;  // Sealer::sealing() and identity() of what the key is sealed by
+    Bytes identity;
+    std::string store_id;
+    std::int64_t created = 0;
+    Bytes recovery;  // SHA-256 of GroupRecord::recovery; empty: there is none
+    // Of a group that has no epoch yet: SHA-256 of the public area of the one sealed object that it goes with.
+    Bytes beginning{};
+
+    bool operator==(const Terms &) const = default;
+};
+Terms terms_of(const GroupRecord &group, std::string_view sealing, ByteView identity, std::string_view store_id);
+Bytes digest_of(ByteView bytes);
 
 class Manifest {
 public:
     using Sum = std::array<std::uint8_t, 32>;
 
     // The keys are derived from the group's. A manifest is good for the NV index of `group` only, where the epoch is
-    // kept, and for its CA. `vtpms`: the store's rows, of this group.
-    static Result<Manifest> over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms);
+    // kept, and for its CA. `vtpms`: the store's rows, of this group. `terms`: what seal() writes.
+    static Result<Manifest> over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms,
+                                 Terms terms);
 
-    // While the TPM moves from the one to the other, it may be at either. None: all zero.
-    struct Epochs {
+    // What an envelope says.
+    struct Content {
+        // While the TPM moves from the one to the other, it may be at either.
         Epoch present;
         Epoch next;
+        Sum sum{};
         Bytes audit_head;
+        std::optional<Terms> terms;  // none: it is of a version that did not know them (docs/keys.md)
     };
-    // kRefused: the envelope is not this group's, or its sum is another one than that over the rows.
-    Result<Epochs> verify(ByteView envelope) const;
-    Result<Bytes> seal(const Epoch &present, const Epoch &next) const { return seal(present, next, sum_); }
+    // kRefused: it is damaged, or not this group's.
+    Result<Content> read(ByteView envelope) const;
+    // kRefused: the rows of the vTPMs, or the CA, are others.
+    Result<> verify_rows(const Content &content) const;
+    Result<Bytes> seal(const Epoch &present, const Epoch &next) const { return seal(present, next, sum_, terms_); }
 
     [[nodiscard]] const Epoch &epoch() const { return epoch_; }
     void set_epoch(Epoch epoch) { epoch_ = std::move(epoch); }
+    [[nodiscard]] const Terms &terms() const { return terms_; }
+    void set_beginning(Bytes object) { terms_.beginning = std::move(object); }
     // The audit log's end (audit.hpp), to be remembered from the next seal() on.
     void set_audit_head(Bytes head) { audit_head_ = std::move(head); }
 
@@ -57,13 +86,15 @@ public:
     // What a commit will change. Nothing has happened until adopt().
     class Change {
     public:
-        explicit Change(const Manifest &manifest) : manifest_(&manifest), sum_(manifest.sum_), ca_(manifest.ca_) {}
+        explicit Change(const Manifest &manifest)
+            : manifest_(&manifest), sum_(manifest.sum_), ca_(manifest.ca_), terms_(manifest.terms_) {}
         Result<> put(const VtpmRecord &vtpm);
         // kNotFound: the group has no such vTPM.
         Result<> put(const StateWrite &state);
         Result<> end_volatile_state(const Uuid &uuid);
         Result<> remove(const Uuid &uuid);
         Result<> put(const CaRecord &ca);
+        void put(Terms terms) { terms_ = std::move(terms); }
         [[nodiscard]] Result<Bytes> seal() const;
 
     private:
@@ -74,6 +105,7 @@ public:
         const Manifest *manifest_;
         Sum sum_;
         Sum ca_;
+        Terms terms_;
         std::map<Uuid, std::optional<Row>> rows_;  // none: removed
     };
     void adopt(Change &&change);
@@ -82,14 +114,15 @@ private:
     Manifest() = default;
     Result<Sum> digest(const VtpmRecord &vtpm) const;
     Result<Sum> digest(const CaRecord &ca) const;
-    [[nodiscard]] Result<Bytes> seal(const Epoch &present, const Epoch &next, const Sum &sum) const;
+    [[nodiscard]] Result<Bytes> seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const;
 
-    std::string associated_;
+    std::string place_;  // that it is good for
     Key rows_key_;
     Key ca_key_;
     Key envelope_key_;
     Epoch epoch_;
     Bytes audit_head_;
+    Terms terms_;
     Sum sum_{};
     Sum ca_{};  // what of it is the CA's
     std::map<Uuid, Row> rows_;

@@ -9,21 +9,28 @@
 namespace vtpm {
 namespace {
 
-// Before the TPM keeps one.
-bool is_none(const Epoch &epoch) { return epoch == Epoch(); }
-
-Result<OpenGroup> over_rows(Store &store, const GroupRecord &record, Key key) {
+Result<Manifest> manifest_of(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {
     VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
-    VTPM_ASSIGN(Manifest manifest, Manifest::over(key, record, rows));
+    return Manifest::over(key, record, rows, terms_of(record, sealer.sealing(), sealer.identity(), store.id()));
+}
+
+Result<OpenGroup> over_rows(Store &store, const Sealer &sealer, const GroupRecord &record, Key key) {
+    VTPM_ASSIGN(Manifest manifest, manifest_of(store, sealer, record, key));
     VTPM_ASSIGN(Key authorization, epoch_authorization(key));
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
 
-Result<> write(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next) {
+using Write = std::function<Result<>()>;
+
+// What `more` writes goes into the same transaction.
+Result<> write_epochs(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next, const Write &more = {}) {
+    VTPM_ASSIGN(Transaction transaction, store.transaction());
+    if (more) VTPM_TRY(more());
     VTPM_ASSIGN(Bytes head, Audit(store).head());
     group.manifest.set_audit_head(std::move(head));
     VTPM_ASSIGN(Bytes sealed, group.manifest.seal(present, next));
-    return store.write_manifest({group.name, std::move(sealed)});
+    VTPM_TRY(store.write_manifest({group.name, std::move(sealed)}));
+    return transaction.commit();
 }
 
 // Guests do without the log's past; who reads it must know.
@@ -35,14 +42,22 @@ Result<> check_audit_log(Store &store, const std::string &group, ByteView head) 
     return audit.record("audit-log-altered", group, "records that there were are missing");
 }
 
-// From the epoch that the store knows, or none, to a new one.
-Result<> move_from(Store &store, Sealer &sealer, OpenGroup &group, const Epoch &present) {
+// From the epoch that the store knows to a new one.
+Result<> move_from(Store &store, Sealer &sealer, OpenGroup &group, const Epoch &present, const Write &more = {}) {
+    if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), more);
     VTPM_ASSIGN(Epoch next, random_epoch());
-    VTPM_TRY(write(store, group, present, next));
+    VTPM_TRY(write_epochs(store, group, present, next, more));
     VTPM_TRY(sealer.write_epoch(group.nv_index, group.epoch_authorization, next.view()));
-    VTPM_TRY(write(store, group, next, next));
+    VTPM_TRY(write_epochs(store, group, next, next));
     group.manifest.set_epoch(std::move(next));
     return {};
+}
+
+// A manifest without an epoch is good with one object, which opens until the counter moves: then the group has an
+// epoch. No copy of the store from before can be taken for such a beginning afterwards.
+bool is_beginning(const GroupRecord &record, const Manifest::Content &content) {
+    return record.nv_index != 0 && is_none(content.present) && content.terms &&
+           content.terms->beginning == digest_of(record.key.public_area);
 }
 
 Result<Epoch> kept_epoch(Sealer &sealer, const OpenGroup &group) {
@@ -61,6 +76,55 @@ tl::unexpected<Error> rolled_back(const GroupRecord &record, std::string_view wh
                 what, record.name);
 }
 
+// Whether `content` is of the epoch that the TPM keeps, which is had back.
+Result<Epoch> present_epoch(Sealer &sealer, const GroupRecord &record, const OpenGroup &group,
+                            const Manifest::Content &content) {
+    if (group.nv_index == 0) return Epoch();
+    auto kept = kept_epoch(sealer, group);
+    if (!kept && kept.error().code == ErrorCode::kRefused) return rolled_back(record, kept.error().text);
+    if (!kept) return kept;
+    if (is_none(*kept))
+        return rolled_back(record,
+                           fmt::format("the hardware TPM knows of no store of this group: its NV index {:#x} is "
+                                       "gone, or the store is from before it was there",
+                                       group.nv_index));
+    if (*kept == content.present || *kept == content.next) return kept;
+    return rolled_back(record, "this is not the store that this host last used: the hardware TPM knows a later one");
+}
+
+// What the group's own row says, but for what its key is sealed under, as it was last written.
+Result<> verify_row(const GroupRecord &record, const Terms &row, const Manifest::Content &content) {
+    if (!content.terms) return {};
+    const Terms &last = *content.terms;
+    if (row.recovery != last.recovery)
+        return rolled_back(record, "its recovery key is not the last one: it was put back, changed or removed");
+    if (row.store_id != last.store_id || row.created != last.created)
+        return rolled_back(record, "the store's id, or when the group was created, was changed");
+    return {};
+}
+
+Result<> verify(Store &store, const GroupRecord &record, const Manifest &manifest, const Manifest::Content &content) {
+    if (const auto rows = manifest.verify_rows(content); !rows) return rolled_back(record, rows.error().text);
+    VTPM_TRY(verify_row(record, manifest.terms(), content));
+    return check_audit_log(store, record.name, content.audit_head);
+}
+
+Result<Manifest::Content> read(const GroupRecord &record, const Manifest &manifest) {
+    auto content = manifest.read(record.manifest);
+    if (!content) return rolled_back(record, content.error().text);
+    return content;
+}
+
+// A TPM unsealed the key under what `row` says: then that is no question of trust, but of what else was changed.
+Result<> verify_seal(const GroupRecord &record, const Terms &row, const Manifest::Content &content) {
+    if (!content.terms) return {};
+    const Terms &last = *content.terms;
+    if (row.pcrs == last.pcrs && row.approver == last.approver && row.generation == last.generation &&
+        row.sealing == last.sealing && row.identity == last.identity)
+        return {};
+    return rolled_back(record, "what its key is sealed to is not what it was last sealed to");
+}
+
 }  // namespace
 
 Result<std::uint32_t> new_index(Store &store, Sealer &sealer) {
@@ -70,49 +134,75 @@ Result<std::uint32_t> new_index(Store &store, Sealer &sealer) {
     return sealer.free_index(taken);
 }
 
-Result<OpenGroup> new_group(Store &store, GroupRecord &record, Key key) {
-    VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
+Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Sealer::Opens opens, GroupRecord &record) {
+    VTPM_ASSIGN(record.key, sealer.seal(key, policy, opens));
+    record.pcrs = policy.pcrs.to_string();
+    record.approver = policy.approver ? policy.approver->public_area() : Bytes();
+    record.generation = policy.generation;
+    record.nv_index = policy.nv_index;
+    return {};
+}
+
+Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key) {
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    group.begun = group.nv_index == 0;
+    if (!group.begun) group.manifest.set_beginning(digest_of(record.key.public_area));
     VTPM_ASSIGN(record.manifest, group.manifest.seal(Epoch(), Epoch()));
     return group;
 }
 
-Result<> verify_rows(Store &store, const GroupRecord &record, const Key &key) {
-    VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
-    VTPM_ASSIGN(const Manifest manifest, Manifest::over(key, record, rows));
-    const auto verified = manifest.verify(record.manifest);
-    if (!verified) return rolled_back(record, verified.error().text);
-    return check_audit_log(store, record.name, verified->audit_head);
+Result<Manifest::Content> remembered(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {
+    VTPM_ASSIGN(const Manifest manifest, manifest_of(store, sealer, record, key));
+    return read(record, manifest);
 }
 
-Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
-    if (group.nv_index == 0) return {};
-    return move_from(store, sealer, group, Epoch());
+Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {
+    VTPM_ASSIGN(const Manifest manifest, manifest_of(store, sealer, record, key));
+    VTPM_ASSIGN(const Manifest::Content content, read(record, manifest));
+    return verify(store, record, manifest, content);
+}
+
+// A first epoch, in the TPM before the store knows it: no manifest that is good without one is written any more.
+Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const Write &write) {
+    if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), write);
+    VTPM_ASSIGN(Epoch first, random_epoch());
+    VTPM_TRY(sealer.write_epoch(group.nv_index, group.epoch_authorization, first.view()));
+    group.manifest.set_beginning({});
+    VTPM_TRY(write_epochs(store, group, first, first, write));
+    group.manifest.set_epoch(std::move(first));
+    group.begun = true;
+    return {};
 }
 
 Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key) {
-    VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
-    const auto epochs = group.manifest.verify(record.manifest);
-    if (!epochs) return rolled_back(record, epochs.error().text);
-    VTPM_TRY(check_audit_log(store, record.name, epochs->audit_head));
-    if (group.nv_index == 0) return group;
-    const auto kept = kept_epoch(sealer, group);
-    if (!kept && kept.error().code != ErrorCode::kRefused) return tl::make_unexpected(kept.error());
-    if (!kept) return rolled_back(record, kept.error().text);
-    const bool agreed = *kept == epochs->present || (*kept == epochs->next && !is_none(*kept));
-    if (!agreed)
-        return rolled_back(record,
-                           "this is not the store that this host last used: the hardware TPM knows a later one");
-    VTPM_TRY(move_from(store, sealer, group, *kept));
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    VTPM_ASSIGN(const Manifest::Content content, read(record, group.manifest));
+    VTPM_TRY(verify(store, record, group.manifest, content));
+    VTPM_TRY(verify_seal(record, group.manifest.terms(), content));
+    if (is_beginning(record, content)) {
+        group.begun = false;
+        return group;
+    }
+    VTPM_ASSIGN(const Epoch kept, present_epoch(sealer, record, group, content));
+    if (group.nv_index != 0) VTPM_TRY(move_from(store, sealer, group, kept));
     return group;
 }
 
-Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key) {
-    VTPM_ASSIGN(OpenGroup group, over_rows(store, record, std::move(key)));
+Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
+                                       const std::function<Result<>()> &write) {
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    VTPM_ASSIGN(const Manifest::Content content, read(record, group.manifest));
+    VTPM_TRY(verify(store, record, group.manifest, content));
+    VTPM_ASSIGN(const Epoch kept, present_epoch(sealer, record, group, content));
+    VTPM_TRY(move_from(store, sealer, group, kept, write));
+    return group;
+}
+
+Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
+                               const std::function<Result<>()> &write) {
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
     if (group.nv_index != 0) VTPM_TRY(sealer.remove_epoch(group.nv_index));
-    if (group.nv_index != 0)
-        VTPM_TRY(begin_epoch(store, sealer, group));
-    else
-        VTPM_TRY(write(store, group, Epoch(), Epoch()));
+    VTPM_TRY(begin_epoch(store, sealer, group, write));
     return group;
 }
 

@@ -40,6 +40,30 @@ tl::unexpected<Error> mistyped(std::string_view how) {
     return fail(ErrorCode::kInvalid, "this is not a recovery key as it was given out: {}", how);
 }
 
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
+
+// What `xen-vtpm --json group export-recovery` printed.
+std::string_view key_in_json(std::string_view text) {
+    constexpr std::string_view kField = "\"recovery_key\"";
+    const auto field = text.find(kField);
+    if (field == std::string_view::npos) return {};
+    text.remove_prefix(field + kField.size());
+    const auto begin = text.find('"');
+    if (begin == std::string_view::npos) return {};
+    text.remove_prefix(begin + 1);
+    return text.substr(0, text.find('"'));
+}
+
+// Without comments. The text that xen-vtpm printed once had an empty line, and then words.
+std::string_view key_in_lines(std::string_view text) {
+    const auto line = [&] { return text.substr(0, text.find('\n')); };
+    const auto next = [&] { text.remove_prefix(std::min(text.size(), line().size() + 1)); };
+    while (!text.empty() && (is_blank(line()) || line().starts_with('#'))) next();
+    const std::string_view key = text;
+    while (!text.empty() && !is_blank(line()) && !line().starts_with('#')) next();
+    return key.substr(0, key.size() - text.size());
+}
+
 std::string associated(const std::string &group) { return "xen-vtpm recovery 1, group " + group; }
 
 }  // namespace
@@ -59,6 +83,8 @@ std::string recovery_text(const Key &recovery_key) {
 }
 
 Result<Key> recovery_key_from(std::string_view text) {
+    text = key_in_lines(text);
+    if (text.starts_with('{')) text = key_in_json(text);
     KeyAndCheck bytes;
     std::size_t bit = 0;
     for (const char c : text) {

@@ -12,7 +12,8 @@ namespace vtpm {
 
 // 14 words of four characters (Crockford's base 32: no I, L, O, U), the last three bytes being a check.
 std::string recovery_text(const Key &recovery_key);
-// In either case, with or without its dashes and spaces, O for 0, I and L for 1. kInvalid: mistyped.
+// In either case, with or without its dashes and spaces, O for 0, I and L for 1; as it was typed, or in a file that
+// xen-vtpm printed: lines that begin with a '#', and what comes after an empty line, are words. kInvalid: mistyped.
 Result<Key> recovery_key_from(std::string_view text);
 
 Result<Bytes> wrap_for_recovery(const Key &recovery_key, const std::string &group, const Key &group_key);

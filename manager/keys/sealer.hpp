@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "manager/hardware_tpm/evidence.hpp"
@@ -25,10 +26,14 @@ public:
 
     // What a store is pinned to: the same for the same TPM (or file), different for any other.
     [[nodiscard]] virtual ByteView identity() const = 0;
+    // The configuration's word for it: "tpm" or "file".
+    [[nodiscard]] virtual std::string_view sealing() const = 0;
     // One line for `xen-vtpm status`.
     [[nodiscard]] virtual std::string description() const = 0;
-    // To be unsealed under `policy`, from advance() on. kRefused if that cannot be.
-    virtual Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) = 0;
+    // To be unsealed under `policy`: until advance() is next called for the group, or from then on. kRefused if that
+    // cannot be.
+    enum class Opens { kUntilAdvance, kFromAdvance };
+    virtual Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) = 0;
     // Whatever was sealed for this group before `object`, which is the last one, opens nothing any more, wherever a
     // copy of it lies. Does nothing if that is so already. kRefused: `object` itself opens nothing.
     virtual Result<> advance(const SealedObject &object, const KeyPolicy &policy) = 0;

@@ -23,15 +23,17 @@ public:
     TpmSealer(HardwareTpm tpm, std::string event_log) : tpm_(std::move(tpm)), event_log_(std::move(event_log)) {}
 
     [[nodiscard]] ByteView identity() const override { return tpm_.storage_key_name(); }
+    [[nodiscard]] std::string_view sealing() const override { return "tpm"; }
     [[nodiscard]] std::string description() const override { return tpm_.description(); }
 
-    // For the counter's next value. A counter that an attempt to create the group left is as good as a new one.
-    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy) override {
+    // For the counter's present value, or its next one. A counter that an attempt to create the group left is as good
+    // as a new one.
+    Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) override {
         VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
         VTPM_ASSIGN(const std::uint64_t present, tpm_.ensure_counter(index));
-        const Count next{index, present + 1};
-        if (policy.approver) return tpm_.seal(key.view(), approver_of(policy), next);
-        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), policy.pcrs, next));
+        const Count count{index, opens == Opens::kUntilAdvance ? present : present + 1};
+        if (policy.approver) return tpm_.seal(key.view(), approver_of(policy), count);
+        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), policy.pcrs, count));
         object.pcr_events = event_record(events(policy.pcrs));
         return object;
     }

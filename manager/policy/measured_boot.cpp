@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/json_object.hpp"
@@ -48,6 +49,34 @@ Result<std::vector<BootEvent>> events_in(const std::string &path, const PcrSelec
     return parse_event_log(log ? bytes_of(*log) : ByteView(), pcrs);
 }
 
+// What `policy predict` prints for people: the selection, then a line for each PCR. What is indented or begins with a
+// '#' is words.
+std::optional<std::string> json_of_text(std::string_view text) {
+    std::istringstream lines{std::string(text)};
+    Json document{{"pcrs", ""}, {"values", Json::object()}};
+    Json &values = document["values"];
+    for (std::string line; std::getline(lines, line);) {
+        if (line.find_first_not_of(" \t\r") == std::string::npos || line.starts_with('#') || line.starts_with(' '))
+            continue;
+        std::istringstream words(line);
+        std::string label;
+        std::string pcr;
+        std::string value;
+        std::string more;
+        words >> label >> pcr;
+        const bool selection = label == "PCRs" && document["pcrs"] == "";
+        if (!selection) words >> value;
+        if (words.fail() || words >> more) return std::nullopt;
+        if (selection)
+            document["pcrs"] = pcr;
+        else if (label != "PCR" || values.contains(pcr))
+            return std::nullopt;
+        else
+            values[pcr] = value;
+    }
+    return document.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 }  // namespace
 
 std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path) {
@@ -83,7 +112,11 @@ std::string to_json(const MeasuredBoot &boot) {
 }
 
 Result<MeasuredBoot> parse_measured_boot(std::string_view text) {
-    VTPM_ASSIGN(const JsonObject object, JsonObject::parse(text, kMaxFile, "a file of PCR values"));
+    const bool json = text.find_first_not_of(" \t\r\n") == text.find('{');
+    const std::optional<std::string> document = json ? std::string(text) : json_of_text(text);
+    if (!document)
+        return fail(ErrorCode::kInvalid, "this is not what xen-vtpm policy predict prints, with --json or without it");
+    VTPM_ASSIGN(const JsonObject object, JsonObject::parse(*document, kMaxFile, "a file of PCR values"));
     MeasuredBoot boot;
     VTPM_ASSIGN(boot.pcrs, object.pcrs());
     VTPM_ASSIGN(boot.values, object.values(boot.pcrs));

@@ -30,7 +30,8 @@ std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::strin
 Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources = {});
 
 std::string to_json(const MeasuredBoot &boot);
-// Of what to_json() wrote the PCRs and their values, which may have been edited: predictions.
+// The PCRs and their values in what `policy predict` printed, with --json or for people, which may have been edited:
+// predictions.
 Result<MeasuredBoot> parse_measured_boot(std::string_view text);
 
 }  // namespace vtpm

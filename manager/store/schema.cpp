@@ -7,7 +7,8 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 8;
+constexpr std::int64_t kSchemaVersion = 9;
+constexpr std::int64_t kOldestSchema = 8;  // its tables are the same; what it knows not of manifests: manifest.hpp
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -66,7 +67,7 @@ CREATE TABLE audit (
     chain BLOB NOT NULL
 ) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 8;
+PRAGMA user_version = 9;
 )";
 
 Result<> create_schema(Database &database) {
@@ -111,10 +112,13 @@ Result<> ensure_schema(Database &database, bool may_create) {
         return fail(ErrorCode::kRefused, "store: its schema is version {}, this program knows {}: use a newer xen-vtpm",
                     version, kSchemaVersion);
     // What came before the manifest cannot be taken over: it would be the way around it.
-    if (version != kSchemaVersion)
+    if (version < kOldestSchema)
         return fail(ErrorCode::kRefused, "store: its schema is version {}, made before the first release of xen-vtpm",
                     version);
-    return check_integrity(database);
+    VTPM_TRY(check_integrity(database));
+    if (version == kSchemaVersion) return {};
+    // Groups' manifests are of the new version when they are next written: the former program could not read them.
+    return database.script("PRAGMA user_version = 9");
 }
 
 }  // namespace vtpm

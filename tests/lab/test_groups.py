@@ -97,7 +97,9 @@ def test_another_hardware_tpm_is_refused_until_the_recovery_key_comes(lab):
     assert "not the hardware TPM" in lab.dom0("journalctl -b --no-pager -u xen-vtpmd").stdout
     lab.destroy("refused")
     assert lab.dom0("printf 0000 | xen-vtpm group recover default", check=False).returncode == 2
-    lab.dom0(f"printf %s {key} | xen-vtpm group recover default")
+    refused = lab.dom0(f"printf %s {key} | xen-vtpm group recover --yes default", check=False)
+    assert refused.returncode == 5 and "--new-tpm" in refused.stderr + refused.stdout
+    lab.dom0(f"printf %s {key} | xen-vtpm group recover --new-tpm --yes default")
     stored = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)["sequence"]
     assert stored > 0
     lab.create("recovered", "--vtpm", uuid)

@@ -58,6 +58,7 @@ std::string ManagerPlace::write_config() const {
 
 Launch ManagerPlace::launch() const {
     Launch launch{{VTPM_MANAGERD, "--config", write_config()}, {{"DBUS_SYSTEM_BUS_ADDRESS", bus_address}}, {}};
+    launch.err = journal;
     if (!credentials.empty()) launch.environment.emplace_back("CREDENTIALS_DIRECTORY", credentials);
     return launch;
 }
@@ -120,7 +121,9 @@ bool BackendEnd::closed() {
     return !received || received->size == 0;
 }
 
-Output cli(const std::string &bus_address, std::vector<std::string> arguments) {
+Output cli(const std::string &bus_address, std::vector<std::string> arguments, int in) {
     arguments.insert(arguments.begin(), VTPM_CLI);
-    return run({std::move(arguments), {{"DBUS_SYSTEM_BUS_ADDRESS", bus_address}}, {}});
+    Launch launch{std::move(arguments), {{"DBUS_SYSTEM_BUS_ADDRESS", bus_address}}, {}};
+    launch.in = in;
+    return run(std::move(launch));
 }

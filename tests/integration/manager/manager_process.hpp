@@ -30,6 +30,7 @@ struct ManagerPlace {
     std::string bus_address = "unix:path=/nonexistent";
     std::string more_config{};  // TOML
     std::string credentials{};  // the directory that systemd fills
+    int journal = -1;           // its standard error; -1: ours
 
     [[nodiscard]] std::string state_directory() const { return directory / "state"; }
     [[nodiscard]] std::string socket() const { return directory / "manager.sock"; }
@@ -82,5 +83,5 @@ private:
     vtpm::UniqueFd socket_;
 };
 
-// xen-vtpm with these arguments, on this bus.
-Output cli(const std::string &bus_address, std::vector<std::string> arguments);
+// xen-vtpm with these arguments, on this bus; `in` is its standard input, -1: an empty one.
+Output cli(const std::string &bus_address, std::vector<std::string> arguments, int in = -1);

@@ -10,12 +10,11 @@
 #include <csignal>
 #include <stdexcept>
 
-#include "base/unique_fd.hpp"
-
 namespace {
 
 [[noreturn]] void become(const Launch &launch) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (launch.in >= 0) ::dup2(launch.in, STDIN_FILENO);
     if (launch.out >= 0) ::dup2(launch.out, STDOUT_FILENO);
     if (launch.err >= 0) ::dup2(launch.err, STDERR_FILENO);
     for (const int fd : launch.inherited) ::fcntl(fd, F_SETFD, 0);
@@ -59,9 +58,18 @@ int Process::wait() {
     return status;
 }
 
+vtpm::UniqueFd file_with(std::string_view content) {
+    vtpm::UniqueFd file = memory_file();
+    if (::pwrite(file.get(), content.data(), content.size(), 0) != static_cast<ssize_t>(content.size()))
+        throw std::runtime_error("write");
+    return file;
+}
+
 Output run(Launch launch) {
     const vtpm::UniqueFd out = memory_file();
     const vtpm::UniqueFd err = memory_file();
+    const vtpm::UniqueFd nothing = memory_file();
+    if (launch.in < 0) launch.in = nothing.get();
     launch.out = out.get();
     launch.err = err.get();
     const int status = Process(launch).wait();

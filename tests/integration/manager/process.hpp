@@ -5,8 +5,11 @@
 #include <sys/types.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
+
+#include "base/unique_fd.hpp"
 
 struct Launch {
     std::vector<std::string> command;
@@ -14,6 +17,7 @@ struct Launch {
     std::vector<int> inherited;                                    // descriptors that the child gets, by number
     int out = -1;                                                  // its standard output, -1: ours
     int err = -1;                                                  // its standard error, -1: ours
+    int in = -1;                                                   // its standard input, -1: ours
 };
 
 class Process {
@@ -40,5 +44,8 @@ struct Output {
     std::string err;
 };
 
-// Runs `launch` to its end.
+// Runs `launch` to its end; without a standard input of its own it has an empty one.
 Output run(Launch launch);
+
+// A file in memory, at its beginning: as a shell's `<` gives it.
+vtpm::UniqueFd file_with(std::string_view content);

@@ -113,8 +113,13 @@ TEST_CASE_METHOD(Fixture, "a renewal that is cut between the store and the count
     KeyPolicy policy = expect(keys->policy("tenant"));
     GroupRecord cut = copy;
     cut.generation = policy.generation = 2;
-    cut.key = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy));
+    cut.key = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy, Sealer::Opens::kFromAdvance));
     expect(store->update_group(cut));
+    Manifest::Change change(*expect(keys->manifest("tenant")));
+    Terms terms = expect(keys->manifest("tenant"))->terms();
+    terms.generation = 2;
+    change.put(terms);
+    expect(store->write_manifest({"tenant", expect(change.seal())}));
     REQUIRE(count().value == before.value);
 
     for (int i = 0; i < 2; ++i) {
@@ -129,7 +134,8 @@ TEST_CASE_METHOD(Fixture, "who writes into the store moves no counter") {
     const Count before = count();
     // An object that says of itself that it is the next one: this TPM did not make it.
     const auto policy = expect(keys->policy("tenant"));
-    const SealedObject next = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy));
+    const SealedObject next =
+        expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy, Sealer::Opens::kFromAdvance));
     forged.key.public_area = next.public_area;
     expect(store->update_group(forged));
     REQUIRE_FALSE(refusal().empty());
@@ -153,7 +159,7 @@ TEST_CASE_METHOD(Fixture, "a recovery key opens a group whose counter is gone, a
     const std::string recovery_key = expect(keys->export_recovery_key("tenant", GroupKeys::Replace::kNo));
     expect(tpm().nv_remove(before.index));
     REQUIRE_THAT(refusal(), Contains("has lost NV counter"));
-    expect(keys->recover("tenant", recovery_key, GroupKeys::AcceptRollback::kNo));
+    expect(keys->recover(recovery_key, {{"tenant", {}, approver(), 1}}));
     REQUIRE(refusal().empty());
     REQUIRE(count().value > before.value);
     REQUIRE_FALSE(attack(copy, before));

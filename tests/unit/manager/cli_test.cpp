@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch.hpp>
 
+#include "expect.hpp"
 #include "manager/cli/exit_status.hpp"
 #include "manager/cli/text.hpp"
+#include "manager/policy/measured_boot.hpp"
 
 namespace vtpm::cli_test {
 using Catch::Matchers::Contains;
@@ -44,6 +46,42 @@ TEST_CASE("a vTPM's devices are shown with it") {
     const Json old{{"uuid", "u"}, {"devices", {{{"device", "3/0"}, {"engine_pid", 42}, {"engine_version", "0.0.1"}}}}};
     REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is power cycled)"));
     REQUIRE_THAT(cli::list_text(Json::array({vtpm})), Contains("3/0"));
+}
+
+TEST_CASE("what policy predict prints for people is as good for policy sign as its JSON") {
+    MeasuredBoot boot{expect(PcrSelection::parse("sha256:4,7,14")), {}, {}, {4}};
+    for (const unsigned pcr : boot.pcrs.numbers()) boot.values[pcr] = Bytes(32, static_cast<std::uint8_t>(pcr));
+    if (GENERATE(true, false)) boot.events = {{7, "EV_EFI_VARIABLE", Bytes(32, 1), "PCR 7 dbx"}};
+    const std::string json = to_json(boot);
+    const std::string text = cli::predict_policy_text(Json::parse(json));
+    for (const std::string &printed : {json, text, "# of Monday\n\n" + text, "\n" + json}) {
+        const MeasuredBoot read = expect(parse_measured_boot(printed));
+        REQUIRE(read.pcrs.to_string() == "sha256:4,7,14");
+        REQUIRE(read.values == boot.values);
+    }
+    const std::string twice = text + "PCR 7   " + std::string(64, '0') + "\n";
+    const std::string cut = text.substr(0, text.find("PCR 14"));
+    const std::string other_bank = "PCRs sha384:4\n" + text;
+    for (const std::string &wrong :
+         {twice, cut, other_bank, text.substr(text.find('\n')), text + "more\n", std::string(),
+          std::string("PCRs sha256:4\nPCR 4 00 00\n"), std::string("PCRs sha256:4\nPCR 4 xx\n")})
+        REQUIRE(expect_error(parse_measured_boot(wrong)).code == ErrorCode::kInvalid);
+}
+
+TEST_CASE("a group without a recovery key is told in the status, with what it loses by that") {
+    const auto status = [](Json group) {
+        group["group"] = "tenant";
+        return cli::status_text({{"manager", {{"state", "ready"}}},
+                                 {"groups", Json::array({group})},
+                                 {"backend", {{"running", false}, {"devices", Json::array()}}}});
+    };
+    REQUIRE_THAT(status({{"recovery_key", false}, {"pcrs", "sha256:7"}}),
+                 Contains("NO RECOVERY KEY") && Contains("an update that changes its PCRs") &&
+                     Contains("xen-vtpm group export-recovery tenant"));
+    REQUIRE_THAT(status({{"recovery_key", false}, {"approver", "SHA256:00"}}), Contains("its approver's key"));
+    REQUIRE_THAT(status({{"recovery_key", false}, {"sealing", "file"}}), Contains("the loss of the key file"));
+    REQUIRE_THAT(status({{"recovery_key", false}}), Contains("another mainboard loses"));
+    REQUIRE_THAT(status({{"recovery_key", true}}), !Contains("RECOVERY") && !Contains("export-recovery"));
 }
 
 }  // namespace vtpm::cli_test

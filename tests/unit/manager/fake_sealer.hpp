@@ -43,12 +43,14 @@ class FakeSealer final : public vtpm::Sealer {
 public:
     explicit FakeSealer(FakeTpm *tpm) : identity_(tpm->identity), tpm_(tpm) {}
     [[nodiscard]] vtpm::ByteView identity() const override { return identity_; }
+    [[nodiscard]] std::string_view sealing() const override { return "tpm"; }
     [[nodiscard]] std::string description() const override { return "a fake"; }
-    vtpm::Result<vtpm::SealedObject> seal(const vtpm::Key &key, const vtpm::KeyPolicy &policy) override {
+    vtpm::Result<vtpm::SealedObject> seal(const vtpm::Key &key, const vtpm::KeyPolicy &policy, Opens opens) override {
         if (policy.nv_index == 0) return no_index();
-        return vtpm::SealedObject{{},
-                                  sealed_for(policy, tpm_->count(policy.nv_index) + 1),
-                                  vtpm::Bytes(key.view().begin(), key.view().end())};
+        return vtpm::SealedObject{
+            {},
+            sealed_for(policy, tpm_->count(policy.nv_index) + (opens == Opens::kFromAdvance ? 1 : 0)),
+            vtpm::Bytes(key.view().begin(), key.view().end())};
     }
     vtpm::Result<> advance(const vtpm::SealedObject &object, const vtpm::KeyPolicy &policy) override {
         const auto counter = tpm_->counters.find(policy.nv_index);

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine_end.hpp"
+#include "manager/cli/text.hpp"
 #include "manager/keys/recovery_key.hpp"
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
@@ -14,11 +15,18 @@ namespace vtpm::recovery_test {
 using Catch::Matchers::Contains;
 using Replace = GroupKeys::Replace;
 using AcceptRollback = GroupKeys::AcceptRollback;
+using NewTpm = GroupKeys::NewTpm;
 
 namespace {
 
 struct Manager : ManagerInProcess {
     using ManagerInProcess::ManagerInProcess;
+
+    // To what it was sealed to, whatever TPM is here.
+    Result<> recover(const std::string &name, std::string_view key, AcceptRollback accept = AcceptRollback::kNo) {
+        VTPM_ASSIGN(const RecoveryCheck check, keys.check_recovery(name, key));
+        return keys.recover(key, {check.policy.value_or(KeyPolicy{name, {}, {}, 1}), accept, NewTpm::kYes});
+    }
 
     void store_state(const Uuid &uuid, std::uint8_t content) {
         EngineEnd engine(std::move(expect(vtpms.open(uuid)).channel));
@@ -127,9 +135,8 @@ TEST_CASE_METHOD(Fixture, "a recovery key is told once, and another makes it wor
         manager->keys.close();
     }
     const auto manager = open(other_tpm);
-    REQUIRE(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).code ==
-            ErrorCode::kRefused);
-    expect(manager->keys.recover("default", next, AcceptRollback::kNo));
+    REQUIRE(expect_error(manager->recover("default", recovery_key)).code == ErrorCode::kRefused);
+    expect(manager->recover("default", next));
 }
 
 TEST_CASE_METHOD(Fixture, "on another TPM the recovery key opens its group, and no other") {
@@ -137,17 +144,13 @@ TEST_CASE_METHOD(Fixture, "on another TPM the recovery key opens its group, and 
         const auto manager = open(other_tpm);
         REQUIRE_FALSE(manager->keys.unlock());
         REQUIRE_FALSE(manager->vtpms.prepare(one));
-        REQUIRE_THAT(expect_error(manager->keys.recover("tenant", recovery_key, AcceptRollback::kNo)).text,
-                     Contains("no recovery key"));
-        REQUIRE_THAT(
-            expect_error(manager->keys.recover("default", recovery_text(expect(random_key())), AcceptRollback::kNo))
-                .text,
-            Contains("not the recovery key"));
+        REQUIRE_THAT(expect_error(manager->recover("tenant", recovery_key)).text, Contains("no recovery key"));
+        REQUIRE_THAT(expect_error(manager->recover("default", recovery_text(expect(random_key())))).text,
+                     Contains("not the recovery key"));
         REQUIRE_FALSE(manager->vtpms.prepare(one));
-        expect(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        expect(manager->recover("default", recovery_key));
         REQUIRE(manager->state(one) == state_of(1));
-        REQUIRE(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).code ==
-                ErrorCode::kInvalid);
+        REQUIRE(expect_error(manager->recover("default", recovery_key)).code == ErrorCode::kInvalid);
         manager->store_state(one, 3);
         manager->keys.close();
     }
@@ -167,7 +170,7 @@ TEST_CASE_METHOD(Fixture, "after a crash in a recovery the group opens") {
         next.crash = crash;
         {
             const auto manager = open(next);
-            REQUIRE_FALSE(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+            REQUIRE_FALSE(manager->recover("default", recovery_key));
         }
         next.crash = FakeTpm::Crash::kNone;
         const auto manager = open(next);
@@ -186,7 +189,7 @@ TEST_CASE_METHOD(Fixture, "the recovery key opens a group whose boot has changed
     const auto manager = start();
     REQUIRE_FALSE(manager->vtpms.prepare(two));
     tpm.refused.clear();  // what is sealed now is sealed to this boot
-    expect(manager->keys.recover("tenant", recovery_key, AcceptRollback::kNo));
+    expect(manager->recover("tenant", recovery_key));
     REQUIRE(manager->state(two) == state_of(2));
     REQUIRE(manager->state(one) == state_of(1));
 }
@@ -198,7 +201,7 @@ TEST_CASE_METHOD(Fixture, "the recovery key opens a group whose counter was remo
     {
         const auto manager = open();
         REQUIRE_THAT(expect_error(manager->keys.unlock()).text, Contains("count"));
-        expect(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        expect(manager->recover("default", recovery_key));
         REQUIRE(manager->state(one) == state_of(1));
         manager->keys.close();
     }
@@ -211,7 +214,7 @@ TEST_CASE_METHOD(Fixture, "after a crash in a recovery on the same TPM the group
     {
         const auto manager = open();
         REQUIRE_FALSE(manager->keys.unlock());
-        REQUIRE_FALSE(manager->keys.recover("default", recovery_key, AcceptRollback::kNo));
+        REQUIRE_FALSE(manager->recover("default", recovery_key));
         tpm.crash = FakeTpm::Crash::kNone;
     }
     REQUIRE(start()->state(one) == state_of(1));
@@ -224,10 +227,10 @@ TEST_CASE_METHOD(Fixture, "a recovery key does not make an older store the last 
     {
         const auto manager = open();
         REQUIRE_FALSE(manager->keys.unlock());
-        REQUIRE_THAT(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).text,
+        REQUIRE_THAT(expect_error(manager->recover("default", recovery_key)).text,
                      Contains("not the store that this host last used"));
         REQUIRE_FALSE(manager->vtpms.prepare(one));
-        expect(manager->keys.recover("default", recovery_key, AcceptRollback::kYes));
+        expect(manager->recover("default", recovery_key, AcceptRollback::kYes));
         REQUIRE(manager->state(one) == state_of(1));
         manager->keys.close();
     }
@@ -238,10 +241,162 @@ TEST_CASE_METHOD(Fixture, "a recovery key does not make an older store the last 
 TEST_CASE_METHOD(Fixture, "on another TPM rows that were put back are refused all the same") {
     expect(expect(Database::open(directory / "store.db")).script("UPDATE vtpms SET sequence = 0"));
     const auto manager = open(other_tpm);
-    REQUIRE_THAT(expect_error(manager->keys.recover("default", recovery_key, AcceptRollback::kNo)).text,
-                 Contains("rows were put back"));
+    REQUIRE_THAT(expect_error(manager->recover("default", recovery_key)).text, Contains("rows were put back"));
     REQUIRE_FALSE(manager->vtpms.prepare(one));
-    expect(manager->keys.recover("default", recovery_key, AcceptRollback::kYes));
+    expect(manager->recover("default", recovery_key, AcceptRollback::kYes));
+}
+
+TEST_CASE_METHOD(Fixture, "a recovery key is read from the file that it was printed into, today's or a former one") {
+    const Key key = expect(random_key());
+    const std::string text = recovery_text(key);
+    const auto same = [&](const std::string &file) {
+        return std::ranges::equal(expect(recovery_key_from(file)).view(), key.view());
+    };
+    const cli::Json exported{{"group", "default"}, {"recovery_key", text}};
+    REQUIRE(same(cli::recovery_key_text(exported)));
+    REQUIRE(same(exported.dump()));
+    REQUIRE(same(exported.dump(2) + "\n"));
+    REQUIRE(same("# from the vault\n\n" + text + "\n"));
+    REQUIRE(same(text + "\n\nThis opens group 'default' on any machine that has its store or a backup of a vTPM. It is "
+                        "kept nowhere and\nwill not be told again: write it down, and keep it away from this host.\n"));
+    REQUIRE(same(text.substr(0, 35) + "\r\n" + text.substr(35) + "\r\n"));  // over two lines
+    for (const std::string none : {"", "\n", "# nothing\n", "{}", "{\"recovery_key\"", "{\"recovery_key\": \""})
+        REQUIRE(expect_error(recovery_key_from(none)).code == ErrorCode::kInvalid);
+}
+
+TEST_CASE_METHOD(Fixture, "whether a recovery key is right can be asked while all is well") {
+    const auto manager = start();
+    REQUIRE(expect(manager->keys.check_recovery("default", recovery_key)).open);
+    REQUIRE(expect_error(manager->keys.check_recovery("default", recovery_key.substr(1))).code == ErrorCode::kInvalid);
+    REQUIRE_THAT(expect_error(manager->keys.check_recovery("default", recovery_text(expect(random_key())))).text,
+                 Contains("not the recovery key of group 'default'"));
+    REQUIRE_THAT(expect_error(manager->keys.check_recovery("tenant", recovery_key)).text,
+                 Contains("group export-recovery"));
+    const std::string next = expect(manager->keys.export_recovery_key("default", Replace::kYes));
+    REQUIRE(expect_error(manager->keys.check_recovery("default", recovery_key)).code == ErrorCode::kRefused);
+    REQUIRE(expect(manager->keys.check_recovery("default", next)).open);
+}
+
+TEST_CASE_METHOD(Fixture, "no other TPM gets a group unless that is said") {
+    const auto manager = open(other_tpm);
+    const KeyPolicy policy{"default", {}, {}, 1};
+    const Error refused = expect_error(manager->keys.recover(recovery_key, {policy}));
+    REQUIRE(refused.code == ErrorCode::kRefused);
+    REQUIRE_THAT(refused.text, Contains("not the hardware TPM") && Contains("--new-tpm"));
+    REQUIRE(other_tpm.epochs.empty());
+    REQUIRE(expect(manager->keys.check_recovery("default", recovery_key)).new_tpm == refused.text);
+    expect(manager->keys.recover(recovery_key, {policy, AcceptRollback::kNo, NewTpm::kYes}));
+}
+
+TEST_CASE_METHOD(Fixture, "the store does not choose which TPM is the one that sealed a group") {
+    {
+        auto database = expect(Database::open(directory / "store.db"));
+        expect(database.execute("UPDATE meta SET value = ? WHERE name = 'identity'", ByteView(other_tpm.identity)));
+    }
+    const auto manager = open(other_tpm);
+    REQUIRE_FALSE(manager->keys.unlock());
+    REQUIRE_THAT(expect_error(manager->keys.recover(recovery_key, {{"default", {}, {}, 1}})).text,
+                 Contains("--new-tpm"));
+}
+
+TEST_CASE_METHOD(Fixture, "one group after the other moves to the new TPM") {
+    std::string tenants_key;
+    {
+        const auto manager = start();
+        tenants_key = expect(manager->keys.export_recovery_key("tenant", Replace::kNo));
+        manager->keys.close();
+    }
+    {
+        const auto manager = open(other_tpm);
+        REQUIRE_FALSE(manager->keys.unlock());
+        expect(manager->recover("default", recovery_key));
+        expect(manager->recover("tenant", tenants_key));
+        manager->keys.close();
+    }
+    const auto manager = open(other_tpm);
+    expect(manager->keys.unlock());
+    REQUIRE(manager->state(one) == state_of(1));
+    REQUIRE(manager->state(two) == state_of(2));
+    REQUIRE(other_tpm.epochs.size() == 2);
+}
+
+TEST_CASE_METHOD(Fixture, "what a group is sealed to is its manifest's word, not the store's") {
+    std::string tenants_key;
+    {
+        const auto manager = start();
+        tenants_key = expect(manager->keys.export_recovery_key("tenant", Replace::kNo));
+        manager->keys.close();
+    }
+    const std::string sql =
+        GENERATE(as<std::string>(), "pcrs = ''", "pcrs = 'sha256:23'", "generation = 7, approver = x'00'",
+                 "pcrs = 'nonsense'", "pcrs = '', approver = x'00'");
+    CAPTURE(sql);
+    expect(expect(Database::open(directory / "store.db"))
+               .script(("UPDATE groups SET " + sql + " WHERE name = 'tenant'").c_str()));
+    tpm.refused = "sha256:7";
+    const auto manager = open();
+    (void)manager->keys.unlock();
+    if (manager->keys.key("tenant")) return;  // the fake lets it pass to here, a TPM does not
+    const RecoveryCheck check = expect(manager->keys.check_recovery("tenant", tenants_key));
+    REQUIRE(check.remembered);
+    REQUIRE(check.policy->pcrs.to_string() == "sha256:7");
+    REQUIRE(check.policy->generation == 1);
+    REQUIRE_THAT(check.difference, Contains("somebody changed the store"));
+    REQUIRE(check.new_tpm.empty());
+    expect(manager->keys.recover(tenants_key, {*check.policy}));
+    REQUIRE(expect(manager->keys.record("tenant")).pcrs == "sha256:7");
+    REQUIRE(expect(manager->keys.record("tenant")).approver.empty());
+}
+
+TEST_CASE_METHOD(Fixture, "a row of a group that was changed or put back refuses it") {
+    const std::string sql = GENERATE(as<std::string>(), "pcrs = 'sha256:4'", "generation = 2", "created = 1",
+                                     "recovery = x''", "recovery = x'00'", "manifest = x'00'");
+    CAPTURE(sql);
+    expect(expect(Database::open(directory / "store.db"))
+               .script(("UPDATE groups SET " + sql + " WHERE name = 'default'").c_str()));
+    const auto manager = open();
+    (void)manager->keys.unlock();
+    REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("--accept-rollback"));
+    expect(manager->keys.accept_rollback("default"));
+    REQUIRE(manager->state(one) == state_of(1));
+    expect(manager->keys.key("tenant"));
+}
+
+TEST_CASE_METHOD(Fixture, "a recovery key that was replaced is not put back into the store, and into backups") {
+    back_up();
+    {
+        const auto manager = start();
+        expect(manager->keys.export_recovery_key("default", Replace::kYes));
+        manager->keys.close();
+    }
+    expect(
+        expect(Database::open(directory / "store.db"))
+            .script(
+                ("ATTACH '" + (copy / "store.db") +
+                 "' AS old; UPDATE groups SET recovery = (SELECT recovery FROM old.groups g WHERE g.name = 'default') "
+                 "WHERE name = 'default'")
+                    .c_str()));
+    const auto manager = open();
+    (void)manager->keys.unlock();
+    REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("recovery key is not the last one"));
+    REQUIRE_THAT(expect_error(manager->recover("default", recovery_key)).text, Contains("not the last one"));
+}
+
+TEST_CASE_METHOD(Fixture,
+                 "without its manifest a group gets an NV index of its own, not the one that the store names") {
+    const auto index = [&](const char *name) { return expect(start()->keys.record(name)).nv_index; };
+    const std::uint32_t tenants = index("tenant");
+    expect(expect(Database::open(directory / "store.db"))
+               .script(fmt::format("UPDATE groups SET nv_index = {} WHERE name = 'default'", tenants).c_str()));
+    const auto manager = open();
+    (void)manager->keys.unlock();
+    REQUIRE_THAT(expect_error(manager->recover("default", recovery_key)).text, Contains("damaged or not its own"));
+    const auto count = tpm.counters.at(tenants);
+    expect(manager->recover("default", recovery_key, AcceptRollback::kYes));
+    REQUIRE(tpm.counters.at(tenants) == count);
+    REQUIRE(expect(manager->keys.record("default")).nv_index != tenants);
+    REQUIRE(manager->state(one) == state_of(1));
+    expect(manager->keys.key("tenant"));
 }
 
 TEST_CASE_METHOD(Fixture, "a backup brings a destroyed vTPM back") {

@@ -297,6 +297,96 @@ TEST_CASE("a crash in the first start leaves a store that opens") {
     expect(Manager(directory.path(), tpm).keys.unlock());
 }
 
+namespace {
+
+// Refused, whatever the TPM keeps of it, and whatever of it stands beside what is there now.
+void is_no_way_back(const TemporaryDirectory &early, const TemporaryDirectory &directory, FakeTpm tpm) {
+    const bool removed = GENERATE(false, true);
+    const bool mixed = GENERATE(false, true);
+    CAPTURE(removed, mixed);
+    if (removed) tpm.epochs.clear();
+    if (mixed)
+        expect(
+            expect(Database::open(directory / "store.db"))
+                .script(
+                    ("ATTACH '" + (early / "store.db") +
+                     "' AS early; DELETE FROM states; DELETE FROM vtpms; INSERT INTO vtpms SELECT * FROM early.vtpms; "
+                     "INSERT INTO states SELECT * FROM early.states; UPDATE groups SET manifest = (SELECT manifest "
+                     "FROM early.groups e WHERE e.name = groups.name)")
+                        .c_str()));
+    else
+        Fixture::copy(early, directory);
+    Manager manager(directory.path(), tpm);
+    (void)manager.keys.unlock();
+    REQUIRE(expect_error(manager.keys.key("default")).code == ErrorCode::kRefused);
+}
+
+}  // namespace
+
+TEST_CASE("a copy of the store from its first start is no way back") {
+    const TemporaryDirectory directory;
+    const TemporaryDirectory early;
+    FakeTpm tpm;
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch, FakeTpm::Crash::kBeforeCount,
+                         FakeTpm::Crash::kAfterCount);
+    CAPTURE(static_cast<int>(tpm.crash));
+    REQUIRE_FALSE(Manager(directory.path(), tpm).keys.unlock());
+    tpm.crash = FakeTpm::Crash::kNone;
+    Fixture::copy(directory, early);
+    {
+        Manager manager(directory.path(), tpm);
+        expect(manager.keys.unlock());
+        const Uuid uuid = expect(manager.vtpms.create(std::nullopt, std::nullopt));
+        manager.store_state(uuid, 1);
+        manager.stop();
+    }
+    is_no_way_back(early, directory, tpm);
+}
+
+TEST_CASE_METHOD(Fixture, "a copy of the store from a recovery on another TPM is no way back") {
+    std::string recovery_key;
+    {
+        const auto manager = start();
+        recovery_key = expect(manager->keys.export_recovery_key("default", GroupKeys::Replace::kNo));
+        manager->stop();
+    }
+    FakeTpm next{.identity = {'n', 'e', 'x', 't'}};
+    next.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch, FakeTpm::Crash::kBeforeCount,
+                          FakeTpm::Crash::kAfterCount);
+    CAPTURE(static_cast<int>(next.crash));
+    const GroupKeys::RecoveryOrder order{
+        {"default", {}, {}, 1}, GroupKeys::AcceptRollback::kNo, GroupKeys::NewTpm::kYes};
+    REQUIRE_FALSE(Manager(directory.path(), next).keys.recover(recovery_key, order));
+    back_up();
+    next.crash = FakeTpm::Crash::kNone;
+    {
+        Manager manager(directory.path(), next);
+        expect(manager.keys.unlock());
+        manager.store_state(one, 2);
+        manager.stop();
+    }
+    is_no_way_back(backup, directory, next);
+}
+
+TEST_CASE_METHOD(Fixture, "a copy of the store from when an older one was accepted is no way back") {
+    back_up();
+    start();
+    put_back();
+    tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kAfterEpoch);
+    CAPTURE(static_cast<int>(tpm.crash));
+    {
+        const auto manager = open();
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE_FALSE(manager->keys.accept_rollback("default"));
+        back_up();
+        tpm.crash = FakeTpm::Crash::kNone;
+        expect(manager->keys.accept_rollback("default"));
+        manager->store_state(one, 2);
+        manager->stop();
+    }
+    is_no_way_back(backup, directory, tpm);
+}
+
 TEST_CASE_METHOD(Fixture, "a group that cannot get an epoch or a count is not created") {
     const auto manager = start();
     tpm.crash = GENERATE(FakeTpm::Crash::kBeforeEpoch, FakeTpm::Crash::kBeforeCount, FakeTpm::Crash::kAfterCount);
