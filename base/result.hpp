@@ -31,7 +31,8 @@ constexpr std::uint16_t kErrorCodeLast = static_cast<std::uint16_t>(ErrorCode::k
 
 struct Error {
     ErrorCode code;
-    std::string text;  // a sentence for a human: cause and, where there is one, remedy
+    std::string text;      // a sentence for a human: cause and, where there is one, remedy
+    bool passing = false;  // begun anew at once, it may succeed; it does not travel between processes
 };
 
 template <typename T = void>
