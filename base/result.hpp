@@ -35,7 +35,8 @@ ErrorCode code_of_errno(int error);
 
 struct Error {
     ErrorCode code;
-    std::string text;  // a sentence for a human: cause and, where there is one, remedy
+    std::string text;      // a sentence for a human: cause and, where there is one, remedy
+    bool passing = false;  // begun anew at once, it may succeed; it does not travel between processes
 };
 
 template <typename T = void>

@@ -392,15 +392,15 @@ std::optional<Incarnation> Device::suspended() const {
     return std::nullopt;
 }
 
-void Device::engine_exited(const std::string &how, EngineEnd end) {
+void Device::engine_exited(const std::string &how, ExitKind end) {
     const bool expected = engine_state_ == EngineState::kStopping;
-    const bool orderly = end == EngineEnd::kOrderly;
+    const bool orderly = end == ExitKind::kOrderly;
     engine_.reset();
     kill_.reset();
     engine_state_ = EngineState::kNone;
     ring_state_ = RingState::kNone;
     attached_.reset();
-    if (end == EngineEnd::kNotStarted && !powered_on_) return try_later(how);
+    if (end == ExitKind::kNotStarted && !powered_on_) return try_later(how);
     if (!expected) {
         fail_for_good(reason_.empty() || orderly ? how : reason_ + "; " + how);
         return;

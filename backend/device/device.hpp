@@ -109,7 +109,7 @@ private:
     void ring_attached(const Result<> &attached) override;
     void ring_detached() override;
     void state_channel_changed(const Result<> &usable) override;
-    void engine_exited(const std::string &how, EngineEnd end) override;
+    void engine_exited(const std::string &how, ExitKind end) override;
 
     void watch_guest();
     [[nodiscard]] View look() const;

@@ -59,15 +59,15 @@ std::string describe_exit(int status, bool out_of_memory) {
     return fmt::format("the engine exited with status {}", WEXITSTATUS(status));
 }
 
-EngineEnd kind_of_exit(int status) {
-    if (!WIFEXITED(status)) return EngineEnd::kFault;
+ExitKind kind_of_exit(int status) {
+    if (!WIFEXITED(status)) return ExitKind::kFault;
     switch (WEXITSTATUS(status)) {
         case 0:
-            return EngineEnd::kOrderly;
+            return ExitKind::kOrderly;
         case kCouldNotStart:
-            return EngineEnd::kNotStarted;
+            return ExitKind::kNotStarted;
         default:
-            return EngineEnd::kFault;
+            return ExitKind::kFault;
     }
 }
 

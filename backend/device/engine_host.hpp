@@ -24,7 +24,7 @@ namespace vtpm {
 
 class EngineHost;
 
-enum class EngineEnd {
+enum class ExitKind {
     kOrderly,
     kNotStarted,  // for a shortage that passes; no guest has had this TPM
     kFault,
@@ -39,7 +39,7 @@ public:
     virtual void ring_attached(const Result<> &attached) = 0;
     virtual void ring_detached() = 0;
     virtual void state_channel_changed(const Result<> &usable) = 0;
-    virtual void engine_exited(const std::string &how, EngineEnd end) = 0;
+    virtual void engine_exited(const std::string &how, ExitKind end) = 0;
 };
 
 // The parent of engines, of this daemon or of a former one.

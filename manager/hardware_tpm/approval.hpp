@@ -26,8 +26,13 @@ struct ApprovedBoot {
 // kRefused if the TPM cannot use the approver's key.
 Result<> require_usable(ESYS_CONTEXT *context, const Approver &approver);
 
-// In a policy session without assertions. Fails unless the PCRs have the values that were approved.
+// Says to TPM2_PolicyAuthorize that this TPM has checked the approver's signature.
+using ApprovalTicket = EsysPtr<TPMT_TK_VERIFIED>;
+Result<ApprovalTicket> verify(ESYS_CONTEXT *context, const Approver &approver, const ApprovedBoot &boot);
+
+// In a policy session without assertions. Fails unless the PCRs have the values that were approved: `boot` was chosen
+// since they had, so that they changed meanwhile, and another choice may be right.
 Result<> assert_approved_boot(ESYS_CONTEXT *context, ESYS_TR policy_session, const Approver &approver,
-                              const ApprovedBoot &boot);
+                              const ApprovedBoot &boot, const ApprovalTicket &ticket);
 
 }  // namespace vtpm

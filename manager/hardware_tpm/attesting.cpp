@@ -148,10 +148,10 @@ Result<SecretBytes> HardwareTpm::activate(const Credential &credential) {
         return Esys_ActivateCredential(esys_.get(), ak.handle.get(), ek.handle.get(), ESYS_TR_PASSWORD, policy.get(),
                                        ESYS_TR_NONE, &*id, &*encrypted, out(secret));
     });
-    if (rc != TSS2_RC_SUCCESS)
-        return fail(ErrorCode::kRefused, "the challenge was changed, or is not for this TPM's attestation key ({:#x})",
-                    rc);
-    return SecretBytes(ByteView(secret->buffer, secret->size));
+    if (rc == TSS2_RC_SUCCESS) return SecretBytes(ByteView(secret->buffer, secret->size));
+    if (auto failure = tpm_failure(rc, "TPM2_ActivateCredential"); failure.value().code == ErrorCode::kUnavailable)
+        return failure;
+    return fail(ErrorCode::kRefused, "the challenge was changed, or is not for this TPM's attestation key ({:#x})", rc);
 }
 
 }  // namespace vtpm

@@ -50,7 +50,7 @@ struct FoundCounter {
 };
 
 // By its Name, which the TPM authenticates with each command: an index that can be set back would open old keys.
-Result<FoundCounter> find_counter(ESYS_CONTEXT *context, std::uint32_t index) {
+Result<FoundCounter> find(ESYS_CONTEXT *context, std::uint32_t index) {
     VTPM_ASSIGN(NvHandle handle, find_nv(context, index, {}));
     EsysPtr<TPM2B_NAME> name;
     VTPM_TRY(checked("Esys_TR_GetName", [&] { return Esys_TR_GetName(context, handle.get(), out(name)); }));
@@ -64,6 +64,10 @@ Result<FoundCounter> find_counter(ESYS_CONTEXT *context, std::uint32_t index) {
 
 }  // namespace
 
+Result<NvHandle> find_counter(ESYS_CONTEXT *context, std::uint32_t index) {
+    return find(context, index).map([](FoundCounter &&found) { return std::move(found.handle); });
+}
+
 TPM2B_NAME counter_name(std::uint32_t index) {
     TPMS_NV_PUBLIC area = counter_area(index);
     area.attributes |= TPMA_NV_WRITTEN;
@@ -73,7 +77,7 @@ TPM2B_NAME counter_name(std::uint32_t index) {
 Bytes content_of(const Count &count) { return BigEndian().number(count.value, kSize).bytes(); }
 
 Result<std::uint64_t> HardwareTpm::counter(std::uint32_t index) {
-    VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
+    VTPM_ASSIGN(const FoundCounter found, find(esys_.get(), index));
     if (!found.counts) return fail(ErrorCode::kNotFound, "NV counter {:#x} was never incremented", index);
     VTPM_ASSIGN(const ESYS_TR command, command_session());
     EsysPtr<TPM2B_MAX_NV_BUFFER> data;
@@ -88,7 +92,9 @@ Result<std::uint64_t> HardwareTpm::counter(std::uint32_t index) {
 Result<std::uint64_t> HardwareTpm::ensure_counter(std::uint32_t index) {
     auto present = counter(index);
     if (present || present.error().code != ErrorCode::kNotFound) return present;
-    if (const auto found = find_counter(esys_.get(), index); !found) {  // else a crash came before its first increment
+    const auto found = find_counter(esys_.get(), index);  // there, if a crash came before its first increment
+    if (!found && found.error().code != ErrorCode::kNotFound) return tl::make_unexpected(found.error());
+    if (!found) {
         VTPM_ASSIGN(const ESYS_TR command, command_session());
         VTPM_TRY(define_nv(esys_.get(), command, {0, counter_area(index)}, {}));
     }
@@ -97,22 +103,20 @@ Result<std::uint64_t> HardwareTpm::ensure_counter(std::uint32_t index) {
 }
 
 Result<> HardwareTpm::increment(std::uint32_t index) {
-    VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), index));
+    VTPM_ASSIGN(const NvHandle counter, find_counter(esys_.get(), index));
     VTPM_ASSIGN(const ESYS_TR command, command_session());
     return checked("TPM2_NV_Increment", [&] {
-        return Esys_NV_Increment(esys_.get(), found.handle.get(), found.handle.get(), command, ESYS_TR_NONE,
-                                 ESYS_TR_NONE);
+        return Esys_NV_Increment(esys_.get(), counter.get(), counter.get(), command, ESYS_TR_NONE, ESYS_TR_NONE);
     });
 }
 
-Result<> HardwareTpm::assert_count(const EsysHandle &policy, const Count &count) {
-    VTPM_ASSIGN(const FoundCounter found, find_counter(esys_.get(), count.index));
+Result<> HardwareTpm::assert_count(const EsysHandle &policy, const NvHandle &counter, const Count &count) {
     VTPM_ASSIGN(const ESYS_TR command, command_session());
     const Bytes content = content_of(count);
     TPM2B_OPERAND operand{static_cast<UINT16>(content.size()), {}};
     std::ranges::copy(content, operand.buffer);
     return checked("TPM2_PolicyNV", [&] {
-        return Esys_PolicyNV(esys_.get(), found.handle.get(), found.handle.get(), policy.get(), command, ESYS_TR_NONE,
+        return Esys_PolicyNV(esys_.get(), counter.get(), counter.get(), policy.get(), command, ESYS_TR_NONE,
                              ESYS_TR_NONE, &operand, 0, TPM2_EO_EQ);
     });
 }

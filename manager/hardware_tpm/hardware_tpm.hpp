@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The machine's TPM 2.0, for as long as the object lives: its connection, its storage primary, and sealing under it.
+// After an error that passes (Error::passing), or kUnavailable, the object is good for nothing: open another one.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "manager/hardware_tpm/counter.hpp"
 #include "manager/hardware_tpm/esys.hpp"
 #include "manager/hardware_tpm/evidence.hpp"
+#include "manager/hardware_tpm/nv_handle.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/hardware_tpm/pcr_values.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
@@ -37,7 +40,8 @@ public:
     // no such key.
     Result<SealedObject> seal(ByteView secret, const PcrSelection &pcrs, const Count &count);
     Result<SealedObject> seal(ByteView secret, const Approver &approver, const Count &count);
-    // kRefused if the PCRs differ (the first error names them), the counter does, or the object is not of this TPM.
+    // kRefused if the PCRs differ (the error names them), the counter does, or the object is not of this TPM. Passes if
+    // any PCR is extended meanwhile.
     Result<SecretBytes> unseal(const SealedObject &object, const PcrSelection &pcrs, const Count &count);
     Result<SecretBytes> unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot,
                                const Count &count);
@@ -92,7 +96,7 @@ private:
     HardwareTpm(Esys esys, StoragePrimary primary, std::string description)
         : esys_(std::move(esys)), primary_(std::move(primary)), description_(std::move(description)) {}
     Result<> require_allocated(const PcrSelection &pcrs);
-    Error other_boot(const PcrSelection &pcrs, const PcrValues &were);
+    Error why_refused(Error refusal, const SealedObject &object, const PcrSelection &pcrs, const Count &count);
     Result<ESYS_TR> command_session();
     Result<EsysHandle> policy_session() {
         return start_session(esys_.get(), primary_.handle.get(), SessionUse::kPolicy);
@@ -101,8 +105,10 @@ private:
     Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
     Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
     Result<ESYS_TR> loaded(const TpmKey &key, ByteView authorization);
-    Result<SecretBytes> unseal(const EsysHandle &sealed, const EsysHandle &policy_session, const Count &count);
-    Result<> assert_count(const EsysHandle &policy_session, const Count &count);
+    // The first assertions of a policy session.
+    using PolicyBegin = std::function<Result<>(ESYS_TR policy_session)>;
+    Result<SecretBytes> unseal(const EsysHandle &sealed, const Count &count, const PolicyBegin &begin);
+    Result<> assert_count(const EsysHandle &policy_session, const NvHandle &counter, const Count &count);
     Result<Primary> create_endorsement_key(EkTemplate kind);
     Result<> quote(const PcrSelection &pcrs, const Primary &key, ByteView data, HostEvidence &evidence);
     Result<TpmStatement> certify(const TpmKey &ca, ByteView ca_authorization, const Primary &key, ByteView data);

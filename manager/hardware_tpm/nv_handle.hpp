@@ -30,6 +30,8 @@ private:
 
 // For use with `authorization`. kNotFound: there is none.
 Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization);
+// One of our counters, whether or not it was ever incremented. kRefused: something else is there.
+Result<NvHandle> find_counter(ESYS_CONTEXT *context, std::uint32_t index);
 // In the owner's hierarchy. kRefused: the TPM has no room.
 Result<NvHandle> define_nv(ESYS_CONTEXT *context, ESYS_TR session, const TPM2B_NV_PUBLIC &area, ByteView authorization);
 

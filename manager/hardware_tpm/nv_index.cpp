@@ -26,7 +26,7 @@ Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView au
     ESYS_TR raw = ESYS_TR_NONE;
     const TSS2_RC rc = with_retry(
         [&] { return Esys_TR_FromTPMPublic(context, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &raw); });
-    if (plain_code(rc) == TPM2_RC_HANDLE)
+    if (answer(rc) == TpmAnswer::kAbsent)
         return fail(ErrorCode::kNotFound, "the hardware TPM has no NV index {:#x}", index);
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_ReadPublic");
     NvHandle handle(context, raw);
@@ -42,7 +42,7 @@ Result<NvHandle> define_nv(ESYS_CONTEXT *context, ESYS_TR session, const TPM2B_N
     const TSS2_RC rc = with_retry([&] {
         return Esys_NV_DefineSpace(context, ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE, &auth, &area, &raw);
     });
-    if (plain_code(rc) == TPM2_RC_NV_SPACE)
+    if (answer(rc) == TpmAnswer::kNoRoom)
         return fail(ErrorCode::kRefused,
                     "the hardware TPM has no room for another NV index: each group needs two, of which one is a "
                     "counter (tpm2_getcap handles-nv-index, tpm2_nvundefine)");
@@ -58,7 +58,7 @@ Result<SecretBytes> HardwareTpm::nv_read(std::uint32_t index, ByteView authoriza
         return Esys_NV_Read(esys_.get(), nv.get(), nv.get(), command, ESYS_TR_NONE, ESYS_TR_NONE,
                             static_cast<UINT16>(size), 0, out(data));
     });
-    if (plain_code(rc) == TPM2_RC_NV_UNINITIALIZED)
+    if (answer(rc) == TpmAnswer::kUnwritten)
         return fail(ErrorCode::kNotFound, "NV index {:#x} was never written", index);
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_Read");
     return SecretBytes(ByteView(data->buffer, data->size));

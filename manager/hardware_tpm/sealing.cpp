@@ -13,6 +13,8 @@
 namespace vtpm {
 namespace {
 
+constexpr int kAttemptsAtOnce = 20;  // of at most some 100 ms each
+
 // A sealed data object that only its policy opens: no userWithAuth, and no dictionary-attack lockout on its account.
 TPM2B_PUBLIC sealed_template(const TPM2B_DIGEST &policy) {
     TPM2B_PUBLIC object{};
@@ -103,34 +105,45 @@ Result<EsysHandle> HardwareTpm::load(ByteView public_bytes, ByteView private_byt
     return EsysHandle(esys_.get(), raw);
 }
 
-// Which PCRs are to blame, if that can be told.
-Error HardwareTpm::other_boot(const PcrSelection &pcrs, const PcrValues &were) {
+// Whether the PCRs are to blame is told by them alone: the TPM names no reason, and neither do we without having one.
+Error HardwareTpm::why_refused(Error refusal, const SealedObject &object, const PcrSelection &pcrs,
+                               const Count &count) {
     const auto are = read(pcrs);
-    const std::string different = are ? differences(were, *are) : std::string();
-    return {ErrorCode::kRefused,
-            fmt::format("the hardware TPM does not unseal the group key: the PCRs {} are not as they were when it was "
-                        "sealed: this host booted something else{}{}",
-                        pcrs.to_string(), different.empty() ? "" : ": ", different)};
+    if (!are) return are.error();
+    const std::string different = differences(split(pcrs, object.pcr_values), *are);
+    if (!different.empty())
+        return {ErrorCode::kRefused,
+                fmt::format("the hardware TPM does not unseal the group key: the PCRs {} are not as they were when it "
+                            "was sealed: this host booted something else: {}",
+                            pcrs.to_string(), different)};
+    const auto at = counter(count.index);
+    if (!at) return at.error();
+    if (*at != count.value || !sealed_for(object, pcrs, count)) return refusal;
+    return {ErrorCode::kUnavailable,
+            fmt::format("the hardware TPM does not unseal the group key, though PCRs and counter are as they were when "
+                        "it was sealed: {}",
+                        refusal.text),
+            true};
 }
 
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const PcrSelection &pcrs, const Count &count) {
     VTPM_ASSIGN(const EsysHandle sealed, load(object.public_area, object.private_area));
-    VTPM_ASSIGN(const EsysHandle policy, policy_session());
-    if (!pcrs.empty()) VTPM_TRY(assert_pcrs(esys_.get(), policy.get(), pcrs));
-    auto secret = unseal(sealed, policy, count);
+    auto secret = unseal(sealed, count, [&](ESYS_TR policy) {
+        return pcrs.empty() ? Result<>() : assert_pcrs(esys_.get(), policy, pcrs);
+    });
     if (!secret && secret.error().code == ErrorCode::kRefused && !pcrs.empty())
-        return tl::make_unexpected(other_boot(pcrs, split(pcrs, object.pcr_values)));
+        return tl::make_unexpected(why_refused(std::move(secret).error(), object, pcrs, count));
     return secret;
 }
 
 Result<SecretBytes> HardwareTpm::unseal(const SealedObject &object, const Approver &approver, const ApprovedBoot &boot,
                                         const Count &count) {
-    VTPM_ASSIGN(const EsysHandle policy, policy_session());
-    VTPM_TRY(assert_approved_boot(esys_.get(), policy.get(), approver, boot));
+    VTPM_ASSIGN(const ApprovalTicket ticket, verify(esys_.get(), approver, boot));
     VTPM_ASSIGN(
         const EsysHandle sealed,
         load(object.public_area, object.private_area));  // after the approver's key is gone: a TPM holds three objects
-    return unseal(sealed, policy, count);
+    return unseal(sealed, count,
+                  [&](ESYS_TR policy) { return assert_approved_boot(esys_.get(), policy, approver, boot, ticket); });
 }
 
 Result<> HardwareTpm::require_own(const SealedObject &object) {
@@ -139,18 +152,28 @@ Result<> HardwareTpm::require_own(const SealedObject &object) {
 }
 
 Result<> HardwareTpm::require_approved(const Approver &approver, const ApprovedBoot &boot) {
+    VTPM_ASSIGN(const ApprovalTicket ticket, verify(esys_.get(), approver, boot));
     VTPM_ASSIGN(const EsysHandle policy, policy_session());
-    return assert_approved_boot(esys_.get(), policy.get(), approver, boot);
+    return assert_approved_boot(esys_.get(), policy.get(), approver, boot, ticket);
 }
 
-Result<SecretBytes> HardwareTpm::unseal(const EsysHandle &sealed, const EsysHandle &policy, const Count &count) {
-    VTPM_TRY(assert_count(policy, count));
-    VTPM_TRY(assert_unseal(esys_.get(), policy.get()));
-    EsysPtr<TPM2B_SENSITIVE_DATA> secret;
-    VTPM_TRY(checked("TPM2_Unseal", [&] {
-        return Esys_Unseal(esys_.get(), sealed.get(), policy.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(secret));
-    }));
-    return SecretBytes(ByteView(secret->buffer, secret->size));
+// Between TPM2_PolicyPCR and TPM2_Unseal nobody may extend a PCR, whichever. So all that can come before comes before;
+// and whoever does it again and again leaves a gap sooner or later: the session begins again at once, some times.
+Result<SecretBytes> HardwareTpm::unseal(const EsysHandle &sealed, const Count &count, const PolicyBegin &begin) {
+    VTPM_ASSIGN(const NvHandle counter, find_counter(esys_.get(), count.index));
+    VTPM_ASSIGN(const EsysHandle policy, policy_session());
+    for (int attempt = 1;; ++attempt) {
+        VTPM_TRY(begin(policy.get()));
+        VTPM_TRY(assert_count(policy, counter, count));
+        VTPM_TRY(assert_unseal(esys_.get(), policy.get()));
+        EsysPtr<TPM2B_SENSITIVE_DATA> secret;
+        const TSS2_RC rc = with_retry([&] {
+            return Esys_Unseal(esys_.get(), sealed.get(), policy.get(), ESYS_TR_NONE, ESYS_TR_NONE, out(secret));
+        });
+        if (rc == TSS2_RC_SUCCESS) return SecretBytes(ByteView(secret->buffer, secret->size));
+        if (plain_code(rc) != TPM2_RC_PCR_CHANGED || attempt == kAttemptsAtOnce) return tpm_failure(rc, "TPM2_Unseal");
+        VTPM_TRY(restart(esys_.get(), policy.get()));
+    }
 }
 
 }  // namespace vtpm

@@ -31,6 +31,11 @@ Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, Session
     return session;
 }
 
+Result<> restart(ESYS_CONTEXT *context, ESYS_TR session) {
+    return checked("TPM2_PolicyRestart",
+                   [&] { return Esys_PolicyRestart(context, session, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE); });
+}
+
 Result<> assert_pcrs(ESYS_CONTEXT *context, ESYS_TR session, const PcrSelection &pcrs) {
     const TPML_PCR_SELECTION selection = pcrs.tpm();
     const TPM2B_DIGEST present{};

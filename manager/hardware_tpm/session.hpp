@@ -15,6 +15,8 @@ enum class SessionUse {
 
 Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, SessionUse use);
 
+// TPM2_PolicyRestart: a policy session as if it had just begun.
+Result<> restart(ESYS_CONTEXT *context, ESYS_TR policy_session);
 // TPM2_PolicyPCR: `pcrs` are as they are now.
 Result<> assert_pcrs(ESYS_CONTEXT *context, ESYS_TR policy_session, const PcrSelection &pcrs);
 // TPM2_PolicyCommandCode: nothing but TPM2_Unseal. The last assertion of every group key's policy: it makes "this TPM

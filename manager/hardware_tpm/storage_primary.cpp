@@ -52,7 +52,7 @@ Result<Primary> create_primary(ESYS_CONTEXT *context, Hierarchy hierarchy, const
                                   &sensitive, &in_public, &outside_info, &creation_pcrs, &raw, out(out_public), nullptr,
                                   nullptr, nullptr);
     });
-    if (plain_code(rc) == TPM2_RC_BAD_AUTH || plain_code(rc) == TPM2_RC_AUTH_FAIL)
+    if (answer(rc) == TpmAnswer::kUnauthorized)
         return fail(ErrorCode::kRefused,
                     "hardware TPM: its {0} hierarchy has an authorization value, xen-vtpm needs it empty: "
                     "tpm2_changeauth -c {0} -p OLD",

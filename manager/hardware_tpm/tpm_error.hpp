@@ -1,40 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one place that says what a TSS2_RC means for us.
+// How the hardware TPM is asked: again while an answer passes (tpm_answer.hpp), and what is said when it stays.
+//
+// Who waits here holds no turn (manager/worker.hpp): every question to the TPM is a call of a Sealer, which gave it
+// away.
 #pragma once
 
-#include <tss2/tss2_common.h>
-
+#include <chrono>
 #include <concepts>
 #include <string_view>
 
 #include "base/result.hpp"
+#include "manager/hardware_tpm/tpm_answer.hpp"
 
 namespace vtpm {
 
-enum class TpmAdvice {
-    kRetry,   // the TPM is busy: the same command again, soon
-    kLater,   // it is away or not started: try again from the start, later
-    kReject,  // it said no: key, policy or authorization is not what it must be
-    kFatal,   // a fault of ours or of the TPM
-};
-
-TpmAdvice advice(TSS2_RC rc);
-
-// The response code without layer, parameter, session and handle numbers: TPM2_RC_BAD_AUTH and so on.
-TSS2_RC plain_code(TSS2_RC rc);
-
-// kLater: kUnavailable; kReject: kRefused; kFatal: kSystem. With the text of tss2-rc.
+// kVoid, kNotNow, and kBusy that stayed: kUnavailable; kAbsent and kUnwritten: kNotFound; kFault: kSystem; the others:
+// kRefused. With the text of tss2-rc.
 [[nodiscard]] tl::unexpected<Error> tpm_failure(TSS2_RC rc, std::string_view what);
 
-// Waits a moment; false when `attempt` was the last one.
-bool wait_before_retry(int attempt);
+// For how long to go on asking: with pauses that grow from 20 to 640 ms, and no new attempt after `limit`.
+class Patience {
+public:
+    explicit Patience(std::chrono::milliseconds limit) : end_(Clock::now() + limit) {}
+    // Waits a moment. False: it is over.
+    bool wait();
 
-// Runs one ESAPI call, again while the TPM is busy, within about a second.
+private:
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point end_;
+    std::chrono::milliseconds pause_{20};
+};
+
+constexpr std::chrono::milliseconds kPatienceWithCommand{2000};
+constexpr std::chrono::milliseconds kPatienceWithOperation{4000};  // an engine waits for 8 s
+
+// Runs one ESAPI call, again while the TPM is busy.
 template <std::invocable Call>
 TSS2_RC with_retry(Call call) {
-    for (int attempt = 0;; ++attempt) {
+    for (Patience patience(kPatienceWithCommand);;) {
         const TSS2_RC rc = call();
-        if (rc == TSS2_RC_SUCCESS || advice(rc) != TpmAdvice::kRetry || !wait_before_retry(attempt)) return rc;
+        if (answer(rc) != TpmAnswer::kBusy || !patience.wait()) return rc;
     }
 }
 
@@ -43,6 +48,16 @@ Result<> checked(std::string_view what, Call call) {
     const TSS2_RC rc = with_retry(call);
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, what);
     return {};
+}
+
+// Runs a whole operation, again from its beginning while what it began becomes void. Each time it must begin without
+// what it had: no session, no loaded object. Whatever of it the TPM did before must do no harm if it is done again.
+template <std::invocable Operation>
+auto from_the_beginning(Operation operation) {
+    for (Patience patience(kPatienceWithOperation);;) {
+        auto result = operation();
+        if (result || !result.error().passing || !patience.wait()) return result;
+    }
 }
 
 }  // namespace vtpm

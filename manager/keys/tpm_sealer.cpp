@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <ctime>
+#include <optional>
+#include <type_traits>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
 #include "manager/policy/event_record.hpp"
 #include "manager/policy/measured_boot.hpp"
 #include "manager/policy/present_boot.hpp"
@@ -20,64 +23,88 @@ constexpr std::uint32_t kToCounter = 0x100;
 
 class TpmSealer final : public Sealer {
 public:
-    TpmSealer(HardwareTpm tpm, std::string event_log) : tpm_(std::move(tpm)), event_log_(std::move(event_log)) {}
+    TpmSealer(std::string tcti, std::string event_log) : tcti_(std::move(tcti)), event_log_(std::move(event_log)) {}
 
-    [[nodiscard]] ByteView identity() const override { return tpm_.storage_key_name(); }
+    // Before anything else. `pinned` as HardwareTpm::open() has it.
+    Result<> open(ByteView pinned) {
+        identity_.assign(pinned.begin(), pinned.end());
+        return ask([this](HardwareTpm &tpm) -> Result<> {
+            identity_.assign(tpm.storage_key_name().begin(), tpm.storage_key_name().end());
+            description_ = tpm.description();
+            return {};
+        });
+    }
+
+    [[nodiscard]] ByteView identity() const override { return identity_; }
     [[nodiscard]] std::string_view sealing() const override { return "tpm"; }
-    [[nodiscard]] std::string description() const override { return tpm_.description(); }
+    [[nodiscard]] std::string description() const override { return description_; }
 
     // For the counter's present value, or its next one. A counter that an attempt to create the group left is as good
     // as a new one.
     Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) override {
         VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
-        VTPM_ASSIGN(const std::uint64_t present, tpm_.ensure_counter(index));
-        const Count count{index, opens == Opens::kUntilAdvance ? present : present + 1};
-        if (policy.approver) return tpm_.seal(key.view(), approver_of(policy), count);
-        VTPM_ASSIGN(SealedObject object, tpm_.seal(key.view(), policy.pcrs, count));
-        object.pcr_events = event_record(events(policy.pcrs));
-        return object;
+        return ask([&](HardwareTpm &tpm) -> Result<SealedObject> {
+            VTPM_ASSIGN(const std::uint64_t present, tpm.ensure_counter(index));
+            const Count count{index, opens == Opens::kUntilAdvance ? present : present + 1};
+            if (policy.approver) return tpm.seal(key.view(), approver_of(policy), count);
+            VTPM_ASSIGN(SealedObject object, tpm.seal(key.view(), policy.pcrs, count));
+            object.pcr_events = event_record(events(policy.pcrs));
+            return object;
+        });
     }
 
     Result<> advance(const SealedObject &object, const KeyPolicy &policy) override {
-        VTPM_ASSIGN(const Count before, present_count(policy));
-        VTPM_ASSIGN(const Count after, advanced(object, policy, before));
-        if (!is_sealed_for(object, policy, after)) return another_count(after);
-        return {};
+        return ask([&](HardwareTpm &tpm) -> Result<> {
+            VTPM_ASSIGN(const Count after, advanced(tpm, object, policy));
+            if (!is_sealed_for(object, policy, after)) return another_count(after);
+            return {};
+        });
     }
 
     Result<Key> unseal(const SealedObject &object, const KeyPolicy &policy,
                        const std::vector<BootPolicy> &approvals) override {
-        VTPM_ASSIGN(const Count before, present_count(policy));
-        VTPM_ASSIGN(const Count count, advanced(object, policy, before));
-        const auto plaintext = policy.approver ? unseal_approved(object, policy, approvals, count)
-                                               : tpm_.unseal(object, policy.pcrs, count);
-        if (plaintext) return key_from(plaintext->view());
-        // What the object says of itself decides nothing, but tells why the TPM refused it.
-        if (plaintext.error().code == ErrorCode::kRefused && !is_sealed_for(object, policy, count))
-            return another_count(count);
-        return tl::make_unexpected(explained(plaintext.error(), object, policy));
+        return ask([&](HardwareTpm &tpm) -> Result<Key> {
+            VTPM_ASSIGN(const Count count, advanced(tpm, object, policy));
+            const auto plaintext = policy.approver ? unseal_approved(tpm, object, policy, approvals, count)
+                                                   : tpm.unseal(object, policy.pcrs, count);
+            if (plaintext) return key_from(plaintext->view());
+            // What the object says of itself decides nothing, but tells why the TPM refused it.
+            if (plaintext.error().code == ErrorCode::kRefused && !is_sealed_for(object, policy, count))
+                return another_count(count);
+            return tl::make_unexpected(explained(tpm, plaintext.error(), object, policy));
+        });
     }
 
     Result<> require_approved(const KeyPolicy &policy, const std::vector<BootPolicy> &approvals) override {
-        VTPM_ASSIGN(const ApprovedBoot boot, present_boot(policy, approvals));
-        return tpm_.require_approved(approver_of(policy), boot);
+        return ask([&](HardwareTpm &tpm) -> Result<> {
+            VTPM_ASSIGN(const ApprovedBoot boot, present_boot(tpm, policy, approvals));
+            return tpm.require_approved(approver_of(policy), boot);
+        });
     }
 
-    Result<PcrValues> read(const PcrSelection &pcrs) override { return tpm_.read(pcrs); }
+    Result<PcrValues> read(const PcrSelection &pcrs) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.read(pcrs); });
+    }
 
-    Result<SecretBytes> random(std::size_t size) override { return tpm_.random(size); }
+    Result<SecretBytes> random(std::size_t size) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.random(size); });
+    }
     [[nodiscard]] bool has_signing_keys() const override { return true; }
     Result<TpmKey> create_signing_key(const Key &authorization) override {
-        return tpm_.create_signing_key(authorization.view());
+        return ask([&](HardwareTpm &tpm) { return tpm.create_signing_key(authorization.view()); });
     }
     Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
-        return tpm_.sign(key, authorization.view(), digest);
+        return ask([&](HardwareTpm &tpm) { return tpm.sign(key, authorization.view(), digest); });
     }
-    Result<HostIdentity> host() override { return tpm_.identity(); }
-    Result<SecretBytes> activate(const Credential &credential) override { return tpm_.activate(credential); }
+    Result<HostIdentity> host() override {
+        return ask([](HardwareTpm &tpm) { return tpm.identity(); });
+    }
+    Result<SecretBytes> activate(const Credential &credential) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.activate(credential); });
+    }
     Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, const Key &ca_authorization,
                                 ByteView data) override {
-        return tpm_.attest(pcrs, ca, ca_authorization.view(), data);
+        return ask([&](HardwareTpm &tpm) { return tpm.attest(pcrs, ca, ca_authorization.view(), data); });
     }
 
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
@@ -90,17 +117,42 @@ public:
         return fail(ErrorCode::kRefused, "the hardware TPM's NV indices {:#x} to {:#x} are all in use", kFirstIndex,
                     kLastIndex);
     }
-    Result<std::vector<std::uint32_t>> used_indices() override { return tpm_.nv_indices(kFirstIndex, kLastIndex); }
+    Result<std::vector<std::uint32_t>> used_indices() override {
+        return ask([](HardwareTpm &tpm) { return tpm.nv_indices(kFirstIndex, kLastIndex); });
+    }
     Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) override {
-        return tpm_.nv_read(index, authorization.view(), kEpochSize);
+        return ask([&](HardwareTpm &tpm) { return tpm.nv_read(index, authorization.view(), kEpochSize); });
     }
     Result<> write_epoch(std::uint32_t index, const Key &authorization, ByteView epoch) override {
-        return tpm_.nv_write(index, authorization.view(), epoch);
+        return ask([&](HardwareTpm &tpm) { return tpm.nv_write(index, authorization.view(), epoch); });
     }
-    Result<> remove_epoch(std::uint32_t index) override { return tpm_.nv_remove(index); }
-    Result<> remove_counter(std::uint32_t index) override { return tpm_.nv_remove(index + kToCounter); }
+    Result<> remove_epoch(std::uint32_t index) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(index); });
+    }
+    Result<> remove_counter(std::uint32_t index) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(index + kToCounter); });
+    }
 
 private:
+    // One question to the TPM, with its whole way to the answer: that way is gone from its beginning, with another
+    // connection, if what was begun became void. All questions bear that: none adds to what an earlier attempt did.
+    template <typename Question>
+    auto ask(Question question) -> std::invoke_result_t<Question, HardwareTpm &> {
+        return from_the_beginning([&]() -> std::invoke_result_t<Question, HardwareTpm &> {
+            VTPM_TRY(connect());
+            auto answer = question(*tpm_);
+            if (!answer && answer.error().code == ErrorCode::kUnavailable) tpm_.reset();
+            return answer;
+        });
+    }
+
+    Result<> connect() {
+        if (tpm_) return {};
+        VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti_, identity_));
+        tpm_.emplace(std::move(tpm));
+        return {};
+    }
+
     static Approver approver_of(const KeyPolicy &policy) {
         return policy.approver->for_tpm(policy_ref(policy.group, policy.generation));
     }
@@ -126,9 +178,9 @@ private:
             count.index, count.value);
     }
 
-    Result<Count> present_count(const KeyPolicy &policy) {
+    static Result<Count> present_count(HardwareTpm &tpm, const KeyPolicy &policy) {
         VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
-        const auto value = tpm_.counter(index);
+        const auto value = tpm.counter(index);
         if (value) return Count{index, *value};
         if (value.error().code != ErrorCode::kNotFound) return tl::make_unexpected(value.error());
         return fail(
@@ -138,28 +190,30 @@ private:
             index);
     }
 
-    // From `present`, for which what was sealed before is sealed, to the count for which `object` is. Only for one that
-    // this TPM sealed: no count is lost to who writes into the store.
-    Result<Count> advanced(const SealedObject &object, const KeyPolicy &policy, Count present) {
+    // From the present count, for which what was sealed before is sealed, to that for which `object` is. Only for one
+    // that this TPM sealed: no count is lost to who writes into the store.
+    static Result<Count> advanced(HardwareTpm &tpm, const SealedObject &object, const KeyPolicy &policy) {
+        VTPM_ASSIGN(const Count present, present_count(tpm, policy));
         const Count next{present.index, present.value + 1};
         if (!is_sealed_for(object, policy, next)) return present;
-        VTPM_TRY(tpm_.require_own(object));
-        VTPM_TRY(tpm_.increment(next.index));
+        VTPM_TRY(tpm.require_own(object));
+        VTPM_TRY(tpm.increment(next.index));
         return next;
     }
 
-    Result<ApprovedBoot> present_boot(const KeyPolicy &policy, const std::vector<BootPolicy> &approvals) {
-        const auto read_pcrs = [this](const PcrSelection &pcrs) { return tpm_.read(pcrs); };
+    Result<ApprovedBoot> present_boot(HardwareTpm &tpm, const KeyPolicy &policy,
+                                      const std::vector<BootPolicy> &approvals) const {
+        const auto read_pcrs = [&tpm](const PcrSelection &pcrs) { return tpm.read(pcrs); };
         const auto read_events = [this](const PcrSelection &pcrs) { return events(pcrs); };
         VTPM_ASSIGN(const BootPolicy *boot,
                     approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr), read_events));
         return boot->for_tpm(*policy.approver);
     }
 
-    Result<SecretBytes> unseal_approved(const SealedObject &object, const KeyPolicy &policy,
-                                        const std::vector<BootPolicy> &approvals, const Count &count) {
-        VTPM_ASSIGN(const ApprovedBoot boot, present_boot(policy, approvals));
-        return tpm_.unseal(object, approver_of(policy), boot, count);
+    Result<SecretBytes> unseal_approved(HardwareTpm &tpm, const SealedObject &object, const KeyPolicy &policy,
+                                        const std::vector<BootPolicy> &approvals, const Count &count) const {
+        VTPM_ASSIGN(const ApprovedBoot boot, present_boot(tpm, policy, approvals));
+        return tpm.unseal(object, approver_of(policy), boot, count);
     }
 
     [[nodiscard]] std::vector<BootEvent> events(const PcrSelection &pcrs) const {
@@ -167,9 +221,9 @@ private:
     }
 
     // With the events behind the PCRs that differ, if they do.
-    Error explained(Error error, const SealedObject &object, const KeyPolicy &policy) {
+    Error explained(HardwareTpm &tpm, Error error, const SealedObject &object, const KeyPolicy &policy) const {
         if (error.code != ErrorCode::kRefused) return error;
-        const auto now = tpm_.read(policy.pcrs);
+        const auto now = tpm.read(policy.pcrs);
         if (!now) return error;
         const PcrValues before = split(policy.pcrs, object.pcr_values);
         const std::string why = explain(before, *now, object.pcr_events, events(policy.pcrs));
@@ -177,16 +231,20 @@ private:
         return error;
     }
 
-    HardwareTpm tpm_;
+    std::string tcti_;
     std::string event_log_;
+    Bytes identity_;
+    std::string description_;
+    std::optional<HardwareTpm> tpm_;  // none: to be opened again
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned,
                                                 const std::string &event_log) {
-    VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti, pinned));
-    return std::make_unique<TpmSealer>(std::move(tpm), event_log);
+    auto sealer = std::make_unique<TpmSealer>(tcti, event_log);
+    VTPM_TRY(sealer->open(pinned));
+    return sealer;
 }
 
 }  // namespace vtpm

@@ -33,7 +33,7 @@ struct Attacker final : EngineObserver {
     void ring_attached(const Result<> &) override {}
     void ring_detached() override {}
     void state_channel_changed(const Result<> &) override { ++reports; }
-    void engine_exited(const std::string &how, EngineEnd) override { ended = how; }
+    void engine_exited(const std::string &how, ExitKind) override { ended = how; }
 
     std::unique_ptr<EngineProcess> engine;
     std::optional<std::string> said;

@@ -72,7 +72,8 @@ struct Fixture {
     }
     [[nodiscard]] Result<Bytes> open(const ApprovedBoot &boot, const Approver &approver) const {
         const EsysHandle policy = session(SessionUse::kPolicy);
-        VTPM_TRY(assert_approved_boot(esys.get(), policy.get(), approver, boot));
+        VTPM_ASSIGN(const ApprovalTicket ticket, verify(esys.get(), approver, boot));
+        VTPM_TRY(assert_approved_boot(esys.get(), policy.get(), approver, boot, ticket));
         return digest_of(policy);
     }
 };
@@ -220,7 +221,9 @@ struct Attacker : Fixture {
     // Without our checks: the commands as the TPM takes them.
     [[nodiscard]] TSS2_RC unseal_by_hand() const {
         const EsysHandle policy = session(SessionUse::kPolicy);
-        expect(assert_approved_boot(esys.get(), policy.get(), approver, *approval.for_tpm(key)));
+        const ApprovedBoot boot = expect(approval.for_tpm(key));
+        const ApprovalTicket ticket = expect(verify(esys.get(), approver, boot));
+        expect(assert_approved_boot(esys.get(), policy.get(), approver, boot, ticket));
         const NvHandle nv = expect(find_nv(esys.get(), kCounter, {}));
         const Bytes content = content_of(count);
         TPM2B_OPERAND operand{static_cast<UINT16>(content.size()), {}};

@@ -295,23 +295,4 @@ TEST_CASE_METHOD(Fixture, "the TPM gives random bytes, each time others") {
     REQUIRE_FALSE(std::ranges::equal(first.view(), expect(tpm.random(32)).view()));
 }
 
-TEST_CASE("a busy TPM is asked again, a refusal is not") {
-    int calls = 0;
-    REQUIRE(with_retry([&] { return ++calls < 4 ? TPM2_RC_RETRY : TSS2_RC_SUCCESS; }) == TSS2_RC_SUCCESS);
-    REQUIRE(calls == 4);
-    calls = 0;
-    REQUIRE(with_retry([&] { return ++calls, TPM2_RC_BAD_AUTH; }) == TPM2_RC_BAD_AUTH);
-    REQUIRE(calls == 1);
-}
-
-TEST_CASE("response codes mean what the tables say, from the TPM and through a resource manager") {
-    REQUIRE(advice(TPM2_RC_TESTING) == TpmAdvice::kRetry);
-    REQUIRE(advice(TSS2_RESMGR_TPM_RC_LAYER | TPM2_RC_YIELDED) == TpmAdvice::kRetry);
-    REQUIRE(advice(TPM2_RC_POLICY_FAIL | TPM2_RC_S | TPM2_RC_1) == TpmAdvice::kReject);
-    REQUIRE(advice(TPM2_RC_INITIALIZE) == TpmAdvice::kLater);
-    REQUIRE(advice(TSS2_TCTI_RC_IO_ERROR) == TpmAdvice::kLater);
-    REQUIRE(advice(TPM2_RC_FAILURE) == TpmAdvice::kFatal);
-    REQUIRE(plain_code(TPM2_RC_BAD_AUTH | TPM2_RC_S | TPM2_RC_1) == TPM2_RC_BAD_AUTH);
-}
-
 }  // namespace vtpm::hardware_tpm_test
