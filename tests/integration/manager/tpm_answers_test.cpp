@@ -82,11 +82,15 @@ private:
         values.count = 1;
         values.digests[0].hashAlg = TPM2_ALG_SHA256;
         while (!ending_) {
+            const auto begin = std::chrono::steady_clock::now();
             for (const ESYS_TR pcr : {ESYS_TR_PCR10, ESYS_TR_PCR16})
                 (void)Esys_PCR_Extend(esys_.get(), pcr, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &values);
-            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            std::this_thread::sleep_for(kPause * (std::chrono::steady_clock::now() - begin));
         }
     }
+    // In what the TPM takes for it: however slow the machine is, there is time for a policy session, though not each
+    // time.
+    static constexpr int kPause = 10;
     Esys esys_;
     std::atomic<bool> ending_ = false;
     std::thread thread_;
