@@ -62,10 +62,11 @@ Result<> run(const Config &config) {
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
-    bus::Server control(loop, kManagerBus,
-                        manager_methods({vtpms, keys, policies, authorities, attestor, store, *worker}),
-                        [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
     Unlocker unlocker(loop, *worker, keys);
+    bus::Server control(loop, kManagerBus,
+                        manager_methods({vtpms, keys, policies, authorities, attestor, store, *worker,
+                                         [&unlocker] { unlocker.look(); }}),
+                        [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
 
     Result<> ran;
     // The backend's first question gets the final answer, if the TPM gives one soon.

@@ -29,24 +29,35 @@ void Unlocker::attempted() {
 }
 
 void Unlocker::attempt() {
-    const auto unlocked = std::make_shared<Result<>>();
-    worker_.run([this, unlocked] { *unlocked = keys_.unlock(); },
-                [this, unlocked] {
-                    tell(*unlocked);
+    retry_.reset();
+    worker_.run([this] { (void)keys_.unlock(); },
+                [this] {
+                    look();
                     attempted();
                 });
 }
 
-void Unlocker::tell(const Result<> &unlocked) {
-    if (unlocked) {
-        log::info("group keys unsealed by {}", keys_.sealer_description());
-        tell_systemd("ready: sealed to " + keys_.sealer_description());
-        return;
+// A refusal is an answer: when there may be another one, the administrator knows it (xen-vtpm group open).
+void Unlocker::look() {
+    tell();
+    if (!keys_.waits()) {
+        retry_.reset();
+        wait_ = kFirstWait;
+    } else if (!retry_) {
+        try_later();
     }
-    log::error("no vTPM can be opened: {}", unlocked.error().text);
-    tell_systemd("refusing: " + unlocked.error().text);
-    // A refusal is an answer: another one needs another TPM, another boot or another configuration, so a restart.
-    if (unlocked.error().code != ErrorCode::kRefused) try_later();
+}
+
+void Unlocker::tell() {
+    const Result<> &state = keys_.state();
+    std::string status = state ? "ready: sealed to " + keys_.sealer_description() : "refusing: " + state.error().text;
+    if (status == told_) return;
+    if (state)
+        log::info("group keys unsealed by {}", keys_.sealer_description());
+    else
+        log::error("no vTPM can be opened: {}", state.error().text);
+    tell_systemd(status);
+    told_ = std::move(status);
 }
 
 void Unlocker::try_later() {

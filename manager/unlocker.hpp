@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unseals the group keys at the start, and again and again while the hardware TPM is away. Tells systemd and the log.
+// Unseals the group keys at the start, and again, with growing pauses, while some of them wait for the hardware TPM.
+// Tells systemd and the log.
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "base/event_loop.hpp"
 #include "manager/keys/group_keys.hpp"
@@ -15,10 +17,13 @@ public:
     Unlocker(EventLoop &loop, Worker &worker, GroupKeys &keys) : loop_(loop), worker_(worker), keys_(keys) {}
     // `attempted` runs once: after the first attempt, or when that takes long.
     void start(std::function<void()> attempted);
+    // In the loop, after somebody else may have changed which groups are open, and which wait.
+    void look();
 
 private:
+    static constexpr std::chrono::milliseconds kFirstWait{1000};
     void attempt();
-    void tell(const Result<> &unlocked);
+    void tell();
     void try_later();
     void attempted();
 
@@ -26,8 +31,9 @@ private:
     Worker &worker_;
     GroupKeys &keys_;
     std::function<void()> attempted_;
+    std::string told_;  // to systemd
     EventSource patience_;
-    std::chrono::milliseconds wait_{1000};
+    std::chrono::milliseconds wait_ = kFirstWait;
     EventSource retry_;
 };
 

@@ -104,6 +104,11 @@ Result<Json> create_group(Daemons &daemons, const GroupOrder &order) {
     return show_group(daemons, order.name);
 }
 
+Result<Json> open_group(Daemons &daemons, const std::string &name) {
+    VTPM_TRY(daemons.open_group(name));
+    return show_group(daemons, name);
+}
+
 Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order) {
     VTPM_ASSIGN(const std::string approver, approver_in(order));
     VTPM_TRY(daemons.reseal_group(order.name, order.pcrs, approver));

@@ -34,6 +34,7 @@ struct GroupOrder {
     std::string approver;
 };
 Result<Json> create_group(Daemons &daemons, const GroupOrder &order);
+Result<Json> open_group(Daemons &daemons, const std::string &name);
 Result<Json> reseal_group(Daemons &daemons, const GroupOrder &order);
 Result<Json> renew_group(Daemons &daemons, const std::string &name);
 // `lost`: it is refused, and its vTPMs go with it.

@@ -46,6 +46,10 @@ Result<> Daemons::create_group(const std::string &name, const std::string &pcrs,
     VTPM_TRY(ask_manager<std::monostate>("CreateGroup", {name, pcrs, approver}));
     return {};
 }
+Result<> Daemons::open_group(const std::string &name) {
+    VTPM_TRY(ask_manager<std::monostate>("OpenGroup", {name}));
+    return {};
+}
 Result<> Daemons::reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver) {
     VTPM_TRY(ask_manager<std::monostate>("ResealGroup", {name, pcrs, approver}));
     return {};

@@ -23,6 +23,7 @@ public:
     Result<bus::Rows> groups();
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);
+    Result<> open_group(const std::string &name);
     Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> renew_group(const std::string &name);
     Result<> delete_group(const std::string &name);

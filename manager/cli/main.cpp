@@ -108,6 +108,9 @@ void add_group_commands(CLI::App &app, Choice &choice) {
     with_order(add_command(
         group, choice, "create", "Create a group, and seal its key",
         [&](Daemons &d) { return create_group(d, choice.group_order); }, show_group_text));
+    with_name(add_command(
+        group, choice, "open", "Try again to open a group that is refused",
+        [&](Daemons &d) { return open_group(d, choice.group); }, show_group_text));
     with_order(add_command(
         group, choice, "reseal", "Seal an open group's key to something else",
         [&](Daemons &d) { return reseal_group(d, choice.group_order); }, show_group_text));

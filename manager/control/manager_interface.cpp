@@ -151,6 +151,11 @@ Result<bus::Reply> reseal_group(GroupKeys &keys, const bus::Arguments &arguments
     return std::monostate{};
 }
 
+Result<bus::Reply> open_group(GroupKeys &keys, const std::string &name) {
+    VTPM_TRY(keys.open(name));
+    return std::monostate{};
+}
+
 Result<bus::Reply> renew_group(GroupKeys &keys, const std::string &name) {
     VTPM_TRY(keys.renew(name));
     return std::monostate{};
@@ -312,7 +317,12 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
     Attestor &attestor = parts.attestor;
     Store &store = parts.store;
     Worker &worker = parts.worker;
-    const bus::Elsewhere elsewhere = [&worker](auto job, auto done) { worker.run(std::move(job), std::move(done)); };
+    const bus::Elsewhere elsewhere = [&worker, worked = parts.worked](auto job, auto done) {
+        worker.run(std::move(job), [done = std::move(done), worked] {
+            done();
+            if (worked) worked();
+        });
+    };
     return {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store, worker); }},
         {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
@@ -321,6 +331,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
+        {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},
         {"RenewGroup", "s", "", [&](const Arguments &a) { return renew_group(keys, a[0]); }, elsewhere},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }, elsewhere},

@@ -3,6 +3,7 @@
 // keys of the dictionaries; they may grow, none goes or changes its meaning.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "base/bus.hpp"
@@ -20,7 +21,8 @@ struct ManagerParts {
     CertificateAuthorities &authorities;
     Attestor &attestor;
     Store &store;
-    Worker &worker;  // of what needs the hardware TPM
+    Worker &worker;                  // of what needs the hardware TPM
+    std::function<void()> worked{};  // in the loop, after each of its jobs
 };
 
 std::vector<bus::Method> manager_methods(const ManagerParts &parts);

@@ -51,7 +51,7 @@ Result<std::string> BootPolicies::install(const std::string &document) {
     VTPM_TRY(transaction.commit());
     log::info("boot policy {} installed for group '{}'", policy.id(), approval.group);
     if (!keys_.key(approval.group))
-        if (const auto opened = keys_.unlock(approval.group); !opened)
+        if (const auto opened = keys_.open(approval.group); !opened)
             log::info("group '{}' is still refused: {}", approval.group, opened.error().text);
     return policy.id();
 }

@@ -51,11 +51,26 @@ Result<bool> complete(Sealer &sealer, const GroupRecord &group) {
     return advanced.has_value();
 }
 
+// Whether the same attempt has the same answer until somebody changes something.
+bool is_final(const Error &error) { return error.code == ErrorCode::kRefused || error.code == ErrorCode::kInvalid; }
+
 }  // namespace
 
-Result<> GroupKeys::unlock() {
-    state_ = try_unlock(false);
+Result<> GroupKeys::unlock() { return attempt(false); }
+
+// Guests of the groups that are open do not hear of an attempt at the others.
+Result<> GroupKeys::attempt(bool may_start_anew) {
+    const auto tried = try_unlock(may_start_anew);
+    cut_short_ = !tried && !is_final(tried.error());
+    const auto is_open = [](const auto &entry) { return entry.second.has_value(); };
+    state_ = std::ranges::any_of(groups_, is_open) ? Result<>() : tried;
     return state_;
+}
+
+bool GroupKeys::waits() const {
+    return cut_short_ || std::ranges::any_of(groups_, [](const auto &entry) {
+               return !entry.second && entry.second.error().code == ErrorCode::kUnavailable;
+           });
 }
 
 Result<> GroupKeys::start_anew() {
@@ -63,13 +78,14 @@ Result<> GroupKeys::start_anew() {
     // Not new, but not begun either, if an attempt before this one ended in between.
     if (pin && (state_ || state_.error().code == ErrorCode::kRefused))
         return fail(ErrorCode::kInvalid, "this store is not new");
-    state_ = try_unlock(true);
-    return state_;
+    return attempt(true);
 }
 
 Result<const OpenGroup *> GroupKeys::open_group_named(const std::string &name) const {
     VTPM_TRY(state_);
     const auto found = groups_.find(name);
+    if (found == groups_.end() && cut_short_)
+        return fail(ErrorCode::kUnavailable, "group '{}' was not tried yet, if it is one", name);
     if (found == groups_.end()) return fail(ErrorCode::kRefused, "the inventory has no group '{}'", name);
     if (!found->second) return fail(found->second.error().code, "group '{}': {}", name, found->second.error().text);
     return &*found->second;
@@ -78,7 +94,10 @@ Result<const OpenGroup *> GroupKeys::open_group_named(const std::string &name) c
 Result<> GroupKeys::all_open() const {
     VTPM_TRY(state_);
     for (const auto &[name, group] : groups_)
-        if (!group) return fail(ErrorCode::kRefused, "group '{}' is refused", name);
+        if (!group && group.error().code == ErrorCode::kUnavailable)
+            return fail(ErrorCode::kUnavailable, "group '{}' does not open yet", name);
+        else if (!group)
+            return fail(ErrorCode::kRefused, "group '{}' is refused", name);
     return {};
 }
 
@@ -123,30 +142,38 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     return {};
 }
 
-// One group's refusal is no other group's.
+// One group's refusal is no other group's, and neither is its waiting.
 Result<> GroupKeys::unseal_groups(Sealer &sealer) {
     VTPM_ASSIGN(const auto records, store_.groups());
     if (records.empty()) return fail(ErrorCode::kRefused, "store: the inventory has no group: it is damaged");
-    std::size_t open = 0;
     for (const GroupRecord &record : records) {
-        if (const auto before = groups_.find(record.name); before != groups_.end() && before->second) {
-            ++open;  // at an earlier attempt, which ended at another group
-            continue;
-        }
-        Result<OpenGroup> group = unseal(sealer, record).and_then([&](Key key) {
+        if (const auto before = groups_.find(record.name); before != groups_.end() && before->second) continue;
+        VTPM_TRY(settle(record.name, unseal(sealer, record).and_then([&](Key key) {
             return open_group(store_, sealer, record, std::move(key));
-        });
-        if (!group && (group.error().code == ErrorCode::kUnavailable || group.error().code == ErrorCode::kStoreFailed))
-            return tl::make_unexpected(std::move(group).error());
-        VTPM_TRY(audit_.record(group ? "group-opened" : "group-refused", record.name,
-                               group ? std::string() : group.error().text));
-        if (group)
-            ++open;
-        else
-            log::error("group '{}' is refused: {}", record.name, group.error().text);
-        groups_.insert_or_assign(record.name, std::move(group));
+        })));
     }
-    if (open == 0) return tl::make_unexpected(groups_.begin()->second.error());
+    const Error *reason = nullptr;
+    for (const auto &[name, group] : groups_) {
+        if (group) return {};
+        if (reason == nullptr || is_final(*reason)) reason = &group.error();
+    }
+    return tl::make_unexpected(*reason);
+}
+
+// What became of an attempt at a group; told when it is not what came of the last one.
+Result<> GroupKeys::settle(const std::string &name, Result<OpenGroup> group) {
+    const auto before = groups_.find(name);
+    const bool is_new = before == groups_.end();
+    if (group) {
+        VTPM_TRY(audit_.record("group-opened", name));
+        if (!is_new) log::info("group '{}' is open", name);
+    } else if (is_new || before->second.error().text != group.error().text) {
+        if (is_final(group.error())) VTPM_TRY(audit_.record("group-refused", name, group.error().text));
+        log::error("group '{}' {}: {}", name, is_final(group.error()) ? "is refused" : "does not open yet",
+                   group.error().text);
+    }
+    if (!group && !is_final(group.error())) group.error().code = ErrorCode::kUnavailable;
+    groups_.insert_or_assign(name, std::move(group));
     return {};
 }
 
@@ -183,15 +210,12 @@ Result<> GroupKeys::require_sealing(const Store::Pin &pin) const {
                 pin.sealing, sealing_);
 }
 
-Result<> GroupKeys::unlock(const std::string &name) {
-    VTPM_ASSIGN(const GroupRecord group, record(name));
-    VTPM_ASSIGN(const auto opened, sealer());
-    VTPM_ASSIGN(Key key, unseal(*opened, group));
-    VTPM_ASSIGN(OpenGroup open, open_group(store_, *opened, group, std::move(key)));
-    VTPM_TRY(audit_.record("group-opened", name));
-    groups_.insert_or_assign(name, std::move(open));
-    state_ = Result<>();
-    log::info("group '{}' is open", name);
+// Before the first start has made one, the default group is meant.
+Result<> GroupKeys::open(const std::string &name) {
+    VTPM_ASSIGN(const auto pin, store_.pin());
+    if (pin || name != kDefaultGroup) VTPM_TRY(record(name));
+    (void)unlock();
+    VTPM_TRY(key(name));
     return {};
 }
 
@@ -475,7 +499,7 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
 std::string GroupKeys::refusal_of(const std::string &group) const {
     const auto found = groups_.find(group);
     if (found != groups_.end()) return found->second ? std::string() : found->second.error().text;
-    return state_ ? std::string() : state_.error().text;
+    return state_ ? std::string("it was not tried yet") : state_.error().text;
 }
 
 }  // namespace vtpm

@@ -37,19 +37,22 @@ public:
           open_sealer_(std::move(open_sealer)),
           default_pcrs_(std::move(default_pcrs)) {}
 
-    // Fails if no group at all could be opened. May be called again after kUnavailable and kStoreFailed.
+    // Opens every group that is not open. Fails if none is then; what is open stays so. To be called again while some
+    // waits().
     Result<> unlock();
+    // Some group is not open, and may be without anybody doing anything: the TPM was away, or busy for too long.
+    [[nodiscard]] bool waits() const;
     // The first start of a store on a TPM that remembers another, which is lost.
     Result<> start_anew();
     // At the end, when nothing is written any more: from now on, older copies of the store are former ones.
     void close();
-    // One more attempt at one group, which was refused.
-    Result<> unlock(const std::string &name);
+    // One more attempt at all that is not open. Fails if this group is not open then.
+    Result<> open(const std::string &name);
 
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
     [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
-    // kRefused names one that is not.
+    // kRefused, or kUnavailable for one that waits, names one that is not.
     [[nodiscard]] Result<> all_open() const;
     // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
@@ -110,7 +113,9 @@ private:
     Result<> require_approved(Sealer &sealer, const KeyPolicy &policy);
     Result<> remove_former_policies(const KeyPolicy &policy);
     void forget_indices(const GroupRecord &group) const;
+    Result<> attempt(bool may_start_anew);
     Result<> try_unlock(bool may_start_anew);
+    Result<> settle(const std::string &name, Result<OpenGroup> group);
     Result<> first_start(Sealer &sealer, bool may_start_anew);
     Result<> unseal_groups(Sealer &sealer);
     Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
@@ -124,6 +129,7 @@ private:
     PcrSelection default_pcrs_;
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
     std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
+    bool cut_short_ = false;  // the last attempt, by what passes: groups may be left that were not tried
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
     std::map<std::string, std::uint32_t> cut_renewals_;

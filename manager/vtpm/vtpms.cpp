@@ -49,7 +49,7 @@ Result<> Vtpms::end_volatile_state(const VtpmRecord &vtpm) {
 // What a refused group has can be told by nobody: its rows may have been removed from the store.
 Result<> Vtpms::create_unknown(const Uuid &uuid) {
     if (const auto open = keys_.all_open(); !open)
-        return fail(ErrorCode::kRefused,
+        return fail(open.error().code,
                     "vTPM {} is unknown, and {}, so it may be one of its: if it is new: xen-vtpm create {}",
                     uuid.to_string(), open.error().text, uuid.to_string());
     VTPM_TRY(create(uuid, std::nullopt));

@@ -12,8 +12,9 @@ public:
     // `directory`: of its state, and of its socket. The same directory is the same TPM, power cycled.
     explicit Swtpm(const std::string &directory);
 
-    // For tss2-tctildr.
     [[nodiscard]] pid_t pid() const { return process_.pid(); }
+    [[nodiscard]] const std::string &path() const { return path_; }
+    // For tss2-tctildr.
     [[nodiscard]] std::string tcti() const { return "swtpm:path=" + path_; }
 
 private:

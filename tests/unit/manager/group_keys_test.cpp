@@ -103,10 +103,14 @@ TEST_CASE_METHOD(Fixture, "a group that does not open is refused, and no other")
     REQUIRE(error.code == ErrorCode::kRefused);
     REQUIRE_THAT(error.text, Contains("group 'tenant'") && Contains("other PCRs"));
     REQUIRE_THAT(expect(second.list())[1].refusal, Contains("other PCRs"));
+    REQUIRE_FALSE(second.waits());
+    REQUIRE(expect_error(second.open("tenant")).code == ErrorCode::kRefused);
     tpm.refused.clear();
-    GroupKeys third = keys();
-    expect(third.unlock());
-    expect(third.key("tenant"));
+    expect(second.open("tenant"));
+    expect(second.key("tenant"));
+    REQUIRE(expect_error(second.open("nobody")).code == ErrorCode::kNotFound);
+    const auto refusals = std::ranges::count(expect(store.audit_records()), "group-refused", &AuditRecord::event);
+    REQUIRE(refusals == 1);
 }
 
 TEST_CASE_METHOD(Fixture, "where no group opens, that is the answer") {
@@ -164,12 +168,16 @@ TEST_CASE_METHOD(Fixture, "a key file seals, and another one is refused") {
     REQUIRE(default_key(first) == default_key(second));
 
     std::filesystem::rename(path, directory / "away");
-    REQUIRE(expect_error(second.unlock()).code == ErrorCode::kRefused);
+    GroupKeys third(store, "file", opener);
+    REQUIRE(expect_error(third.unlock()).code == ErrorCode::kRefused);
     REQUIRE_FALSE(std::filesystem::exists(path));
     std::ofstream(path) << std::string(kKeySize, 'x');
-    REQUIRE_THAT(expect_error(second.unlock()).text, Contains("not the key that sealed"));
+    REQUIRE_THAT(expect_error(third.unlock()).text, Contains("not the key that sealed"));
     std::filesystem::resize_file(path, 5);
-    REQUIRE_THAT(expect_error(second.unlock()).text, Contains("truncated"));
+    REQUIRE_THAT(expect_error(third.unlock()).text, Contains("truncated"));
+    REQUIRE_FALSE(third.waits());
+    expect(second.unlock());  // what is open stays so
+    expect(second.key("default"));
 }
 
 }  // namespace vtpm::group_keys_test
