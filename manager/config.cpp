@@ -89,7 +89,8 @@ std::string apply(Config &config, std::string_view key, const toml::node &value)
         return taken ? std::string() : fmt::format("must be {}", expected);
     };
     if (key == "sealing") return expect(take(value, config.sealing), "\"tpm\" or \"file\"");
-    if (key == "tcti") return expect(take(value, config.tcti), "a string such as \"device:/dev/tpmrm0\"");
+    if (key == "tpm") return expect(take(value, config.tpm), "a device's name such as \"MSFT0101:00\", or \"\"");
+    if (key == "tcti") return expect(take(value, config.tcti), "a string such as \"device:/dev/tpmrm0\", or \"\"");
     if (key == "seal_pcrs")
         return expect(take(value, config.seal_pcrs), "a PCR selection such as \"sha256:7\", or \"\"");
     if (key == "host_pcrs") return take_host_pcrs(value, config.host_pcrs);
@@ -127,6 +128,8 @@ Result<Config> from_table(const toml::table &table, const std::string &path) {
         const std::string wrong = apply(config, key.str(), value);
         if (!wrong.empty()) return wrong_key(path, key, "", wrong);
     }
+    if (!config.tpm.empty() && !config.tcti.empty())
+        return fail(ErrorCode::kInvalid, "{}: 'tpm' and 'tcti' both say which hardware TPM it is: remove one", path);
     if (config.sealing == Sealing::kFile && !config.host_pcrs.empty())
         return fail(ErrorCode::kInvalid,
                     "{}: 'host_pcrs' needs a hardware TPM, and sealing = \"file\" uses none: remove it, or choose "

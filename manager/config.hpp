@@ -16,7 +16,8 @@ enum class Sealing { kTpm, kFile };
 
 struct Config {
     Sealing sealing = Sealing::kTpm;
-    std::string tcti = "device:/dev/tpmrm0";
+    std::string tpm;         // the hardware TPM, by its device's name; empty: the one that there is
+    std::string tcti;        // the same, as tss2-tctildr reads it; empty: found by its name
     PcrSelection seal_pcrs;  // sha256:7
     PcrSelection host_pcrs;  // none; of PCRs 0 to 15
     bool auto_create = true;

@@ -15,6 +15,7 @@
 #include "manager/keys/file_sealer.hpp"
 #include "manager/keys/tpm_sealer.hpp"
 #include "manager/policy/measured_boot.hpp"
+#include "manager/policy/tpm_device.hpp"
 #include "manager/unlocker.hpp"
 #include "manager/vtpm/backend_server.hpp"
 #include "shared-protocol/bus_names.hpp"
@@ -26,12 +27,21 @@ namespace {
 // The kernel shows the firmware's log to root only: systemd passes it on (xen-vtpm-managerd.service).
 std::string event_log() {
     const char *credentials = std::getenv("CREDENTIALS_DIRECTORY");
-    return credentials == nullptr ? BootSources().event_log : std::string(credentials) + "/event-log";
+    return credentials == nullptr ? BootSources::of_this_host().event_log : std::string(credentials) + "/event-log";
+}
+
+// Looked for each time: it may come later, or come back under another number.
+Result<std::string> tcti_of(const Config &config) {
+    if (!config.tcti.empty()) return config.tcti;
+    return find_hardware_tpm(config.tpm).map([](const TpmDevice &tpm) { return tpm.tcti(); });
 }
 
 OpenSealer sealer_of(const Config &config) {
     if (config.sealing == Sealing::kTpm)
-        return [config, log = event_log()](ByteView pinned) { return open_tpm_sealer(config.tcti, pinned, log); };
+        return [config, log = event_log()](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
+            VTPM_ASSIGN(const std::string tcti, tcti_of(config));
+            return open_tpm_sealer(tcti, pinned, log);
+        };
     log::warning("sealing = \"file\": the keys of all vTPMs lie on this disk, NO TPM PROTECTS THEM");
     return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
 }

@@ -34,7 +34,7 @@ Result<MeasuredBoot> predicted(const std::string &file, const std::string &wante
 Result<MeasuredBoot> boot_to_sign(const SignOrder &order) {
     if (!order.values.empty()) return predicted(order.values, order.pcrs);
     VTPM_ASSIGN(const PcrSelection pcrs, selection(order.pcrs));
-    return measure_boot(pcrs);
+    return measure_boot(pcrs, BootSources::of_this_host());
 }
 
 Result<std::optional<std::int64_t>> expiry(const std::string &text) {
@@ -56,7 +56,7 @@ Result<SecretBytes> read_key(const std::string &path) {
 
 Result<Json> predict_policy(const std::string &pcrs) {
     VTPM_ASSIGN(const PcrSelection selected, selection(pcrs));
-    VTPM_ASSIGN(const MeasuredBoot boot, measure_boot(selected));
+    VTPM_ASSIGN(const MeasuredBoot boot, measure_boot(selected, BootSources::of_this_host()));
     return Json::parse(to_json(boot));
 }
 

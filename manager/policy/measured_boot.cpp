@@ -7,6 +7,7 @@
 
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/json_object.hpp"
+#include "manager/policy/tpm_device.hpp"
 
 namespace vtpm {
 namespace {
@@ -52,6 +53,13 @@ Result<std::vector<BootEvent>> events_in(const std::string &path, const PcrSelec
 
 std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path) {
     return events_in(path, pcrs).value_or(std::vector<BootEvent>());
+}
+
+BootSources BootSources::of_this_host() {
+    const auto tpm = find_hardware_tpm({});
+    if (!tpm) return {};
+    return {fmt::format("/sys/class/tpm/tpm{}", tpm->number),
+            fmt::format("/sys/kernel/security/tpm{}/binary_bios_measurements", tpm->number)};
 }
 
 // Without a log, or with one that the kernel did not understand either, there are values and no words.

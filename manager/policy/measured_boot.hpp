@@ -21,13 +21,16 @@ struct MeasuredBoot {
 struct BootSources {
     std::string pcrs = "/sys/class/tpm/tpm0";
     std::string event_log = "/sys/kernel/security/tpm0/binary_bios_measurements";
+
+    // Of the hardware TPM; where there are several, or none, of the kernel's first.
+    static BootSources of_this_host();
 };
 
 // The events of `pcrs` in the log at `path`. None if there is no log, or one that the kernel did not understand either.
 std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path);
 
 // kUnavailable: the kernel knows no TPM with such PCRs.
-Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources = {});
+Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources);
 
 std::string to_json(const MeasuredBoot &boot);
 // Of what to_json() wrote the PCRs and their values, which may have been edited: predictions.

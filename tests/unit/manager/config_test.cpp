@@ -15,7 +15,7 @@ std::string error_of(std::string_view text) { return expect_error(parse_config(t
 TEST_CASE("an empty configuration is the default: sealed to the TPM under PCR 7") {
     const Config config = expect(parse_config("", "manager.toml"));
     REQUIRE(config.sealing == Sealing::kTpm);
-    REQUIRE(config.tcti == "device:/dev/tpmrm0");
+    REQUIRE((config.tpm.empty() && config.tcti.empty()));
     REQUIRE(config.seal_pcrs.to_string() == "sha256:7");
     REQUIRE(config.host_pcrs.empty());
     REQUIRE(config.auto_create);
@@ -56,6 +56,13 @@ TEST_CASE("a wrong value of the configuration is an error with its line and what
     REQUIRE_THAT(error_of("default_tpm = 2.0"), Contains("must be \"2.0\" or \"1.2\""));
     REQUIRE_THAT(error_of("seal_pcrs = \"sha256:24\""), Contains("must be a PCR selection"));
     REQUIRE_THAT(error_of("tcti = true"), Contains("must be a string"));
+}
+
+TEST_CASE("the hardware TPM is named once") {
+    REQUIRE(expect(parse_config("tpm = \"MSFT0101:00\"", "manager.toml")).tpm == "MSFT0101:00");
+    expect(parse_config("tpm = \"\"\ntcti = \"swtpm:path=/x\"", "manager.toml"));
+    REQUIRE_THAT(error_of("tpm = \"MSFT0101:00\"\ntcti = \"device:/dev/tpmrm0\""), Contains("'tpm' and 'tcti' both"));
+    REQUIRE_THAT(error_of("tpm = 0"), Contains("must be a device's name such as"));
 }
 
 TEST_CASE("host_pcrs are PCRs of the host that a guest cannot reset, of SHA-256's bank if none is named") {
