@@ -54,8 +54,8 @@ Result<std::vector<BootEvent>> events_in(const std::string &path, const PcrSelec
 // '#' is words.
 std::optional<std::string> json_of_text(std::string_view text) {
     std::istringstream lines{std::string(text)};
-    Json document{{"pcrs", ""}, {"values", Json::object()}};
-    Json &values = document["values"];
+    std::string pcrs;
+    Json values = Json::object();
     for (std::string line; std::getline(lines, line);) {
         if (line.find_first_not_of(" \t\r") == std::string::npos || line.starts_with('#') || line.starts_with(' '))
             continue;
@@ -65,16 +65,17 @@ std::optional<std::string> json_of_text(std::string_view text) {
         std::string value;
         std::string more;
         words >> label >> pcr;
-        const bool selection = label == "PCRs" && document["pcrs"] == "";
+        const bool selection = label == "PCRs" && pcrs.empty();
         if (!selection) words >> value;
         if (words.fail() || words >> more) return std::nullopt;
         if (selection)
-            document["pcrs"] = pcr;
+            pcrs = pcr;
         else if (label != "PCR" || values.contains(pcr))
             return std::nullopt;
         else
             values[pcr] = value;
     }
+    const Json document{{"pcrs", pcrs}, {"values", values}};
     return document.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 

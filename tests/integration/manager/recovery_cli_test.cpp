@@ -88,7 +88,7 @@ struct Fixture {
     void change_store(const std::string &sql) const {
         expect(expect(Database::open(place.state_directory() + "/store.db")).script(sql.c_str()));
     }
-    void copy_store(const std::string &from, const std::string &to) const {
+    static void copy_store(const std::string &from, const std::string &to) {
         std::filesystem::remove_all(to);
         std::filesystem::copy(from, to);
     }
