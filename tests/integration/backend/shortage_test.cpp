@@ -124,13 +124,13 @@ TEST_CASE("a zygote that has much to say to a daemon that does not listen goes o
     REQUIRE(wait_readable(ends->ours.get(), std::chrono::seconds(20)));
     REQUIRE(receive_message(ends->ours.get(), buffer));
 
-    constexpr std::uint32_t kOrders = 2000;
-    const DescriptorLimit none(zygote, 3);  // so each order ends in a report, and in no engine
+    constexpr std::uint32_t kOrders = 800;  // a socket takes some 280 messages
     const timeval limit{20, 0};
     REQUIRE(::setsockopt(ends->ours.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0);
     for (std::uint32_t engine = 1; engine <= kOrders; ++engine) {
         StartEngine order;
         order.engine = engine;
+        order.uid = 1'900'000'000;  // without descriptors it ends at once
         REQUIRE(send(ends->ours.get(), order));
     }
     std::set<std::uint32_t> reported;
@@ -138,9 +138,8 @@ TEST_CASE("a zygote that has much to say to a daemon that does not listen goes o
         REQUIRE(wait_readable(ends->ours.get(), std::chrono::seconds(20)));
         const auto received = receive_message(ends->ours.get(), buffer);
         REQUIRE(received);
-        const auto report = decode<EngineExited>(ByteView(buffer).first(received->size));
-        REQUIRE(report);
-        reported.insert(report->engine);
+        if (const auto report = decode<EngineExited>(ByteView(buffer).first(received->size)))
+            reported.insert(report->engine);
     }
     ends->ours.reset();
     int status = 0;
