@@ -108,7 +108,7 @@ class Hook:
     def run(self, *arguments):
         return subprocess.run(["sh", self.root / "hook", *arguments], check=True, capture_output=True, text=True,
                               env={"PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DESTDIR": str(self.image),
-                                   "version": "6.1.0-1-amd64"})
+                                   "CONFDIR": f"{self.root}/etc/initramfs-tools", "version": "6.1.0-1-amd64"})
 
 
 @pytest.fixture
@@ -120,6 +120,10 @@ def test_the_hook_adds_the_driver_where_crypttab_wants_a_tpm(hook):
     assert hook.run().stdout == ""
     crypttab(hook.root, "vault /dev/xvda2 none luks,tpm2-device=auto\n")
     assert hook.run().stdout == "added xen-tpmfront\n"
+    mask = hook.root / "etc/initramfs-tools/hooks/xen-tpmfront"
+    mask.parent.mkdir(parents=True)
+    mask.touch()
+    assert hook.run().stdout == ""
 
 
 def test_the_hook_adds_the_driver_to_an_initramfs_that_has_the_tpms_tools(hook):
