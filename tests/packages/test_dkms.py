@@ -4,10 +4,11 @@
 import os
 import pathlib
 import shutil
-import subprocess
 import tempfile
 
 import pytest
+
+from debian_root import DebianRoot, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = "xen-tpmfront-dkms"
@@ -17,39 +18,16 @@ OURS = "updates/dkms/xen-tpmfront.ko"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a chroot")
 
 
-def run(*command, status=0, **options):
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            timeout=1200, **options)
-    assert result.returncode == status, f"{command}: exit {result.returncode}\n{result.stdout}"
-    return result.stdout
-
-
-def build(tree):
+def build(tree, kind="deb"):
     """The package of a source tree."""
-    run(tree / "scripts/build-dkms")
-    return tree / f"build/packages/{PACKAGE}_{version(tree)}_all.deb"
+    return pathlib.Path(tree / run(tree / "scripts/build-dkms", kind).splitlines()[-1])
 
 
 def version(tree):
     return run("dpkg-parsechangelog", "-l", tree / "debian/changelog", "-S", "Version").strip()
 
 
-class Guest:
-    """A chroot. Its mounts are in a namespace that ends with each command, so that removing it can hit nothing else."""
-
-    def __init__(self, root):
-        self.root = root
-        [self.release] = os.listdir(root / "lib/modules")
-
-    def sh(self, script, **options):
-        return run("unshare", "--mount", "--pid", "--fork", "--kill-child", f"--mount-proc={self.root}/proc",
-                   "chroot", self.root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
-                   "sh", "-ec", script, **options)
-
-    def install(self, package):
-        shutil.copy(package, self.root / "root")
-        self.sh(f"apt-get install -y --no-install-recommends /root/{package.name}")
-
+class Guest(DebianRoot):
     def remove(self):
         self.sh(f"dpkg --purge {PACKAGE}")
 
@@ -63,8 +41,11 @@ class Guest:
 
     def initramfs(self):
         """The drivers in it, with their paths in the kernel's directory."""
-        listing = self.sh(f"lsinitramfs /boot/initrd.img-{self.release}").split()
-        return [path.partition(f"/{self.release}/")[2] for path in listing if "tpmfront" in path]
+        return self.drivers(f"lsinitramfs /boot/initrd.img-{self.release}")
+
+    def drivers(self, listing):
+        paths = self.sh(listing).split()
+        return [path.partition(f"/{self.release}/")[2] for path in paths if path.endswith("xen-tpmfront.ko")]
 
     def add_kernel(self, release):
         """One more kernel, by name; it has the headers of the real one."""
@@ -74,19 +55,11 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def chroot():
-    # Where this machine itself gets its packages from, and how.
-    sources = run("sh", "-c", "apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages'"
-                  " | grep -E ' bookworm(-updates|-security)? main$' | sort -u")
-    options = run("sh", "-c", "apt-config dump | grep -E '^Acquire::(https?|Check-|Retries|Max-)' || true")
     with tempfile.TemporaryDirectory(prefix="xen-vtpm-dkms-", dir="/var/tmp") as directory:
-        directory = pathlib.Path(directory)
-        directory.chmod(0o755)
-        (directory / "sources").write_text(sources)
-        (directory / "apt.conf").write_text(options)
-        run("mmdebstrap", "--quiet", "--variant=minbase", f"--aptopt={directory}/apt.conf", "--dpkgopt=force-unsafe-io",
-            "--include=linux-image-amd64,linux-headers-amd64,dkms,openssl", "bookworm", directory / "root", directory / "sources",
-            env=os.environ | {"INITRD": "No"})
-        yield Guest(directory / "root")
+        chroot = Guest.make(pathlib.Path(directory), ["linux-image-amd64", "linux-headers-amd64", "dkms", "openssl", "zstd",
+                                                      "dracut-core", "systemd-sysv", "rpm"])
+        chroot.sh("echo MODULES=list > /etc/initramfs-tools/conf.d/small")
+        yield chroot
 
 
 @pytest.fixture
@@ -94,6 +67,7 @@ def guest(chroot):
     """The chroot, without the package before and after."""
     yield chroot
     chroot.remove()
+    chroot.sh("rm -f /etc/crypttab /boot/*.img /boot/initrd.img-*")
     for directory in (chroot.root / "lib/modules").iterdir():
         if directory.name != chroot.release:
             shutil.rmtree(directory)
@@ -145,16 +119,56 @@ def serial(guest, certificate):
 
 @needs_root
 def test_an_initramfs_with_the_driver_follows(guest, package):
-    guest.sh(f"""
-        echo MODULES=list > /etc/initramfs-tools/conf.d/small
-        echo xen-tpmfront >> /etc/initramfs-tools/modules
-        update-initramfs -c -k {guest.release}""")
-    assert guest.initramfs() == [STOCK]
+    modules = guest.root / "etc/initramfs-tools/modules"
+    before = modules.read_text()
+    modules.write_text(before + "xen-tpmfront\n")
+    try:
+        guest.sh(f"update-initramfs -c -k {guest.release}")
+        assert guest.initramfs() == [STOCK]
+        guest.install(package)
+        assert guest.initramfs() == [OURS]
+        guest.remove()
+        assert guest.initramfs() == [STOCK]
+    finally:
+        modules.write_text(before)
+
+
+@needs_root
+def test_an_initramfs_has_the_driver_where_crypttab_wants_a_tpm(guest, package):
+    guest.sh(f"echo 'vault /dev/xvda2 none luks' > /etc/crypttab; update-initramfs -c -k {guest.release}")
     guest.install(package)
+    assert guest.initramfs() == []
+    output = guest.sh(f"echo 'vault /dev/xvda2 none luks,tpm2-device=auto' > /etc/crypttab; update-initramfs -u -k {guest.release}")
     assert guest.initramfs() == [OURS]
-    guest.remove()
+    assert "xen-tpmfront" not in output
+    # An empty file of its name stands for the hook.
+    mask = guest.root / "etc/initramfs-tools/hooks/xen-tpmfront"
+    mask.touch()
+    guest.sh(f"update-initramfs -u -k {guest.release}")
+    mask.unlink()
+    assert guest.initramfs() == []
+
+
+@needs_root
+def test_an_initramfs_without_our_driver_is_made_with_a_warning(guest, package):
+    guest.install(package)
+    guest.sh(f"dkms uninstall xen-tpmfront/{version(ROOT)} -k {guest.release}; echo 'vault /dev/xvda2 none tpm2-device=auto' > /etc/crypttab")
+    output = guest.sh(f"update-initramfs -c -k {guest.release}")
+    assert f"Linux {guest.release} has no xen-tpmfront of DKMS" in output
     assert guest.initramfs() == [STOCK]
-    guest.sh(f"update-initramfs -d -k {guest.release}")
+    remedy = f"dkms autoinstall -k {guest.release}"
+    assert remedy in output
+    assert "xen-tpmfront" not in guest.sh(f"{remedy} > /dev/null; update-initramfs -u -k {guest.release}")
+    assert guest.initramfs() == [OURS]
+
+
+@needs_root
+def test_dracuts_image_has_the_driver_where_crypttab_wants_a_tpm(guest, package):
+    guest.install(package)
+    for crypttab, drivers in ("vault /dev/xvda2 none luks", []), ("vault /dev/xvda2 none luks,tpm2-device=auto", [OURS]):
+        (guest.root / "etc/crypttab").write_text(crypttab + "\n")
+        guest.dracut("/boot/dracut.img")
+        assert guest.drivers("lsinitrd /boot/dracut.img") == drivers
 
 
 @needs_root
@@ -206,3 +220,38 @@ def test_removal_leaves_the_stock_module(guest, package):
     assert guest.sh("dkms status") == ""
     assert run("find", guest.root / "lib/modules", guest.root / "usr/src", guest.root / "var/lib/dkms",
                "(", "-path", "*tpmfront*", "-o", "-path", "*/updates*", ")", "-not", "-path", f"*/{STOCK}") == ""
+
+
+@pytest.fixture(scope="module")
+def rpm():
+    return build(ROOT, "rpm")
+
+
+def test_rpmlint_is_content(rpm):
+    run("rpmlint", "--strict", "--config", ROOT / "tests/packages/rpmlint.toml", rpm, rpm.with_name(rpm.name.replace(".noarch.", ".src.")),
+        ROOT / f"kernel/dkms/{PACKAGE}.spec")
+
+
+@needs_root
+def test_the_rpm_has_what_the_deb_has(rpm, package):
+    """But for what is Debian's own."""
+    ours = set(run("rpm", "-qpl", rpm).split())
+    deb = {line.split()[5].removeprefix(".").rstrip("/") for line in run("dpkg-deb", "--contents", package).splitlines()}
+    assert {path for path in deb - ours if not path.startswith(("/usr/share/doc/", "/usr/share/initramfs-tools"))} == {
+        "", "/usr", "/usr/lib", "/usr/lib/dracut", "/usr/lib/dracut/modules.d", "/usr/libexec", "/usr/share", "/usr/share/dkms",
+        "/usr/share/dkms/modules_to_force_install", "/usr/share/doc", "/usr/src"}
+    assert [path for path in ours - deb if not path.startswith(f"/usr/share/doc/{PACKAGE}-")] == []
+
+
+@needs_root
+def test_the_rpm_builds_the_module_by_dkms(guest, rpm):
+    """By Debian's DKMS, for Debian's kernel: those of Fedora and its kin are not among Debian's packages. To rpm, there is no dkms."""
+    shutil.copy(rpm, guest.root / "root")
+    try:
+        guest.sh(f"rpm --install --nodeps /root/{rpm.name}")
+        assert guest.module() == OURS
+        assert guest.sh("dkms status").strip() == f"xen-tpmfront/{version(ROOT)}, {guest.release}, x86_64: installed"
+    finally:
+        guest.sh(f"rpm --erase {PACKAGE}")
+    assert guest.module() == STOCK
+    assert guest.sh("dkms status") == ""
