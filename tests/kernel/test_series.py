@@ -119,7 +119,7 @@ def test_the_steps_hold_nothing_of_linux_own_text(made):
     ours = set((ROOT / "kernel/xen-tpmfront.c").read_text().splitlines())
     quoted = []
     for script in SERIES.glob("*/**/*.ed"):
-        file = str(script).split("/", len(SERIES.parts))[-1].removesuffix(".ed")
+        file = "/".join(script.relative_to(SERIES).parts[1:]).removesuffix(".ed")
         before = set(made.base(file).splitlines())
         quoted += [line for line in script.read_text().splitlines()
                    if len(line.strip()) > 25 and line in before and line not in ours]
