@@ -153,9 +153,15 @@ std::vector<Operation> operations() {
                        std::filesystem::remove(place.directory / "store.id");
                    },
                    true, true, false});
-    all.push_back({"a start", [](Place &place) { return place.start(failing_vfs::kName); },
+    all.push_back({"a start",
+                   [](Place &place) -> Result<> {
+                       VTPM_TRY(place.start(failing_vfs::kName));
+                       if (place.manager->keys.waits())
+                           return fail(ErrorCode::kUnavailable, "a group does not open yet");
+                       return {};
+                   },
                    [](Manager &manager) {
-                       if (!manager.keys.state()) return Content::kOld;
+                       if (!manager.keys.state() || manager.keys.waits()) return Content::kOld;
                        for (const char *group : {"default", "tenant", "spare"}) expect(manager.keys.key(group));
                        return Content::kNew;
                    },
