@@ -13,6 +13,7 @@ ErrorCode code_of_errno(int error) {
         case ENFILE:
         case ENOBUFS:
         case ENOMEM:
+        case ETOOMANYREFS:  // descriptors under way in sockets
             return ErrorCode::kShortage;
         default:
             return ErrorCode::kSystem;

@@ -113,7 +113,7 @@ Result<> send_message(int socket, ByteView message, std::initializer_list<int> f
     if (sent >= 0) return {};
     const int saved = errno;
     const bool peer = saved == EPIPE || saved == ECONNRESET || saved == ENOTCONN || saved == EAGAIN;
-    return fail(peer ? ErrorCode::kUnavailable : ErrorCode::kSystem, "send: {}", std::strerror(saved));
+    return fail(peer ? ErrorCode::kUnavailable : code_of_errno(saved), "send: {}", std::strerror(saved));
 }
 
 Result<Received> receive_order(int socket, MutableBytes buffer) {

@@ -114,14 +114,16 @@ bool Backend::is_there(DeviceId id) const {
 
 // Another one may be in its place already, and nothing else may happen to that.
 void Backend::forget_finished() {
-    std::vector<DeviceId> finished;
+    std::vector<std::pair<DeviceId, std::optional<Uuid>>> finished;
     for (const auto &[id, device] : devices_)
-        if (device->finished()) finished.push_back(id);
-    for (const DeviceId id : finished) {
+        if (device->finished()) finished.emplace_back(id, device->uuid());
+    for (const auto &[id, uuid] : finished) {
         if (is_there(id))
             changed(id);
         else
             devices_.erase(id);
+        for (const auto &[other, device] : devices_)
+            if (other != id && device->uuid() == uuid) device->try_now();
     }
 }
 

@@ -19,9 +19,9 @@ constexpr std::chrono::milliseconds kLongestRetry{5000};
 constexpr std::chrono::seconds kStopLimit{5};
 // How long a TPM that is to be suspended waits for the manager, within the same 10 s.
 constexpr std::chrono::seconds kSuspendLimit{4};
-// How long one that its guest has never asked for may take to be powered on for that: it then stops at once.
-constexpr std::chrono::seconds kPowerOnLimit{8};
-static_assert(kSuspendLimit + kStopLimit < std::chrono::seconds(10) && kPowerOnLimit < std::chrono::seconds(10));
+// The same for one that its guest has never asked for, and that is powered on for that.
+constexpr std::chrono::seconds kPowerOnLimit{4};
+static_assert(std::max(kSuspendLimit, kPowerOnLimit) + kStopLimit < std::chrono::seconds(10));
 
 // Of comparisons with xenstore. A driver that is loaded causes some ten.
 constexpr int kReconcileBurst = 50;
@@ -251,6 +251,7 @@ std::optional<RingNumbers> Device::ring_numbers() const {
 }
 
 void Device::attach_ring() {
+    if (await_pause()) return;
     const auto numbers = ring_numbers();
     if (!numbers || services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_PROTOCOL_V2) != 1u)
         return fail_for_good("the frontend's ring-ref, event-channel or feature-protocol-v2 is missing or malformed");
@@ -292,6 +293,7 @@ void Device::ring_detached() {
 // ---- the engine ----
 
 void Device::open_vtpm() {
+    if (await_pause()) return;
     if (!uuid_) return fail_for_good("its uuid is missing or malformed");
     if (powered_on_) return fail_for_good("its TPM was powered off; power cycle the guest");
     // In a migration it goes only when this guest runs already.
@@ -326,34 +328,58 @@ void Device::try_later_or_fail(const Error &error) {
 void Device::try_later(const std::string &why) {
     if (reason_ != why && may_be_logged_.take()) log::warning("device {}: waits: {}", to_string(id_), why);
     reason_ = why;
-    reconcile_in(retry_, pause_);
+    // Whoever waits for it to leave does so for some seconds only.
+    const bool leaves = gone_ || leaves_since_ != Clock::time_point{};
+    not_before_ = Clock::now() + (leaves ? kRetry : pause_);
+    (void)await_pause();
     pause_ = std::min(2 * pause_, kLongestRetry);
+}
+
+// A guest that writes makes us look, but not try.
+bool Device::await_pause() {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(not_before_ - Clock::now());
+    if (left.count() <= 0) return false;
+    reconcile_in(retry_, left);
+    return true;
+}
+
+void Device::try_now() {
+    pause_ = kRetry;
+    not_before_ = {};
+    reconcile();
 }
 
 void Device::engine_ready(const Result<> &started) {
     if (engine_state_ != EngineState::kStarting && engine_state_ != EngineState::kAdopting) return;
-    // No guest has had this TPM. (What was to be resumed may be gone: then the next engine says so.)
-    if (!started && passes(started.error().code)) {
+    // No guest has had this TPM. (What was to be resumed may be gone: then the next engine says so.) Of one that was
+    // left by a former daemon, its own word is no evidence.
+    const bool unused =
+        engine_state_ == EngineState::kStarting || !services_.xenstore.read(own_path_ + "/" + kPoweredOn);
+    if (!started && unused && passes(started.error().code)) {
         reason_ = started.error().text;
         powered_on_ = false;
         return stop_engine();
     }
     if (!started) return fail_for_good(started.error().text);
     if (engine_state_ == EngineState::kAdopting) return;  // engine_status() follows
-    note_power_on();
+    if (!note_power_on()) return fail_for_good("xenstore does not take that its TPM was powered on");
     pause_ = kRetry;
     engine_state_ = EngineState::kRunning;
     reconcile();
 }
 
-void Device::note_power_on() {
+// A daemon that knew nothing of it could give a guest zero PCRs.
+bool Device::note_power_on() {
     powered_on_ = true;
-    (void)services_.xenstore.update(own_path_, kPoweredOn, "1");
+    const auto noted = services_.xenstore.update(own_path_, kPoweredOn, "1");
+    return noted && *noted;
 }
 
 void Device::engine_status(const EngineStatus &status) {
     if (engine_state_ != EngineState::kAdopting) return;
-    if (!services_.xenstore.read(own_path_ + "/" + kPoweredOn)) note_power_on();  // the former daemon may not have
+    // The former daemon may not have.
+    if (!services_.xenstore.read(own_path_ + "/" + kPoweredOn) && !note_power_on())
+        log::error("device {}: xenstore does not take that its TPM was powered on", to_string(id_));
     engine_state_ = EngineState::kRunning;
     stores_ = status.state_channel == ErrorCode::kNone;
     if (status.event_channel != 0) {
@@ -426,9 +452,8 @@ void Device::state_channel_changed(const Result<> &usable) {
 }
 
 void Device::manager_is_back() {
-    pause_ = kRetry;
     renew_state_channel();
-    reconcile();  // what waits for it
+    try_now();
 }
 
 void Device::renew_state_channel() {
@@ -473,9 +498,12 @@ void Device::fail_for_good(const std::string &why) {
 
 // Needs nothing of the guest, which may be dying.
 void Device::leave(const View &view) {
-    if (leaves_since_ == Clock::time_point{}) leaves_since_ = Clock::now();
+    if (leaves_since_ == Clock::time_point{}) {
+        leaves_since_ = Clock::now();
+        not_before_ = {};
+    }
     if (waits_for_power_on()) {
-        if (engine_state_ == EngineState::kNone) open_vtpm();
+        if (engine_state_ == EngineState::kNone) return open_vtpm();
         return reconcile_in(retry_, kRetry);
     }
     if (waits_to_suspend()) return reconcile_in(retry_, kRetry);

@@ -51,6 +51,8 @@ public:
     void reconcile();
     // The manager was restarted: the engine needs a new state channel.
     void manager_is_back();
+    // What it waited for may have happened.
+    void try_now();
 
     // The toolstack has removed the device, perhaps for another one, and its engine has ended: nothing is left to do.
     [[nodiscard]] bool finished() const { return gone_ && !engine_; }
@@ -89,7 +91,8 @@ private:
     void open_vtpm();
     void try_later_or_fail(const Error &error);
     void try_later(const std::string &why);
-    void note_power_on();
+    [[nodiscard]] bool await_pause();
+    [[nodiscard]] bool note_power_on();
     void opened(Result<OpenedVtpm> answer);
     void attach_ring();
     void detach_ring();
@@ -145,6 +148,7 @@ private:
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::milliseconds pause_;                // before the next try
+    std::chrono::steady_clock::time_point not_before_;
     Allowance may_reconcile_;
     Allowance may_be_logged_;
     Allowance may_renew_;

@@ -223,6 +223,8 @@ private:
         if (received.lost_descriptors)
             return not_started(order, {ErrorCode::kShortage, "its engine has no descriptors: too many are in use"});
         try {
+            // What is told of an engine needs no memory later.
+            reports_.reserve(2 * (children_.size() + 1));
             const auto started = fork_engine(order, std::move(received));
             return started ? Result<>{} : not_started(order, started.error());
         } catch (const std::bad_alloc &) {

@@ -26,7 +26,7 @@ public:
         unsigned count = 0;
         const Malloced<char *> names(xs_directory(handle_.get(), XBT_NULL, path.c_str(), &count));
         if (!names) {
-            expect_absence("list", path);
+            if (errno != E2BIG) expect_absence("list", path);  // an old xenstored lists no more than 4 KiB
             return {};
         }
         return {names.get(), names.get() + count};

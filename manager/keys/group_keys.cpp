@@ -423,9 +423,13 @@ Result<> GroupKeys::remove(const std::string &name) {
 // The default group too: it can be created again.
 Result<> GroupKeys::discard(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord group, record(name));
-    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open, not lost: destroy its vTPMs one by one", name);
-    if (state_ || state_.error().code == ErrorCode::kRefused) return remove(group, WithVtpms::kYes);
-    return state_;
+    const auto opened = key(name);
+    if (opened) return fail(ErrorCode::kInvalid, "group '{}' is open, not lost: destroy its vTPMs one by one", name);
+    // It is not lost either while it waits, or all do.
+    const ErrorCode code = opened.error().code;
+    if (state_ ? code == ErrorCode::kUnavailable : code != ErrorCode::kRefused)
+        return tl::make_unexpected(opened.error());
+    return remove(group, WithVtpms::kYes);
 }
 
 Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {

@@ -35,6 +35,7 @@ public:
     }
 
     Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
+        if (key == refused_key) return fail(ErrorCode::kSystem, "as the test wants it");
         if (!nodes_.contains(directory + "/state")) return false;
         write(directory + "/" + key, value);
         if (on_update) on_update();
@@ -69,6 +70,7 @@ public:
     }
 
     int reads = 0;
+    std::string refused_key;          // cannot be written
     std::function<void()> on_update;  // after a write of the backend
 
     void forget_watches() {

@@ -93,6 +93,7 @@ class LoopbackRings final : public RingOpener {
 public:
     Result<OpenedRing> open(std::uint32_t domain, RingNumbers numbers) override {
         const auto guest = guests.find(domain);
+        ++tried;
         if (short_of_memory) return fail(ErrorCode::kShortage, "as the test wants it");
         if (guest == guests.end() || numbers.ring_ref == kBadRingRef) return fail(ErrorCode::kSystem, "no such grant");
         ++opened;
@@ -101,6 +102,7 @@ public:
 
     static constexpr std::uint32_t kBadRingRef = 666;
     std::map<std::uint32_t, LoopbackGuest *> guests;
+    int tried = 0;
     int opened = 0;
     bool short_of_memory = false;
 };

@@ -92,6 +92,34 @@ TEST_CASE("a ring that cannot be opened for want of memory is opened later, with
     CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == pcr);
 }
 
+TEST_CASE("a guest gets no TPM of which the next daemon would not know") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.offer(kDevice, kUuid, guest);
+    host.xenstore.refused_key = "powered-on";
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.reaches(kDevice, "5"));
+    CHECK(host.status(kDevice) == "failed");
+    CHECK(host.rings.opened == 0);
+}
+
+TEST_CASE("a guest that writes makes nobody try more often") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    host.frontend_state(kDevice, 6);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.rings.short_of_memory = true;
+    host.rings.tried = 0;
+    host.frontend_initialised(kDevice, 21);
+    for (int i = 0; i < 40; ++i) {
+        host.frontend_state(kDevice, 3);
+        host.run_for(std::chrono::milliseconds(20));
+    }
+    CHECK(host.rings.tried >= 2);
+    CHECK(host.rings.tried <= 4);
+}
+
 TEST_CASE("a manager may be away for longer than anybody thought") {
     TestHost host;
     LoopbackGuest guest;

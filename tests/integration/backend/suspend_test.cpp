@@ -249,6 +249,19 @@ TEST_CASE("a guest that is saved before its driver asked for the TPM finds it as
     CHECK(rc(host.execute(page, commands::nv_write(kIndex, Bytes(8, 7)))) == 0);
 }
 
+TEST_CASE("a guest whose unused TPM cannot be kept goes within libxl's time all the same") {
+    TestHost host;
+    host.attach(kDevice, kUuid);
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(50));
+    host.domains.facts(kDevice.domain).suspended = true;
+    const auto began = std::chrono::steady_clock::now();
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds(9));
+}
+
 TEST_CASE("in a migration a guest may ask for its TPM first when it has arrived") {
     TestHost host;
     host.attach(kDevice, kUuid);
