@@ -19,7 +19,8 @@ public:
     std::set<DeviceId> devices;
 
     std::optional<std::string> read(const std::string &path) override {
-        require(is_of_a_device(path), "the daemon reads what is of its devices only");
+        // Its own directory: whether xenstored is there.
+        require(path == backend_root(0) || is_of_a_device(path), "the daemon reads what is of its devices only");
         return real_.read(path);
     }
     std::vector<std::string> list(const std::string &path) override {
