@@ -37,10 +37,7 @@ public:
         const std::string path = directory + "/" + key;
         for (;;) {
             const xs_transaction_t transaction = xs_transaction_start(handle_.get());
-            if (transaction == XBT_NULL) {
-                if (is_lost(errno)) lose("start a transaction", path);
-                return fail_errno("xenstore transaction");
-            }
+            if (transaction == XBT_NULL) return failed("start a transaction for", path);
             const bool present = read_in(transaction, guard).has_value();
             const bool written = present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
                                                      static_cast<unsigned>(value.size()));
@@ -50,22 +47,18 @@ public:
                 errno = write_error;
                 return fail_errno("write {}", path);
             }
-            if (errno == EAGAIN) continue;
-            if (is_lost(errno)) lose("write", path);
-            return fail_errno("write {}", path);
+            if (errno != EAGAIN) return failed("write", path);
         }
     }
 
     Result<> remove(const std::string &path) override {
         if (xs_rm(handle_.get(), XBT_NULL, path.c_str()) || errno == ENOENT) return {};
-        if (is_lost(errno)) lose("remove", path);
-        return fail_errno("remove {}", path);
+        return failed("remove", path);
     }
 
     Result<> watch(const std::string &path, const std::string &token) override {
         if (xs_watch(handle_.get(), path.c_str(), token.c_str())) return {};
-        if (is_lost(errno)) lose("watch", path);
-        return fail_errno("watch {}", path);
+        return failed("watch", path);
     }
 
     void unwatch(const std::string &path, const std::string &token) override {
@@ -98,6 +91,11 @@ private:
     }
     static bool is_lost(int error) {
         return error == EINVAL || error == EBADF || error == EPIPE || error == ECONNRESET;
+    }
+
+    [[nodiscard]] tl::unexpected<Error> failed(const char *what, const std::string &path) const {
+        if (is_lost(errno)) lose(what, path);
+        return fail_errno("{} {}", what, path);
     }
 
     [[noreturn]] void lose(const char *what, const std::string &path) const {

@@ -36,6 +36,19 @@ void save(TestHost &host, DeviceId device = kDevice) {
     host.run_for(std::chrono::milliseconds(20));
 }
 
+// What there is to be stored waits for the manager.
+void save_while_the_manager_restarts(TestHost &host, DeviceId device) {
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(50));
+    host.domains.facts(device.domain).suspended = true;
+    host.detach(device);
+    host.run_for(std::chrono::milliseconds(700));
+    CHECK(host.own_state(device) == "5");
+    host.manager.start();
+    REQUIRE(host.reaches(device, "6"));
+    host.remove(device);
+}
+
 // A domain with the memory of one that was saved in its life before this one.
 void make_restored(TestHost &host, DeviceId device = kRestored, std::uint32_t life = 2) {
     host.domains.build(device.domain, life);
@@ -213,17 +226,7 @@ TEST_CASE("a guest that is saved before its driver asked for the TPM finds it as
     host.attach(kOther, kUuid);
     REQUIRE(host.reaches(kOther, "2"));
     SECTION("at once") { save(host, kOther); }
-    SECTION("while the manager is restarted") {
-        host.manager.stop();
-        host.run_for(std::chrono::milliseconds(50));
-        host.domains.facts(kOther.domain).suspended = true;
-        host.detach(kOther);
-        host.run_for(std::chrono::milliseconds(700));
-        CHECK(host.own_state(kOther) == "5");
-        host.manager.start();
-        REQUIRE(host.reaches(kOther, "6"));
-        host.remove(kOther);
-    }
+    SECTION("while the manager is restarted") { save_while_the_manager_restarts(host, kOther); }
     SECTION("in the daemon's restart") {
         host.daemon_dies();
         host.domains.facts(kOther.domain).suspended = true;
@@ -314,15 +317,7 @@ TEST_CASE("a guest that goes on in a soft reset gets no TPM with zero PCRs") {
 TEST_CASE("a guest that is saved while the manager is restarted loses nothing") {
     TestHost host;
     Guest guest(host);
-    host.manager.stop();
-    host.run_for(std::chrono::milliseconds(50));
-    host.domains.facts(kDevice.domain).suspended = true;
-    host.detach(kDevice);
-    host.run_for(std::chrono::milliseconds(700));
-    CHECK(host.own_state(kDevice) == "5");
-    host.manager.start();
-    REQUIRE(host.reaches(kDevice, "6"));
-    host.remove(kDevice);
+    save_while_the_manager_restarts(host, kDevice);
     LoopbackGuest page;
     REQUIRE(restore(host, page));
     CHECK(read_pcr(host, page) == guest.pcr);
