@@ -83,20 +83,27 @@ void Backend::take_events() {
 
 // A domain's devices: a guest's end removes its directory as a whole, a thousand guests' a thousand of them.
 void Backend::scan(std::uint32_t domain) {
-    for (const std::string &device : services_.xenstore.list(fmt::format("{}/{}", root_, domain)))
-        if (const auto number = parse_number(device)) changed({domain, *number});
+    discover(domain);
     const auto first = devices_.lower_bound({domain, 0});
-    for (auto entry = first; entry != devices_.end() && entry->first.domain == domain; ++entry)
-        entry->second->reconcile();
+    for (auto entry = first; entry != devices_.end() && entry->first.domain == domain; ++entry) changed(entry->first);
 }
 
 void Backend::scan() {
     for (const std::string &domain : services_.xenstore.list(root_))
-        for (const std::string &device : services_.xenstore.list(fmt::format("{}/{}", root_, domain)))
-            if (const auto id = parse_device(fmt::format("{}/{}", domain, device))) changed(*id);
-    for (const auto &entry : devices_) entry.second->reconcile();  // those whose directory went as a whole
+        if (const auto number = parse_number(domain)) discover(*number);
+    for (const auto &entry : devices_) changed(entry.first);  // those, too, whose directory went as a whole
     // Our own domain is always there: an empty answer is xenstored's trouble, not the guests' end.
     if (!services_.xenstore.list("/local/domain").empty()) services_.engines.stop_unclaimed();
+}
+
+// All of them before the first takes a step: each takes over the engine that a former daemon started for it, and no
+// other one is to think that its vTPM does not run.
+void Backend::discover(std::uint32_t domain) {
+    for (const std::string &name : services_.xenstore.list(fmt::format("{}/{}", root_, domain)))
+        if (const auto number = parse_number(name)) {
+            const DeviceId id{domain, *number};
+            if (auto &device = devices_[id]; !device) device = std::make_unique<Device>(id, services_);
+        }
 }
 
 void Backend::changed(DeviceId id) {

@@ -28,6 +28,7 @@ private:
     void take_events();
     void scan();
     void scan(std::uint32_t domain);
+    void discover(std::uint32_t domain);
     void changed(DeviceId id);
     void forget_finished();
     [[nodiscard]] bool is_there(DeviceId id) const;

@@ -38,6 +38,8 @@ constexpr const char *kPoweredOn = "powered-on";
 // The same: this device came with a domain that was restored, which only a look before it first runs can tell.
 constexpr const char *kRestored = "restored";
 
+constexpr const char *kRunsElsewhere = "this vTPM already runs for another guest";
+
 XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
     return static_cast<XenbusState>(*number);
@@ -171,7 +173,7 @@ Result<> Device::admit() {
     // In a migration a restored domain comes before the suspended one, whose memory it has, goes.
     VTPM_ASSIGN(const DomainFacts others, services_.domains.ask(other->domain));
     if (restored && others.suspended && others.incarnation.domain == facts.incarnation.domain) return {};
-    return fail(ErrorCode::kInUse, "this vTPM already runs for another guest");
+    return fail(ErrorCode::kInUse, "{}", kRunsElsewhere);
 }
 
 void Device::prepared(const Result<OpenedVtpm> &answer) {
@@ -299,6 +301,8 @@ void Device::open_vtpm() {
     // In a migration it goes only when this guest runs already.
     if (beginning_ == Beginning::kResume && services_.is_to_be_suspended(*uuid_, id_))
         return try_later("the domain that its guest comes from has not left yet");
+    // A manager that was just restarted does not know.
+    if (services_.runs_elsewhere(*uuid_, id_)) return try_later(kRunsElsewhere);
     engine_state_ = EngineState::kOpening;
     services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->opened(std::move(answer));

@@ -47,11 +47,20 @@ private:
     }
     // What takes milliseconds.
     void rare() {
-        constexpr std::array kChoices{&Life::restart_manager, &Life::restart_daemon, &Life::kill_engine,
-                                      &Life::remove_at_once,  &Life::power_cycle,    &Life::suspend_itself,
-                                      &Life::save_and_restore};
+        constexpr std::array<std::pair<const char *, Action>, 7> kChoices{{
+            {"the manager is restarted", &Life::restart_manager},
+            {"the daemon is restarted", &Life::restart_daemon},
+            {"the engine is killed", &Life::kill_engine},
+            {"the device is removed", &Life::remove_at_once},
+            {"the guest is power cycled", &Life::power_cycle},
+            {"the guest is suspended, or not any more", &Life::suspend_itself},
+            {"the guest is saved and restored", &Life::save_and_restore},
+        }};
         const std::size_t number = input_.below(64);
-        if (number < kChoices.size()) (this->*kChoices[number])();
+        if (number >= kChoices.size()) return;
+        const auto &[what, action] = kChoices[number];
+        log::info("step {}: {}; its engine is {}, it has extended in {}", steps_done, what, engine_pid(), extended_);
+        (this->*action)();
     }
 
     // ---- the guest ----
@@ -202,8 +211,10 @@ private:
         disturbed_ = true;
         (void)::kill(static_cast<pid_t>(engine), SIGKILL);
     }
+    // The next one is another TPM, even if the daemon has not noticed yet.
     void remove_at_once() {
         ++steps_done;
+        extended_ = 0;
         host_.remove(kHostile);
     }
     // Every guest may say that its memory is to be saved, and nobody may have asked for that.

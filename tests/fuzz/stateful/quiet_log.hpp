@@ -32,9 +32,7 @@ public:
         if (__sanitizer_set_report_fd != nullptr && former_ >= 0)
             __sanitizer_set_report_fd(reinterpret_cast<void *>(static_cast<std::intptr_t>(former_)));
         log_fd_ = log_.get();
-        struct sigaction present {};
-        (void)::sigaction(SIGABRT, nullptr, &present);
-        if (present.sa_handler == SIG_DFL) (void)std::signal(SIGABRT, show);  // not libFuzzer's
+        next_ = std::signal(SIGABRT, show);
     }
 
     void clear() { require(::ftruncate(log_.get(), 0) == 0, "the log is emptied"); }
@@ -48,16 +46,18 @@ public:
 
 private:
     // Only what is allowed in a signal's handler; abort() ends the process after it.
-    static void show(int) {
+    static void show(int signal) {
         (void)!::write(former_, "\naborted; the log:\n", 19);
         char buffer[4096];
         ssize_t size = 0;
         for (off_t at = 0; (size = ::pread(log_fd_, buffer, sizeof buffer, at)) > 0; at += size)
             (void)!::write(former_, buffer, static_cast<std::size_t>(size));
+        if (next_ != SIG_DFL && next_ != SIG_IGN && next_ != SIG_ERR) next_(signal);
     }
 
     inline static int former_ = -1;
     inline static int log_fd_ = -1;
+    inline static void (*next_)(int) = SIG_DFL;  // libFuzzer's, or the one that tells the seed
     UniqueFd log_;
 };
 

@@ -3,10 +3,14 @@
 //
 //   PROGRAM CORPUS_DIRECTORY STEPS SECONDS     at most; with XEN_VTPM_STEPS=N: N, however long they take
 //
-// XEN_VTPM_SEED=N (random, printed): the first input's; each further one's is one more, so that a failure is repeated
-// by the seed that was printed last, as far as its timing allows.
+// XEN_VTPM_SEED=N (random): the first input's; each further one's is one more. An abort prints the seed of its input, by
+// which it is repeated as far as its timing allows.
+#include <unistd.h>
+
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 
 #include "tests/fuzz/replay.hpp"
@@ -32,6 +36,11 @@ Bytes random_input(std::uint64_t seed) {
     return input;
 }
 
+std::array<char, 64> seed_line;
+
+// Only what is allowed in a signal's handler.
+void say_seed(int) { (void)!::write(STDOUT_FILENO, seed_line.data(), std::strlen(seed_line.data())); }
+
 void run(std::uint64_t steps, std::chrono::seconds limit, std::uint64_t seed) {
     const auto began = Clock::now();
     auto said = began - std::chrono::minutes(1);
@@ -40,14 +49,14 @@ void run(std::uint64_t steps, std::chrono::seconds limit, std::uint64_t seed) {
     const auto say = [&] {
         std::printf("%llu steps in %llu inputs, %.0f s\n", static_cast<unsigned long long>(steps_done),
                     static_cast<unsigned long long>(inputs), seconds());
+        std::fflush(stdout);
     };
     for (; steps_done < steps && Clock::now() - began < limit; ++inputs, ++seed) {
         if (Clock::now() - said > std::chrono::minutes(1)) {
             said = Clock::now();
             say();
         }
-        std::printf("seed %llu\r", static_cast<unsigned long long>(seed));
-        std::fflush(stdout);
+        (void)std::snprintf(seed_line.data(), seed_line.size(), "seed %llu\n", static_cast<unsigned long long>(seed));
         const Bytes input = random_input(seed);
         (void)LLVMFuzzerTestOneInput(input.data(), input.size());
     }
@@ -62,6 +71,7 @@ int main(int count, char **arguments) {
         std::fprintf(stderr, "usage: %s CORPUS_DIRECTORY STEPS SECONDS\n", arguments[0]);
         return 2;
     }
+    (void)std::signal(SIGABRT, vtpm::say_seed);
     if (vtpm::replay(arguments[1]) == 0) return 1;
     const char *steps = std::getenv("XEN_VTPM_STEPS");
     const char *seed = std::getenv("XEN_VTPM_SEED");

@@ -512,6 +512,29 @@ TEST_CASE("the same vTPM for a second guest is refused while the first runs") {
     CHECK(rc(host.execute(guest, commands::get_random())) == 0);
 }
 
+// It had been attached before the first one ran; a manager that has just started knows of neither.
+TEST_CASE("the same vTPM never runs twice, whoever asks a restarted manager first") {
+    TestHost host;
+    LoopbackGuest guest;
+    LoopbackGuest second;
+    host.offer(kDevice, kUuid, second);
+    host.bring_up(kOther, kUuid, guest);
+    host.frontend_initialised(kDevice);
+    host.run_for(std::chrono::milliseconds(50));
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(50));
+    const bool is_upgrade = GENERATE(false, true);  // the daemon is restarted, too
+    if (is_upgrade) host.daemon_dies();
+    host.manager.start();
+    if (is_upgrade) REQUIRE(host.start());
+    CHECK_FALSE(host.run_until([&] { return host.engines->count() != 1; }, std::chrono::seconds(1)));
+    CHECK(host.reason(kDevice).find("already runs") != std::string::npos);
+    CHECK(rc(host.execute(guest, commands::nv_define(kIndex, 8))) == 0);
+    host.detach(kOther);
+    CHECK(host.reaches(kDevice, "4"));
+    CHECK(rc(host.execute(second, commands::get_random())) == 0);
+}
+
 TEST_CASE("a frontend with malformed numbers or a bad grant closes its own device only") {
     TestHost host;
     LoopbackGuest guest;
