@@ -11,6 +11,7 @@
 #include "backend/device/engine_host.hpp"
 #include "backend/manager_client.hpp"
 #include "backend/service_manager.hpp"
+#include "backend/upgrade.hpp"
 #include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
@@ -25,6 +26,7 @@ namespace {
 struct Options {
     std::string manager_socket = "/run/xen-vtpm/manager.sock";
     std::string engine_program = VTPM_ENGINE_PROGRAM;
+    bool checks_upgrade = false;
 };
 
 bus::Rows describe(const Backend &backend) {
@@ -72,10 +74,12 @@ Result<> run(const Options &options) {
                                    DeviceServices{loop, *xenstore, manager, *engines, *rings, *domains, own_domain});
     backend_if_built = &*backend;
 
-    bus::Server control(loop, kBackendBus,
-                        {{"ListDevices", "", "aa{sv}",
-                          [&](const bus::Arguments &) { return backend ? describe(*backend) : bus::Rows{}; }}},
-                        [](const std::string &text) { log::warning("{}", text); });
+    bus::Server control(
+        loop, kBackendBus,
+        {{"ListDevices", "", "aa{sv}",
+          [&](const bus::Arguments &) { return backend ? describe(*backend) : bus::Rows{}; }},
+         {"ListZygotes", "", "aa{sv}", [&](const bus::Arguments &) { return describe_zygotes(*engines); }}},
+        [](const std::string &text) { log::warning("{}", text); });
 
     control.start();
     manager.stay_connected();
@@ -105,11 +109,13 @@ int main(int argc, char **argv) {
     const vtpm::Program program{"The backend of Xen's paravirtual TPMs",
                                 "",
                                 vtpm::kVersion,
-                                {{"--manager-socket", &options.manager_socket, "Where xen-vtpm-managerd listens"},
+                                {{"--check-upgrade", &options.checks_upgrade,
+                                  "Only say whether this program can take over the TPMs that run, and end"},
+                                 {"--manager-socket", &options.manager_socket, "Where xen-vtpm-managerd listens"},
                                  {"--engine", &options.engine_program, "The engine program"}}};
     if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
-    const auto ended = vtpm::run(options);
+    const auto ended = options.checks_upgrade ? vtpm::check_upgrade() : vtpm::run(options);
     if (!ended) vtpm::log::error("xen-vtpmd: {}", ended.error().text);
     return ended ? 0 : 1;
 }

@@ -21,7 +21,9 @@ void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, Answer answer
     ask(PrepareVtpm{.uuid = uuid, .beginning = beginning}, std::move(answer));
 }
 
-void ManagerClient::open(const Uuid &uuid, Answer answer) { ask(OpenVtpm{.uuid = uuid}, std::move(answer)); }
+void ManagerClient::open(const Uuid &uuid, std::uint32_t state_protocol, Answer answer) {
+    ask(OpenVtpm{.state_protocol = state_protocol, .uuid = uuid}, std::move(answer));
+}
 
 template <typename Request>
 void ManagerClient::ask(const Request &request, Answer answer) {

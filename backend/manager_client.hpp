@@ -28,7 +28,8 @@ public:
 
     // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
     void prepare(const Uuid &uuid, Beginning beginning, Answer answer);
-    void open(const Uuid &uuid, Answer answer);
+    // `state_protocol`: of the engine that is to use the channel (Channel::kState).
+    void open(const Uuid &uuid, std::uint32_t state_protocol, Answer answer);
 
     // Keeps trying to connect, so that `connected` is called soon after the manager is back.
     void stay_connected();

@@ -5,13 +5,14 @@
 
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace vtpm {
 
 struct ProgramOption {
-    std::string name;    // "--config"
-    std::string *value;  // its default, and what the command line says instead
+    std::string name;                           // "--config"
+    std::variant<std::string *, bool *> value;  // its default, and what the command line says instead; a flag
     std::string help;
 };
 

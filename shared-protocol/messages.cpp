@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shared-protocol/messages.hpp"
 
+#include <fmt/format.h>
+
+#include <type_traits>
+#include <utility>
+
 namespace vtpm {
 namespace {
 
-// One list of fields per message serves both directions: `io` is an Encoder or a Decoder. The overloads of field()
-// say how each type travels and what it may be.
+// Of each channel: one more for a change that its layouts do not show.
+constexpr int kMeaning = 1;
 
-void field(Encoder &io, const std::uint16_t &value) { io.u16(value); }
+// One list of fields per message serves both directions, and their description: `io` is an Encoder, a Decoder or a
+// Description. The overloads of field() say how each type travels and what it may be.
+
 void field(Encoder &io, const std::uint32_t &value) { io.u32(value); }
 void field(Encoder &io, const std::uint64_t &value) { io.u64(value); }
 void field(Encoder &io, const Uuid &value) { io.uuid(value); }
@@ -24,7 +31,6 @@ void field(Encoder &io, const Incarnation &value) {
     io.u32(value.number);
 }
 
-void field(Decoder &io, std::uint16_t &value) { value = io.u16(); }
 void field(Decoder &io, std::uint32_t &value) { value = io.u32(); }
 void field(Decoder &io, std::uint64_t &value) { value = io.u64(); }
 void field(Decoder &io, Uuid &value) { value = io.uuid(); }
@@ -54,6 +60,21 @@ void field(Decoder &io, Incarnation &value) {
     value.number = io.u32();
 }
 
+struct Description {
+    std::string text{};
+};
+template <typename Enumeration>
+void field(Description &io, const Enumeration &) {
+    static_assert(std::is_enum_v<Enumeration>);
+    io.text += sizeof(Enumeration) == 1 ? " enum8" : " enum16";
+}
+void field(Description &io, const std::uint32_t &) { io.text += " u32"; }
+void field(Description &io, const std::uint64_t &) { io.text += " u64"; }
+void field(Description &io, const Uuid &) { io.text += " uuid"; }
+void field(Description &io, const std::string_view &) { io.text += " text"; }
+void field(Description &io, const ByteView &) { io.text += " bytes"; }
+void field(Description &io, const Incarnation &) { io.text += " uuid u32"; }
+
 template <typename Io, typename... Fields>
 void all(Io &io, Fields &...fields) {
     (field(io, fields), ...);
@@ -68,7 +89,7 @@ struct Layout<PrepareVtpm> {
 };
 template <>
 struct Layout<OpenVtpm> {
-    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid); }
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.state_protocol, m.uuid); }
 };
 template <>
 struct Layout<VtpmAnswer> {
@@ -189,7 +210,50 @@ struct Layout<EngineStatus> {
     static void visit(auto &io, auto &m) { all(io, m.state_channel, m.ring_ref, m.event_channel); }
 };
 
+template <typename... Messages>
+std::string describe(const Messages &...messages) {
+    Description all{
+        fmt::format("meaning {} text {} state {} codes {}\n", kMeaning, kMaxText, kMaxState, kErrorCodeLast)};
+    const auto add = [&]<typename Message>(const Message &message) {
+        all.text += std::to_string(Message::kType);
+        Layout<Message>::visit(all, message);
+        all.text += "\n";
+    };
+    (add(messages), ...);
+    return std::move(all.text);
+}
+
+// FNV-1a.
+std::uint32_t digest(std::string_view text) {
+    std::uint32_t hash = 0x811c9dc5;
+    for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x01000193;
+    return hash;
+}
+
 }  // namespace
+
+std::string protocol_layout(Channel channel) {
+    switch (channel) {
+        case Channel::kRequests:  // without their default values, which are digests of this
+            return describe(PrepareVtpm{.protocol = 0, .uuid = {}}, OpenVtpm{0, 0, {}}, VtpmAnswer{});
+        case Channel::kState:
+            return describe(LoadState{}, LoadedState{}, StoreState{}, StoredState{}, ManufactureStep{},
+                            ManufactureCommand{}, AskAttestation{}, GiveAttestation{}, PowerOn{}, PowerOnCommands{});
+        case Channel::kEngines:
+            return describe(StartEngine{}, EngineStarted{}, EngineExited{}, KillEngine{}, ReleaseEngine{},
+                            ListEngines{}, LivingEngine{}, EnginesListed{}, EngineReady{}, AttachRing{}, RingAttached{},
+                            DetachRing{}, RingDetached{}, ReplaceStateChannel{}, StateChannelStatus{}, AskStatus{},
+                            EngineStatus{}, SuspendTpm{});
+    }
+    return {};
+}
+
+std::uint32_t protocol_version(Channel channel) {
+    static const std::array<std::uint32_t, 3> kVersions{digest(protocol_layout(Channel::kRequests)),
+                                                        digest(protocol_layout(Channel::kState)),
+                                                        digest(protocol_layout(Channel::kEngines))};
+    return kVersions.at(static_cast<std::size_t>(channel));
+}
 
 std::string_view to_string(TpmVersion version) { return version == TpmVersion::k12 ? "1.2" : "2.0"; }
 
@@ -200,6 +264,12 @@ std::optional<TpmVersion> parse_tpm_version(std::string_view text) {
 }
 
 std::uint16_t message_type(ByteView datagram) { return Decoder(datagram).u16(); }
+
+std::uint32_t requested_protocol(ByteView datagram) {
+    Decoder decoder(datagram);
+    (void)decoder.u16();
+    return decoder.u32();
+}
 
 template <typename Message>
 ByteView encode(const Message &message, MutableBytes buffer) {

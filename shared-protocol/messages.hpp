@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/bytes.hpp"
@@ -16,7 +17,18 @@
 
 namespace vtpm {
 
-constexpr std::uint16_t kProtocolVersion = 2;
+// Who speaks with whom: each of these pairs has a version of its own, since they are upgraded at different times.
+enum class Channel {
+    kRequests,  // backend to manager
+    kState,     // engine to manager. An engine is older than a backend that took it over.
+    kEngines,   // backend with zygote and engine
+};
+
+// A digest of the channel's messages, their fields and bounds: whoever changes one of these gives it another version. A
+// change of meaning alone is a change of kMeaning (messages.cpp).
+std::uint32_t protocol_version(Channel channel);
+// What is digested, a message a line: "17 u16 u64 text bytes text".
+std::string protocol_layout(Channel channel);
 
 // Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
 constexpr std::size_t kMaxText = 512;
@@ -49,11 +61,13 @@ enum class Transport : std::uint8_t {
 
 // ---- backend -> manager, /run/xen-vtpm/manager.sock ----------------------------------------------------------------
 
+// The first field of both requests, and VtpmAnswer, are the same in all versions: so that a refusal can be told.
+
 // May this vTPM be attached? Answered by VtpmAnswer without a descriptor. kPowerOn: creates it if it is unknown and
 // auto_create is on; and ends a volatile state, since a guest that is started anew will not be restored any more.
 struct PrepareVtpm {
     static constexpr std::uint16_t kType = 1;
-    std::uint16_t protocol = kProtocolVersion;
+    std::uint32_t protocol = protocol_version(Channel::kRequests);
     Uuid uuid;
     Beginning beginning = Beginning::kPowerOn;
 };
@@ -62,7 +76,8 @@ struct PrepareVtpm {
 // channel is closed.
 struct OpenVtpm {
     static constexpr std::uint16_t kType = 2;
-    std::uint16_t protocol = kProtocolVersion;
+    std::uint32_t protocol = protocol_version(Channel::kRequests);
+    std::uint32_t state_protocol = protocol_version(Channel::kState);  // of the engine that will use it
     Uuid uuid;
 };
 
@@ -286,6 +301,8 @@ struct SuspendTpm {
 
 // The type of a datagram, 0 if it is too short to have one.
 std::uint16_t message_type(ByteView datagram);
+// The version that a PrepareVtpm or OpenVtpm of any version begins with, 0 if it is too short to have one.
+std::uint32_t requested_protocol(ByteView datagram);
 
 // Encodes into `buffer`; the result is empty if it did not fit.
 template <typename Message>

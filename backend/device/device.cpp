@@ -304,9 +304,10 @@ void Device::open_vtpm() {
     // A manager that was just restarted does not know.
     if (services_.runs_elsewhere(*uuid_, id_)) return try_later(kRunsElsewhere);
     engine_state_ = EngineState::kOpening;
-    services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
-        if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
-    });
+    services_.manager.open(*uuid_, protocol_version(Channel::kState),
+                           [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+                               if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
+                           });
 }
 
 void Device::opened(Result<OpenedVtpm> answer) {
@@ -464,7 +465,7 @@ void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
     renews_ = true;
     if (!may_renew_.take()) return renew_state_channel_later();
-    services_.manager.open(*uuid_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+    services_.manager.open(*uuid_, engine_->state_protocol(), [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
     });
 }

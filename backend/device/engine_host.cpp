@@ -6,8 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cinttypes>
 #include <csignal>
-#include <cstdlib>
+#include <cstdio>
 #include <vector>
 
 #include "base/log.hpp"
@@ -29,15 +30,6 @@ constexpr std::chrono::seconds kListLimit{10};
 constexpr int kLeftBehind = 64;
 // When the daemon is stopped for good: systemd waits longer.
 constexpr std::chrono::seconds kStopAllLimit{15};
-
-// A zygote's connection is kept by this name: the protocol that it and its engines speak, and its pid.
-std::string kept_name(pid_t zygote) { return fmt::format("engines-{}-{}", kProtocolVersion, zygote); }
-bool speaks_our_protocol(const std::string &name) {
-    return name.starts_with(fmt::format("engines-{}-", kProtocolVersion));
-}
-pid_t zygote_pid(const std::string &kept) {
-    return static_cast<pid_t>(std::strtol(kept.c_str() + kept.rfind('-') + 1, nullptr, 10));
-}
 
 std::optional<EngineGroups> groups_of(pid_t zygote) {
     auto groups = EngineGroups::of(zygote);
@@ -102,6 +94,19 @@ Result<> result_of(ErrorCode code, std::string_view text) {
 }
 
 }  // namespace
+
+std::string to_string(const KeptName &name) {
+    return fmt::format("engines-{:08x}-{:08x}-{}", name.engines_protocol, name.state_protocol, name.zygote);
+}
+
+std::optional<KeptName> parse_kept_name(std::string_view text) {
+    KeptName name{};
+    if (std::sscanf(std::string(text).c_str(), "engines-%8" SCNx32 "-%8" SCNx32 "-%d", &name.engines_protocol,
+                    &name.state_protocol, &name.zygote) != 3 ||
+        to_string(name) != text)
+        return std::nullopt;
+    return name;
+}
 
 // ---- EngineProcess ----
 
@@ -206,8 +211,9 @@ Result<> EngineHost::start_zygote(const std::string &program) {
     VTPM_ASSIGN(const pid_t pid, spawn_zygote(program, ends.theirs.get()));
     if (const auto moved = service_.give_scope(pid); !moved)
         log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
-    service_.keep(kept_name(pid), ends.ours.get());
-    zygotes_.push_back({kept_name(pid), kVersion, std::move(ends.ours)});
+    const KeptName name{protocol_version(Channel::kEngines), protocol_version(Channel::kState), pid};
+    service_.keep(to_string(name), ends.ours.get());
+    zygotes_.push_back({name, kVersion, std::move(ends.ours)});
     zygotes_.back().groups = groups_of(pid);
     return serve(zygotes_.back());
 }
@@ -219,19 +225,27 @@ Result<> EngineHost::serve(Zygote &zygote) {
 
 // If it cannot be done, dropping the connection ends them in order: their guests lose their TPMs until a power cycle.
 void EngineHost::take_over(KeptDescriptor kept) {
-    zygotes_.push_back({kept.name, {}, std::move(kept.fd)});
-    Zygote &zygote = zygotes_.back();
-    zygote.groups = groups_of(zygote_pid(kept.name));
-    Result<> taken = speaks_our_protocol(zygote.name) ? list_engines(zygote)
-                                                      : fail(ErrorCode::kInvalid, "they speak another protocol");
-    if (taken) taken = serve(zygote);
+    const auto taken = try_take_over(kept);
     if (taken) return;
     log::error("the TPMs that a former xen-vtpmd has started ({}) cannot be taken over and are powered off: {}",
-               zygote.name, taken.error().text);
-    std::erase_if(running_, [&](const auto &entry) { return entry.second.zygote == &zygote; });
+               kept.name, taken.error().text);
     first_uid_ += kUidsOfLost;
-    service_.forget(zygote.name);
+    service_.forget(kept.name);
+}
+
+Result<> EngineHost::try_take_over(KeptDescriptor &kept) {
+    const auto name = parse_kept_name(kept.name);
+    if (!name || name->engines_protocol != protocol_version(Channel::kEngines))
+        return fail(ErrorCode::kInvalid, "they speak another protocol");
+    zygotes_.push_back({*name, {}, std::move(kept.fd)});
+    Zygote &zygote = zygotes_.back();
+    zygote.groups = groups_of(name->zygote);
+    Result<> taken = list_engines(zygote);
+    if (taken) taken = serve(zygote);
+    if (taken) return {};
+    std::erase_if(running_, [&](const auto &entry) { return entry.second.zygote == &zygote; });
     zygotes_.pop_back();
+    return taken;
 }
 
 Result<> EngineHost::list_engines(Zygote &zygote) {
@@ -278,13 +292,22 @@ void EngineHost::receive(Zygote &zygote) {
     lost_();
 }
 
+std::size_t EngineHost::engines_of(const Zygote &zygote) const {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(running_, [&](const auto &entry) { return entry.second.zygote == &zygote; }));
+}
+
+std::vector<std::pair<KeptName, std::size_t>> EngineHost::zygotes() const {
+    std::vector<std::pair<KeptName, std::size_t>> all;
+    for (const Zygote &zygote : zygotes_) all.emplace_back(zygote.name, engines_of(zygote));
+    return all;
+}
+
 // Those of former daemons, whose last engine has ended.
 void EngineHost::drop_idle_zygotes() {
     zygotes_.remove_if([&](const Zygote &zygote) {
-        const bool needed =
-            std::ranges::any_of(running_, [&](const auto &entry) { return entry.second.zygote == &zygote; });
-        if (needed || &zygote == &zygotes_.back()) return false;
-        service_.forget(zygote.name);
+        if (engines_of(zygote) != 0 || &zygote == &zygotes_.back()) return false;
+        service_.forget(to_string(zygote.name));
         return true;
     });
 }

@@ -10,6 +10,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "backend/control_groups.hpp"
 #include "backend/service_manager.hpp"
@@ -42,9 +45,19 @@ public:
     virtual void engine_exited(const std::string &how, ExitKind end) = 0;
 };
 
+// By which the service manager keeps a zygote's connection: the versions that it and its engines speak.
+struct KeptName {
+    std::uint32_t engines_protocol;
+    std::uint32_t state_protocol;
+    pid_t zygote;
+};
+std::string to_string(const KeptName &name);
+// Nothing: not a name of ours, or of a version that had other names.
+std::optional<KeptName> parse_kept_name(std::string_view text);
+
 // The parent of engines, of this daemon or of a former one.
 struct Zygote {
-    std::string name;     // by which the service manager keeps `control`
+    KeptName name;
     std::string version;  // of its program
     UniqueFd control;
     EventSource readable = {};
@@ -69,6 +82,8 @@ public:
     // 0 until the zygote has said so.
     [[nodiscard]] std::uint32_t pid() const { return pid_; }
     [[nodiscard]] const std::string &version() const { return zygote_.version; }
+    // Channel::kState, as this engine speaks it.
+    [[nodiscard]] std::uint32_t state_protocol() const { return zygote_.name.state_protocol; }
 
 private:
     friend class EngineHost;
@@ -112,6 +127,8 @@ public:
     // Stops all engines; `stopped` is called when the last has ended. No EngineProcess is left.
     void stop_all(std::function<void()> stopped);
     [[nodiscard]] std::size_t count() const { return running_.size(); }
+    // Each with the number of its engines.
+    [[nodiscard]] std::vector<std::pair<KeptName, std::size_t>> zygotes() const;
 
 private:
     friend class EngineProcess;
@@ -129,12 +146,14 @@ private:
     EngineHost(EventLoop &loop, ServiceManager &service, std::function<void()> lost);
     Result<> start_zygote(const std::string &program);
     void take_over(KeptDescriptor kept);
+    Result<> try_take_over(KeptDescriptor &kept);
     Result<> list_engines(Zygote &zygote);
     Result<> serve(Zygote &zygote);
     void receive(Zygote &zygote);
     void started(const EngineStarted &report);
     void living(Zygote &zygote, const LivingEngine &engine, UniqueFd control);
     void exited(Zygote &zygote, const EngineExited &report);
+    std::size_t engines_of(const Zygote &zygote) const;
     void drop_idle_zygotes();
     std::uint32_t free_uid() const;
 

@@ -23,13 +23,11 @@ Result<> require_permitted(int socket) {
     return fail(ErrorCode::kRefused, "user {} (process {}) may not use it", peer.uid, peer.pid);
 }
 
-template <typename Request>
-Result<Request> requested(ByteView message) {
-    VTPM_ASSIGN(const Request request, decode<Request>(message));
-    if (request.protocol != kProtocolVersion)
-        return fail(ErrorCode::kInvalid, "the backend speaks protocol {}, the manager {}: upgrade both",
-                    request.protocol, kProtocolVersion);
-    return request;
+// A backend and a manager that are upgraded one after the other meet for a moment: who is refused by kUnavailable
+// waits.
+VtpmAnswer of_other_version() {
+    return {Uuid{}, ErrorCode::kUnavailable, TpmVersion::k20,
+            "xen-vtpmd and xen-vtpm-managerd are of different versions; upgrade both, and restart both"};
 }
 
 VtpmAnswer refusal(const Uuid &uuid, const Error &error) {
@@ -89,11 +87,12 @@ Result<> BackendServer::handle(int fd) {
     VTPM_ASSIGN(const Received received, receive_message(fd, buffer));
     if (received.size == 0) return fail(ErrorCode::kUnavailable, "the backend is gone");
     const ByteView message = ByteView(buffer).first(received.size);
+    if (requested_protocol(message) != protocol_version(Channel::kRequests)) return send(fd, of_other_version());
     return message_type(message) == PrepareVtpm::kType ? prepare(fd, message) : open(fd, message);
 }
 
 Result<> BackendServer::prepare(int fd, ByteView message) {
-    VTPM_ASSIGN(const PrepareVtpm request, requested<PrepareVtpm>(message));
+    VTPM_ASSIGN(const PrepareVtpm request, decode<PrepareVtpm>(message));
     const Uuid &uuid = request.uuid;
     const auto version = vtpms_.prepare(uuid, request.beginning);
     if (!version) return send(fd, refusal(uuid, version.error()));
@@ -101,8 +100,12 @@ Result<> BackendServer::prepare(int fd, ByteView message) {
 }
 
 Result<> BackendServer::open(int fd, ByteView message) {
-    VTPM_ASSIGN(const OpenVtpm request, requested<OpenVtpm>(message));
+    VTPM_ASSIGN(const OpenVtpm request, decode<OpenVtpm>(message));
     const Uuid &uuid = request.uuid;
+    if (request.state_protocol != protocol_version(Channel::kState))
+        return send(fd, refusal(uuid, {ErrorCode::kRefused,
+                                       "its engine is of a former version, which this "
+                                       "xen-vtpm-managerd does not speak: power cycle the guest"}));
     const auto opened = vtpms_.open(uuid);
     if (!opened) return send(fd, refusal(uuid, opened.error()));
     return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, opened->version, {}}, {opened->channel.get()});

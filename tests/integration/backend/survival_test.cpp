@@ -268,7 +268,10 @@ TEST_CASE("engines that speak another protocol are powered off, not guessed at")
     const auto stored = host.manager.store[kUuid].sequence;
     host.daemon_dies();
     auto zygote = host.service.store.extract(host.service.store.begin());
-    zygote.key() = "engines-0-1";
+    const auto name = parse_kept_name(zygote.key());
+    REQUIRE(name);
+    zygote.key() =
+        GENERATE_COPY(std::string("engines-2-1"), to_string(KeptName{1, name->state_protocol, name->zygote}));
     host.service.store.insert(std::move(zygote));
     REQUIRE(host.start());
     CHECK(host.run_until([&] { return !alive(engine); }));

@@ -293,6 +293,23 @@ TEST_CASE_METHOD(Fixture, "the backend's connections are bounded, and a malforme
     REQUIRE(connections.front().ask<PrepareVtpm>(uuid).code == ErrorCode::kNone);
 }
 
+TEST_CASE_METHOD(Fixture, "a backend of another version waits, an engine of another version is told") {
+    const ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    REQUIRE(backend.ask<PrepareVtpm>(uuid).code == ErrorCode::kNone);
+    const auto refused = backend.exchange(OpenVtpm{.state_protocol = 1, .uuid = uuid});
+    REQUIRE(refused.code == ErrorCode::kRefused);
+    REQUIRE(refused.text.find("power cycle the guest") != std::string::npos);
+    REQUIRE(backend.ask<OpenVtpm>(uuid).code == ErrorCode::kNone);
+    // The layout of protocol 2, the last that had a number.
+    Bytes former{1, 0, 2, 0};
+    former.insert(former.end(), uuid.bytes.begin(), uuid.bytes.end());
+    former.push_back(1);
+    const auto answer = backend.exchange_raw(former);
+    REQUIRE(answer.code == ErrorCode::kUnavailable);
+    REQUIRE(answer.text.find("different versions") != std::string::npos);
+}
+
 TEST_CASE_METHOD(Fixture, "a user who is neither root nor the manager's is turned away") {
     if (::geteuid() != 0) return;
     const ManagerProcess manager(place);
@@ -304,7 +321,7 @@ TEST_CASE_METHOD(Fixture, "a user who is neither root nor the manager's is turne
         if (::setuid(65534) != 0) ::_exit(1);
         const auto socket = connect_seqpacket(place.socket());
         if (!socket) ::_exit(2);
-        (void)send_message(socket->get(), encode(PrepareVtpm{kProtocolVersion, uuid}, buffer));
+        (void)send_message(socket->get(), encode(PrepareVtpm{.uuid = uuid}, buffer));
         const auto received = receive_message(socket->get(), buffer);
         ::_exit(!received || received->size == 0 ? 0 : 3);
     }

@@ -92,14 +92,19 @@ BackendEnd::BackendEnd(const std::string &socket) : socket_(expect(connect_seqpa
 template <typename Request>
 Answer BackendEnd::exchange(const Request &request) {
     std::array<std::uint8_t, kMaxSmallMessage> buffer{};
-    expect(send_message(socket_.get(), encode(request, buffer)));
+    Answer answer = exchange_raw(encode(request, buffer));
+    REQUIRE(answer.uuid == request.uuid);
+    return answer;
+}
+Answer BackendEnd::exchange_raw(ByteView request) {
+    std::array<std::uint8_t, kMaxSmallMessage> buffer{};
+    expect(send_message(socket_.get(), request));
     expect(wait_readable(socket_.get(), kLimit));
     Received received = expect(receive_message(socket_.get(), buffer));
     const auto answer = expect(decode<VtpmAnswer>(ByteView(buffer).first(received.size)));
-    REQUIRE(answer.uuid == request.uuid);
     std::optional<EngineEnd> engine;
     if (received.fds[0]) engine.emplace(std::move(received.fds[0]));
-    return {answer.code, answer.version, std::string(answer.text), std::move(engine)};
+    return {answer.uuid, answer.code, answer.version, std::string(answer.text), std::move(engine)};
 }
 template Answer BackendEnd::exchange(const PrepareVtpm &);
 template Answer BackendEnd::exchange(const OpenVtpm &);

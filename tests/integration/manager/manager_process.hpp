@@ -56,6 +56,7 @@ private:
 };
 
 struct Answer {
+    vtpm::Uuid uuid;
     vtpm::ErrorCode code;
     vtpm::TpmVersion version;
     std::string text;
@@ -73,13 +74,14 @@ public:
         return exchange(request);
     }
     EngineEnd open(const vtpm::Uuid &uuid);
+    template <typename Request>
+    Answer exchange(const Request &request);
+    Answer exchange_raw(vtpm::ByteView request);
     void send(vtpm::ByteView message) { expect(vtpm::send_message(socket_.get(), message)); }
     // Whether the manager ended the connection.
     [[nodiscard]] bool closed();
 
 private:
-    template <typename Request>
-    Answer exchange(const Request &request);
     vtpm::UniqueFd socket_;
 };
 
