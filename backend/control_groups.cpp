@@ -8,8 +8,10 @@
 
 #include <fstream>
 #include <string_view>
+#include <vector>
 
 #include "backend/service_manager.hpp"
+#include "base/log.hpp"
 
 namespace vtpm {
 namespace {
@@ -31,9 +33,9 @@ Result<> set(const std::string &path, std::string_view value) {
     return {};
 }
 
-Result<UniqueFd> limit(const std::string &group) {
-    VTPM_TRY(set(group + "/memory.max", fmt::to_string(kEngineMemory)));
-    VTPM_TRY(set(group + "/pids.max", "1"));
+Result<UniqueFd> limit(const std::string &group, const std::set<std::string_view> &controllers) {
+    if (controllers.contains("memory")) VTPM_TRY(set(group + "/memory.max", fmt::to_string(kEngineMemory)));
+    if (controllers.contains("pids")) VTPM_TRY(set(group + "/pids.max", "1"));
     UniqueFd processes(::open((group + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
     if (!processes) return fail_errno("open {}/cgroup.procs", group);
     return processes;
@@ -57,8 +59,19 @@ Result<EngineGroups> EngineGroups::of(pid_t zygote) {
     const std::string scope = fmt::format("{}{}", kRoot, group);
     VTPM_TRY(make_directory(fmt::format("{}{}", scope, kZygotesOwn)));
     VTPM_TRY(set(fmt::format("{}{}/cgroup.procs", scope, kZygotesOwn), fmt::to_string(zygote)));
-    VTPM_TRY(set(scope + "/cgroup.subtree_control", "+memory +pids +cpu"));
-    return EngineGroups(scope);
+    EngineGroups groups(scope);
+    std::vector<std::string_view> missing;
+    // One by one: a kernel without one of them has the others.
+    for (const std::string_view controller : {"memory", "pids", "cpu"}) {
+        if (set(scope + "/cgroup.subtree_control", fmt::format("+{}", controller)))
+            groups.controllers_.insert(controller);
+        else
+            missing.push_back(controller);
+    }
+    if (!missing.empty())
+        log::warning("engines have no limits by the cgroup controllers that are not there: {}",
+                     fmt::join(missing, ", "));
+    return groups;
 }
 
 std::string EngineGroups::directory(std::uint32_t engine) const { return fmt::format("{}/engine-{}", scope_, engine); }
@@ -67,7 +80,7 @@ std::string EngineGroups::directory(std::uint32_t engine) const { return fmt::fo
 Result<UniqueFd> EngineGroups::make(std::uint32_t engine) const {
     const std::string group = directory(engine);
     VTPM_TRY(make_directory(group));
-    auto processes = limit(group);
+    auto processes = limit(group, controllers_);
     if (!processes) (void)::rmdir(group.c_str());
     return processes;
 }

@@ -6,7 +6,9 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
@@ -31,6 +33,7 @@ private:
     [[nodiscard]] std::string directory(std::uint32_t engine) const;
 
     std::string scope_;
+    std::set<std::string_view> controllers_{};  // that this kernel has for them
 };
 
 }  // namespace vtpm

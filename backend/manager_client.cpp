@@ -5,12 +5,12 @@
 
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
+#include "shared-protocol/time_limits.hpp"
 
 namespace vtpm {
 namespace {
 
 constexpr std::chrono::milliseconds kReconnectAfter{250};
-constexpr std::chrono::seconds kAnswerLimit{5};  // libxl gives an attach 10 s altogether
 // The manager does not wait for who does not read: it closes a connection whose buffer its answers have filled. That
 // takes some hundreds, which a host's start or a manager's restart has.
 constexpr std::size_t kMaxWaiting = 64;
@@ -88,7 +88,7 @@ void ManagerClient::stay_connected() {
 void ManagerClient::restart_deadline() {
     deadline_.reset();
     if (waiting_.empty()) return;
-    if (auto timer = loop_.after(kAnswerLimit, [this] { disconnect("it does not answer"); }))
+    if (auto timer = loop_.after(limits::kManagerAnswer, [this] { disconnect("it does not answer"); }))
         deadline_ = std::move(*timer);
 }
 

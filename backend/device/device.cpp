@@ -4,25 +4,16 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "shared-protocol/time_limits.hpp"
 
 namespace vtpm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// How long an attach waits for a manager that is just restarting, within libxl's 10 s.
-constexpr std::chrono::seconds kPrepareLimit{7};
 constexpr std::chrono::milliseconds kRetry{250};
 // What passes, and passes late, is tried again after longer and longer pauses, for as long as it takes.
 constexpr std::chrono::milliseconds kLongestRetry{5000};
-// After this an engine that was told to stop is killed; libxl waits 10 s for state 6.
-constexpr std::chrono::seconds kStopLimit{5};
-// How long a TPM that is to be suspended waits for the manager, within the same 10 s.
-constexpr std::chrono::seconds kSuspendLimit{4};
-// The same for one that its guest has never asked for, and that is powered on for that.
-constexpr std::chrono::seconds kPowerOnLimit{4};
-static_assert(std::max(kSuspendLimit, kPowerOnLimit) + kStopLimit < std::chrono::seconds(10));
-
 // Of comparisons with xenstore. A driver that is loaded causes some ten.
 constexpr int kReconcileBurst = 50;
 // Of lines in the journal that a guest can cause as often as it likes.
@@ -64,6 +55,7 @@ Device::Device(DeviceId id, DeviceServices &services)
       first_seen_(Clock::now()),
       offered_(first_seen_),
       pause_(kRetry),
+      renew_pause_(kRetry),
       may_reconcile_(kReconcileBurst, services.reconcile_interval),
       may_be_logged_(kLogBurst, kLogInterval),
       may_renew_(kRenewBurst, kRenewInterval),
@@ -188,7 +180,7 @@ void Device::prepared(const Result<OpenedVtpm> &answer) {
         return reconcile();
     }
     const bool may_change = passes(answer.error().code) && answer.error().code != ErrorCode::kInUse;
-    if (!may_change || Clock::now() - first_seen_ > kPrepareLimit) return refuse(answer.error().text);
+    if (!may_change || Clock::now() - first_seen_ > limits::kAttach) return refuse(answer.error().text);
     asked_ = false;
     reconcile_in(retry_, kRetry);
 }
@@ -408,7 +400,7 @@ void Device::stop_engine() {
         engine_->suspend(*incarnation);
     else
         engine_->stop();
-    if (auto timer = services_.loop.after(kStopLimit, [this] {
+    if (auto timer = services_.loop.after(saves_ ? limits::kSave : services_.power_off_limit, [this] {
             log::warning("device {}: the engine does not stop and is killed", to_string(id_));
             if (engine_) engine_->kill();
         }))
@@ -447,13 +439,11 @@ void Device::engine_exited(const std::string &how, ExitKind end) {
 void Device::state_channel_changed(const Result<> &usable) {
     stores_ = usable.has_value();
     if (usable) {
-        reason_.clear();
+        stores_again();
         if (may_be_logged_.take()) log::info("device {}: stores again", to_string(id_));
         return;
     }
-    reason_ = "cannot store: " + usable.error().text;
-    if (may_be_logged_.take()) log::error("device {}: {}", to_string(id_), reason_);
-    if (usable.error().code == ErrorCode::kUnavailable && services_.manager.connected()) renew_state_channel();
+    if (!renews_) renew_state_channel_later(usable.error());
 }
 
 void Device::manager_is_back() {
@@ -464,14 +454,27 @@ void Device::manager_is_back() {
 void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
     renews_ = true;
-    if (!may_renew_.take()) return renew_state_channel_later();
+    if (!may_renew_.take()) return renew_state_channel_in(kRetry);
     services_.manager.open(*uuid_, engine_->state_protocol(), [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
     });
 }
 
-void Device::renew_state_channel_later() {
-    if (auto timer = services_.loop.after(kRetry, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
+void Device::renew_state_channel_in(std::chrono::milliseconds delay) {
+    if (auto timer = services_.loop.after(delay, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
+}
+
+// For as long as it takes. Without a manager its return is waited for.
+void Device::renew_state_channel_later(const Error &error) {
+    const std::string why = "cannot store: " + error.text;
+    renews_ = services_.manager.connected();
+    if (!(stores_ && renews_) && reason_ != why) {
+        if (may_be_logged_.take()) log::error("device {}: {}", to_string(id_), why);
+        reason_ = why;
+    }
+    if (!renews_) return;
+    renew_state_channel_in(passes(error.code) ? renew_pause_ : services_.refused_retry);
+    renew_pause_ = std::min(2 * renew_pause_, kLongestRetry);
 }
 
 void Device::channel_renewed(Result<OpenedVtpm> answer) {
@@ -480,14 +483,15 @@ void Device::channel_renewed(Result<OpenedVtpm> answer) {
         renews_ = false;
         return engine_->replace_state_channel(std::move(answer->state_channel));
     }
-    if (answer.error().code == ErrorCode::kInUse) {
-        renews_ = !stores_;
-        if (stores_) return;                 // by its own channel
-        return renew_state_channel_later();  // the manager has not yet seen that the engine has closed it
-    }
+    // By its own channel, or the manager has not yet seen that the engine has closed that.
+    if (answer.error().code == ErrorCode::kInUse && stores_) return stores_again();
+    renew_state_channel_later(answer.error());
+}
+
+void Device::stores_again() {
     renews_ = false;
-    reason_ = "cannot store: " + answer.error().text;
-    log::error("device {}: {}", to_string(id_), reason_);
+    renew_pause_ = kRetry;
+    reason_.clear();
 }
 
 void Device::fail_for_good(const std::string &why) {
@@ -519,16 +523,18 @@ void Device::leave(const View &view) {
 // A guest that was saved before its driver asked for the TPM: it is powered on now, and suspended at once, so that the
 // restored guest finds what it would have found here.
 bool Device::waits_for_power_on() const {
-    return is_suspended_unused() && Clock::now() - leaves_since_ < kPowerOnLimit;
+    return is_suspended_unused() && Clock::now() - leaves_since_ < limits::kBeforeSave;
 }
 
 bool Device::is_suspended_unused() const { return answered_ && !powered_on_ && !failed_ && !gone_ && suspended(); }
 
 // A guest that was saved while the manager is being restarted: what its TPM knows is stored when that is back.
 bool Device::waits_to_suspend() {
-    const bool can_store = services_.manager.connected() && stores_ && !renews_;
-    if (can_store || engine_state_ != EngineState::kRunning || !suspended()) return false;
-    return Clock::now() - leaves_since_ < kSuspendLimit;
+    const bool runs = engine_state_ == EngineState::kRunning;
+    const bool can_store = runs && services_.manager.connected() && stores_ && !renews_;
+    // One that is taken over has not said yet whether it can.
+    if (can_store || !(runs || engine_state_ == EngineState::kAdopting) || !suspended()) return false;
+    return Clock::now() - leaves_since_ < limits::kBeforeSave;
 }
 
 // ---- little helpers ----

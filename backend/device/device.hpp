@@ -17,6 +17,7 @@
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "base/allowance.hpp"
+#include "shared-protocol/time_limits.hpp"
 #include "shared-protocol/xenstore_names.hpp"
 
 namespace vtpm {
@@ -34,6 +35,11 @@ struct DeviceServices {
     std::chrono::milliseconds hold_init_wait{1500};
     // A device whose guest writes without end is looked at this often.
     std::chrono::milliseconds reconcile_interval{200};
+    // An engine that is told to power its TPM off, and does not end, is killed after this.
+    std::chrono::milliseconds power_off_limit{limits::kPowerOff};
+    // A state channel that only an administrator can help (a group that is refused, then opened) is asked for this
+    // often.
+    std::chrono::milliseconds refused_retry{limits::kRefusedRetry};
     // The device other than this one that has a living engine for this vTPM.
     std::function<std::optional<DeviceId>(const Uuid &, DeviceId)> runs_elsewhere{};
     // Whether another one is_suspended_unused() with this vTPM.
@@ -97,7 +103,9 @@ private:
     void attach_ring();
     void detach_ring();
     void renew_state_channel();
-    void renew_state_channel_later();
+    void renew_state_channel_in(std::chrono::milliseconds delay);
+    void renew_state_channel_later(const Error &error);
+    void stores_again();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
     // Where its guest was, if that was saved, or has gone to another domain.
@@ -148,6 +156,7 @@ private:
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first
     std::chrono::milliseconds pause_;                // before the next try
+    std::chrono::milliseconds renew_pause_;          // the same, of a renewal
     std::chrono::steady_clock::time_point not_before_;
     Allowance may_reconcile_;
     Allowance may_be_logged_;

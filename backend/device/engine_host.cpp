@@ -13,6 +13,7 @@
 
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
+#include "shared-protocol/time_limits.hpp"
 #include "version.hpp"
 
 namespace vtpm {
@@ -24,12 +25,8 @@ constexpr std::uint32_t kFirstEngineUid = 1'900'000'000;
 // Engines that could not be taken over, and are about to end, have users below this distance.
 constexpr std::uint32_t kUidsOfLost = 1'000'000;
 
-// How long a zygote of a former daemon may take to say what it has.
-constexpr std::chrono::seconds kListLimit{10};
 // So much an engine may have said to a former daemon, which did not hear it.
 constexpr int kLeftBehind = 64;
-// When the daemon is stopped for good: systemd waits longer.
-constexpr std::chrono::seconds kStopAllLimit{15};
 
 std::optional<EngineGroups> groups_of(pid_t zygote) {
     auto groups = EngineGroups::of(zygote);
@@ -251,9 +248,9 @@ Result<> EngineHost::try_take_over(KeptDescriptor &kept) {
 Result<> EngineHost::list_engines(Zygote &zygote) {
     const auto asker = static_cast<std::uint32_t>(::getpid());
     VTPM_TRY(send(zygote.control.get(), ListEngines{asker}));
-    const auto deadline = std::chrono::steady_clock::now() + kListLimit;
+    const auto deadline = std::chrono::steady_clock::now() + limits::kZygoteLists;
     while (std::chrono::steady_clock::now() < deadline) {
-        VTPM_TRY(wait_readable(zygote.control.get(), kListLimit));
+        VTPM_TRY(wait_readable(zygote.control.get(), limits::kZygoteLists));
         std::array<std::uint8_t, kMaxSmallMessage> buffer;
         VTPM_ASSIGN(Received received, receive_message(zygote.control.get(), buffer));
         if (received.size == 0) return fail(ErrorCode::kUnavailable, "their parent process has ended");
@@ -383,7 +380,7 @@ void EngineHost::stop_all(std::function<void()> stopped) {
     stopped_ = std::move(stopped);
     stop_unclaimed();
     for (auto &[id, running] : running_) (void)send(running.zygote->control.get(), ReleaseEngine{id});
-    if (auto timer = loop_.after(kStopAllLimit, [this] {
+    if (auto timer = loop_.after(limits::kAllPowerOff, [this] {
             log::warning("{} engines do not stop and are killed", running_.size());
             for (auto &[id, running] : running_) (void)send(running.zygote->control.get(), KillEngine{id});
         }))

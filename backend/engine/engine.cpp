@@ -6,12 +6,10 @@
 #include <array>
 
 #include "backend/engine/command_limit.hpp"
+#include "shared-protocol/time_limits.hpp"
 
 namespace vtpm {
 namespace {
-
-// How long a command waits for a manager that is being restarted. Linux' driver waits at least 10 s for an answer.
-constexpr std::chrono::seconds kManagerRestart{7};
 
 // So often a guest may ring between two commands; at most once in kSilence after that.
 constexpr unsigned kIdleRings = 64;
@@ -168,7 +166,7 @@ Result<> Engine::replace_channel(Received &received, const Tpm::Take &take) {
 // comes to its turn.
 Result<> Engine::await_manager(const Tpm::Take &take) {
     report_lost_channel();
-    const auto deadline = std::chrono::steady_clock::now() + kManagerRestart;
+    const auto deadline = std::chrono::steady_clock::now() + limits::kManagerRestart;
     while (!postponed_) {
         const auto left = std::chrono::floor<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         VTPM_TRY(wait_readable(control_.get(), left));

@@ -5,14 +5,10 @@
 
 #include "backend/engine/tpm_messages.hpp"
 #include "base/seqpacket.hpp"
+#include "shared-protocol/time_limits.hpp"
 
 namespace vtpm {
 namespace {
-
-// Shorter than our frontend waits for any command (10 s): its guest then gets a TPM's answer instead of a dead TPM.
-constexpr std::chrono::seconds kAnswerLimit{8};
-// What the manager asks the hardware TPM for. No guest waits for a command yet, and other vTPMs may come before.
-constexpr std::chrono::seconds kHardwareTpmLimit{120};
 
 Error error_of(ErrorCode code, std::string_view text) { return Error{code, std::string(text)}; }
 
@@ -48,7 +44,7 @@ Result<Answer> ManagerChannel::ask(const Request &request, std::chrono::millisec
 }
 
 Result<ManagerChannel::Loaded> ManagerChannel::load(StateKind kind) {
-    auto answer = ask<LoadedState>(LoadState{kind}, kAnswerLimit);
+    auto answer = ask<LoadedState>(LoadState{kind}, limits::kStateAnswer);
     if (!answer) return tl::make_unexpected(std::move(answer).error());
     if (answer->code == ErrorCode::kNotFound)
         return Loaded{.is_new = true, .state = {}, .algorithms = std::string(answer->algorithms)};
@@ -59,28 +55,28 @@ Result<ManagerChannel::Loaded> ManagerChannel::load(StateKind kind) {
 }
 
 Result<Bytes> ManagerChannel::manufacture(ByteView response) {
-    const auto answer = ask<ManufactureCommand>(ManufactureStep{response}, kHardwareTpmLimit);
+    const auto answer = ask<ManufactureCommand>(ManufactureStep{response}, limits::kHardwareTpm);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->command.begin(), answer->command.end());
 }
 
 Result<Bytes> ManagerChannel::attest(ByteView nonce) {
-    const auto answer = ask<GiveAttestation>(AskAttestation{nonce}, kAnswerLimit);
+    const auto answer = ask<GiveAttestation>(AskAttestation{nonce}, limits::kStateAnswer);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return Bytes(answer->attestation.begin(), answer->attestation.end());
 }
 
 Result<std::vector<Bytes>> ManagerChannel::power_on() {
-    const auto answer = ask<PowerOnCommands>(PowerOn{}, kHardwareTpmLimit);
+    const auto answer = ask<PowerOnCommands>(PowerOn{}, limits::kHardwareTpm);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return split_commands(answer->commands);
 }
 
 Result<std::uint64_t> ManagerChannel::store(StateKind kind, ByteView state) {
-    const auto answer = ask<StoredState>(StoreState{kind, state}, kAnswerLimit);
+    const auto answer = ask<StoredState>(StoreState{kind, state}, limits::kStateAnswer);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
     return answer->sequence;

@@ -11,6 +11,7 @@
 
 #include "base/result.hpp"
 #include "manager/hardware_tpm/tpm_answer.hpp"
+#include "shared-protocol/time_limits.hpp"
 
 namespace vtpm {
 
@@ -31,13 +32,10 @@ private:
     std::chrono::milliseconds pause_{20};
 };
 
-constexpr std::chrono::milliseconds kPatienceWithCommand{2000};
-constexpr std::chrono::milliseconds kPatienceWithOperation{4000};  // an engine waits for 8 s
-
 // Runs one ESAPI call, again while the TPM is busy.
 template <std::invocable Call>
 TSS2_RC with_retry(Call call) {
-    for (Patience patience(kPatienceWithCommand);;) {
+    for (Patience patience(limits::kTpmCommand);;) {
         const TSS2_RC rc = call();
         if (answer(rc) != TpmAnswer::kBusy || !patience.wait()) return rc;
     }
@@ -54,7 +52,7 @@ Result<> checked(std::string_view what, Call call) {
 // what it had: no session, no loaded object. Whatever of it the TPM did before must do no harm if it is done again.
 template <std::invocable Operation>
 auto from_the_beginning(Operation operation) {
-    for (Patience patience(kPatienceWithOperation);;) {
+    for (Patience patience(limits::kTpmOperation);;) {
         auto result = operation();
         if (result || !result.error().passing || !patience.wait()) return result;
     }

@@ -5,6 +5,7 @@
 
 #include <sys/socket.h>
 
+#include <chrono>
 #include <list>
 #include <map>
 #include <string>
@@ -48,7 +49,8 @@ public:
     bool vanish_after_store = false;            // stores, then dies before it answers
     bool vanish_at_load = false;
     bool silent_at_load = false;
-    int loads = 0;  // that were asked for
+    std::chrono::milliseconds store_takes{0};  // the next one
+    int loads = 0;                             // that were asked for
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
     std::string algorithms{};  // of a new TPM
@@ -135,6 +137,11 @@ private:
         }
         const auto request = decode<StoreState>(message);
         require(request.has_value(), "the engine speaks the protocol");
+        if (const auto takes = std::exchange(store_takes, {}); takes.count() > 0) {
+            late_ = *loop_.after(
+                takes, [this, &peer, copy = Bytes(message.begin(), message.end())] { serve_state(peer, copy); });
+            return;
+        }
         ++stores;
         if (answer_store != ErrorCode::kNone) return reply(peer, StoredState{answer_store, 0, "as the test wants it"});
         if (request->kind == StateKind::kVolatile) {
@@ -158,6 +165,7 @@ private:
     std::string path_;
     UniqueFd listener_;
     EventSource accepting_;
+    EventSource late_;
     std::list<Peer> peers_;
     Bytes buffer_;
 };

@@ -237,6 +237,26 @@ TEST_CASE("without the manager reads work, writes fail, and its return is picked
     CHECK(commands::nv_data(host.execute(guest, commands::nv_read(kIndex, 1))) == Bytes{3});
 }
 
+TEST_CASE("a guest whose group was refused after a manager's restart stores again when the group is opened") {
+    TestHost host;
+    host.refused_retry = std::chrono::milliseconds(300);
+    host.restart_daemon();
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    REQUIRE(rc(host.execute(guest, commands::nv_define(kIndex, 8))) == 0);
+    const ErrorCode why = GENERATE(ErrorCode::kRefused, ErrorCode::kUnavailable);
+    host.manager.stop();
+    host.manager.answer_load = why;
+    host.manager.start();
+    CHECK(host.run_until([&] { return host.reason(kDevice).starts_with("cannot store"); }));
+    host.run_for(std::chrono::milliseconds(700));
+    const int loads = host.manager.loads;
+    CHECK(loads < 6);
+    host.manager.answer_load = ErrorCode::kNone;
+    CHECK(host.run_until([&] { return host.reason(kDevice).empty(); }));
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes(8, 1)))) == 0);
+}
+
 TEST_CASE("a command whose manager is restarted under it waits for the next one") {
     const bool was_stored = GENERATE(false, true);
     TestHost host;

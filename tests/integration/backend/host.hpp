@@ -31,7 +31,7 @@ public:
             if (backend) backend->manager_is_back();
         });
         backend.emplace(DeviceServices{loop, *daemons_xenstore, *client, *engines, rings, domains, 0, hold_init_wait_,
-                                       reconcile_interval});
+                                       reconcile_interval, power_off_limit, refused_retry});
         client->stay_connected();
         return backend->start();
     }
@@ -116,6 +116,8 @@ public:
     std::string socket_path;
     FakeXenstore xenstore;
     std::chrono::milliseconds reconcile_interval{200};
+    std::chrono::milliseconds power_off_limit{limits::kPowerOff};
+    std::chrono::milliseconds refused_retry{limits::kRefusedRetry};
     Xenstore *daemons_xenstore = &xenstore;  // or what a test has put before it
     std::optional<ManagerClient> client;
     FakeServiceManager service;

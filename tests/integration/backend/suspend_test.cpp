@@ -323,6 +323,50 @@ TEST_CASE("a guest that is saved while the manager is restarted loses nothing") 
     CHECK(read_pcr(host, page) == guest.pcr);
 }
 
+TEST_CASE("a guest that is saved while daemon and manager are restarted loses nothing") {
+    TestHost host;
+    Guest guest(host);
+    host.daemon_dies();
+    host.manager.stop();
+    host.domains.facts(kDevice.domain).suspended = true;
+    host.detach(kDevice);
+    REQUIRE(host.start());
+    host.run_for(std::chrono::milliseconds(700));
+    CHECK(host.own_state(kDevice) == "5");
+    host.manager.start();
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
+TEST_CASE("a save takes as long as what it stores: no engine is killed in the middle of that") {
+    TestHost host;
+    host.power_off_limit = std::chrono::milliseconds(100);
+    host.restart_daemon();
+    Guest guest(host);
+    host.manager.store_takes = std::chrono::milliseconds(600);
+    host.domains.facts(kDevice.domain).suspended = true;
+    host.detach(kDevice);
+    host.run_for(std::chrono::milliseconds(300));
+    CHECK(host.own_state(kDevice) == "5");
+    save(host);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
+TEST_CASE("a guest that ends does not wait for an engine that does not") {
+    TestHost host;
+    host.power_off_limit = std::chrono::milliseconds(100);
+    host.restart_daemon();
+    Guest guest(host);
+    host.manager.store_takes = std::chrono::seconds(5);
+    host.detach(kDevice);
+    CHECK(host.run_until([&] { return host.own_state(kDevice) == "6"; }, std::chrono::seconds(2)));
+}
+
 TEST_CASE("where Xen does not say whether a domain is restored nothing is attached") {
     TestHost host;
     host.domains.silent = true;

@@ -32,6 +32,11 @@ public:
         return guest.response(std::chrono::milliseconds(0));
     }
 
+    // Another daemon in the place of this one, which takes over what runs.
+    void restart_daemon() {
+        daemon_dies();
+        REQUIRE(start());
+    }
     pid_t engine_pid(DeviceId id) {
         REQUIRE(run_until([&] { return backend->devices().at(id)->engine_pid() > 1; }));
         return static_cast<pid_t>(backend->devices().at(id)->engine_pid());
