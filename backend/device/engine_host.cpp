@@ -60,6 +60,9 @@ ExitKind kind_of_exit(int status) {
     }
 }
 
+// Not by our own hand, nor the kernel's for want of memory.
+bool has_crashed(int status) { return WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL; }
+
 // posix_spawn: nothing of this process' threads and descriptors gets in the way.
 Result<pid_t> spawn_zygote(const std::string &program, int control) {
     posix_spawn_file_actions_t actions;
@@ -119,6 +122,12 @@ void EngineProcess::tell(const Message &message, int answers, std::initializer_l
     if (control_) (void)send(control_.get(), message, fds);
 }
 
+template <typename Message>
+void EngineProcess::tell_zygote(const Message &message) {
+    const auto entry = host_.running_.find(id_);
+    if (entry != host_.running_.end()) (void)send(entry->second.zygote->control.get(), message);
+}
+
 void EngineProcess::attach_ring(const OpenedRing &ring) {
     if (ring.fds[2])
         tell(ring.order, 1, {ring.fds[0].get(), ring.fds[1].get(), ring.fds[2].get()});
@@ -129,7 +138,7 @@ void EngineProcess::attach_ring(const OpenedRing &ring) {
 void EngineProcess::stop() {
     readable_.reset();
     control_.reset();
-    (void)send(zygote_.control.get(), ReleaseEngine{id_});
+    tell_zygote(ReleaseEngine{id_});
 }
 
 void EngineProcess::suspend(const Incarnation &incarnation) {
@@ -141,7 +150,7 @@ void EngineProcess::detach_ring() { tell(DetachRing{}, 1); }
 
 void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, 2, {channel.get()}); }
 
-void EngineProcess::kill() { (void)send(zygote_.control.get(), KillEngine{id_}); }
+void EngineProcess::kill() { tell_zygote(KillEngine{id_}); }
 
 void EngineProcess::receive() {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
@@ -191,21 +200,25 @@ Result<> EngineProcess::listen() {
 
 // ---- EngineHost: zygotes ----
 
-EngineHost::EngineHost(EventLoop &loop, ServiceManager &service, std::function<void()> lost)
-    : loop_(loop), service_(service), lost_(std::move(lost)), first_uid_(kFirstEngineUid) {}
+EngineHost::EngineHost(EventLoop &loop, std::string program, ServiceManager &service, std::function<void()> lost)
+    : loop_(loop),
+      program_(std::move(program)),
+      service_(service),
+      lost_(std::move(lost)),
+      first_uid_(kFirstEngineUid) {}
 
 Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std::string &program,
                                                       ServiceManager &service, std::function<void()> lost) {
-    std::unique_ptr<EngineHost> host(new EngineHost(loop, service, std::move(lost)));
+    std::unique_ptr<EngineHost> host(new EngineHost(loop, program, service, std::move(lost)));
     for (KeptDescriptor &kept : service.kept()) host->take_over(std::move(kept));
-    VTPM_TRY(host->start_zygote(program));
+    VTPM_TRY(host->start_zygote());
     host->drop_idle_zygotes();
     return host;
 }
 
-Result<> EngineHost::start_zygote(const std::string &program) {
+Result<> EngineHost::start_zygote() {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
-    VTPM_ASSIGN(const pid_t pid, spawn_zygote(program, ends.theirs.get()));
+    VTPM_ASSIGN(const pid_t pid, spawn_zygote(program_, ends.theirs.get()));
     if (const auto moved = service_.give_scope(pid); !moved)
         log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
     const KeptName name{protocol_version(Channel::kEngines), protocol_version(Channel::kState), pid};
@@ -213,6 +226,13 @@ Result<> EngineHost::start_zygote(const std::string &program) {
     zygotes_.push_back({name, kVersion, std::move(ends.ours)});
     zygotes_.back().groups = groups_of(pid);
     return serve(zygotes_.back());
+}
+
+// A guest that has crashed its engine may have learned something of the addresses that all engines of a zygote share,
+// or guessed a part of them, and may boot again to guess on: not with these (docs/decisions/0011).
+void EngineHost::renew_zygote() {
+    if (const auto started = start_zygote(); !started)
+        log::error("engines go on with the addresses of one that has crashed: {}", started.error().text);
 }
 
 Result<> EngineHost::serve(Zygote &zygote) {
@@ -305,8 +325,15 @@ void EngineHost::drop_idle_zygotes() {
     zygotes_.remove_if([&](const Zygote &zygote) {
         if (engines_of(zygote) != 0 || &zygote == &zygotes_.back()) return false;
         service_.forget(to_string(zygote.name));
+        dropped_.push_back(zygote.name.zygote);
         return true;
     });
+    reap_zygotes();
+}
+
+// A former daemon's is not our child: ECHILD.
+void EngineHost::reap_zygotes() {
+    std::erase_if(dropped_, [](pid_t zygote) { return ::waitpid(zygote, nullptr, WNOHANG) != 0; });
 }
 
 // ---- EngineHost: engines ----
@@ -410,6 +437,7 @@ void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
         running.process->hear_out();
         running.process->observer_->engine_exited(describe_exit(status, out_of_memory), kind_of_exit(status));
     }
+    if (has_crashed(status) && &zygote == &zygotes_.back()) renew_zygote();
     drop_idle_zygotes();
     if (running_.empty() && stopped_) stopped_();
 }

@@ -81,25 +81,34 @@ public:
     void kill();
     // 0 until the zygote has said so.
     [[nodiscard]] std::uint32_t pid() const { return pid_; }
-    [[nodiscard]] const std::string &version() const { return zygote_.version; }
+    [[nodiscard]] const std::string &version() const { return version_; }
     // Channel::kState, as this engine speaks it.
-    [[nodiscard]] std::uint32_t state_protocol() const { return zygote_.name.state_protocol; }
+    [[nodiscard]] std::uint32_t state_protocol() const { return state_protocol_; }
 
 private:
     friend class EngineHost;
-    EngineProcess(EngineHost &host, Zygote &zygote, std::uint32_t id, UniqueFd control, EngineObserver &observer)
-        : host_(host), zygote_(zygote), id_(id), control_(std::move(control)), observer_(&observer) {}
+    EngineProcess(EngineHost &host, const Zygote &zygote, std::uint32_t id, UniqueFd control, EngineObserver &observer)
+        : host_(host),
+          version_(zygote.version),
+          state_protocol_(zygote.name.state_protocol),
+          id_(id),
+          control_(std::move(control)),
+          observer_(&observer) {}
     Result<> listen();
     // `answers`: so many messages it may send for this one.
     template <typename Message>
     void tell(const Message &message, int answers, std::initializer_list<int> fds = {});
+    // Which may have gone, and does not know the engine, once that has ended.
+    template <typename Message>
+    void tell_zygote(const Message &message);
     void receive();
     void end(std::string_view why);
     // It has ended: its last words, which the zygote's report may have overtaken.
     void hear_out();
 
     EngineHost &host_;
-    Zygote &zygote_;
+    std::string version_;
+    std::uint32_t state_protocol_;
     std::uint32_t id_;
     std::uint32_t pid_ = 0;
     UniqueFd control_;
@@ -143,8 +152,9 @@ private:
         std::unique_ptr<Unclaimed> unclaimed = nullptr;  // left by a former daemon, and not yet adopted
     };
 
-    EngineHost(EventLoop &loop, ServiceManager &service, std::function<void()> lost);
-    Result<> start_zygote(const std::string &program);
+    EngineHost(EventLoop &loop, std::string program, ServiceManager &service, std::function<void()> lost);
+    Result<> start_zygote();
+    void renew_zygote();
     void take_over(KeptDescriptor kept);
     Result<> try_take_over(KeptDescriptor &kept);
     Result<> list_engines(Zygote &zygote);
@@ -155,12 +165,15 @@ private:
     void exited(Zygote &zygote, const EngineExited &report);
     std::size_t engines_of(const Zygote &zygote) const;
     void drop_idle_zygotes();
+    void reap_zygotes();
     std::uint32_t free_uid() const;
 
     EventLoop &loop_;
+    std::string program_;
     ServiceManager &service_;
     std::function<void()> lost_;
-    std::list<Zygote> zygotes_;  // this daemon's own is the last
+    std::list<Zygote> zygotes_;   // new engines come from the last, which is this daemon's own
+    std::vector<pid_t> dropped_;  // zygotes that this daemon has started, and let go
     std::uint32_t next_id_ = 1;
     std::uint32_t first_uid_;
     std::map<std::uint32_t, Running> running_;

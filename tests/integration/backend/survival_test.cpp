@@ -27,11 +27,6 @@ struct Measured {
     Bytes pcr;
 };
 
-void restart(TestHost &host) {
-    host.daemon_dies();
-    REQUIRE(host.start());
-}
-
 bool is_connected(TestHost &host, DeviceId id) {
     return host.run_until([&] { return host.status(id) == "connected"; });
 }
@@ -52,7 +47,7 @@ TEST_CASE("a TPM outlives its daemon, and serves its guest meanwhile") {
     CHECK(measured.read(host) == measured.pcr);
     CHECK(rc(host.execute(measured.guest, commands::nv_define(kIndex, 8))) == 0);
 
-    for (int i = 0; i < 20; ++i) restart(host);
+    for (int i = 0; i < 20; ++i) host.restart_daemon();
     REQUIRE(is_connected(host, kDevice));
     CHECK(host.service.store.size() == 2);  // the zygote that has the engine, and the newest
     CHECK(measured.read(host) == measured.pcr);
@@ -79,7 +74,7 @@ TEST_CASE("a daemon that dies at any time in an attach leaves what the next one 
             (void)sd_event_run(host.loop.raw(), 1'000);
             act();
         }
-        restart(host);
+        host.restart_daemon();
         REQUIRE(host.run_until([&] {
             act();
             return host.own_state(kDevice) == "4";
@@ -97,7 +92,7 @@ TEST_CASE("a TPM that is taken over while it starts, and loses its manager, is s
     host.manager.silent_at_load = true;
     host.frontend_initialised(kDevice);
     REQUIRE(host.run_until([&] { return host.manager.loads == 1; }));
-    restart(host);
+    host.restart_daemon();
     REQUIRE(host.run_until([&] { return host.status(kDevice) == "being taken over"; }));
     host.manager.stop();
     host.manager.silent_at_load = false;
@@ -128,7 +123,7 @@ TEST_CASE("a frontend that closes around a daemon's end keeps its TPM") {
     Measured measured(host);
     host.frontend_state(kDevice, 5);
     if (answered) REQUIRE(host.reaches(kDevice, "5"));
-    restart(host);
+    host.restart_daemon();
     REQUIRE(host.reaches(kDevice, "5"));
     host.frontend_state(kDevice, 6);
     REQUIRE(host.reaches(kDevice, "6"));
@@ -183,7 +178,7 @@ TEST_CASE("an engine that died while there was no daemon fails its device, until
 TEST_CASE("the end of an engine that was taken over is told as any other's") {
     TestHost host;
     Measured measured(host);
-    restart(host);
+    host.restart_daemon();
     REQUIRE(is_connected(host, kDevice));
     REQUIRE(::kill(host.engine_pid(kDevice), SIGKILL) == 0);
     CHECK(host.reaches(kDevice, "5"));
@@ -193,7 +188,7 @@ TEST_CASE("the end of an engine that was taken over is told as any other's") {
 TEST_CASE("no two engines have the same user, whoever has started them") {
     TestHost host;
     Measured one(host);
-    restart(host);
+    host.restart_daemon();
     Measured two(host, kOther, Uuid::random());
     CHECK(process_status(host.engine_pid(kDevice)).at("Uid") != process_status(host.engine_pid(kOther)).at("Uid"));
 }

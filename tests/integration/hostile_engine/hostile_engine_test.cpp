@@ -64,7 +64,26 @@ public:
         return result;
     }
 
+    // Where a new engine has its program.
+    std::string addresses() {
+        Attacker waiting;
+        start(waiting, Attempt::kNone, 0);
+        REQUIRE(run_until([&] { return waiting.said && waiting.engine->pid() != 0; }));
+        std::string first = addresses_of(waiting);
+        waiting.engine->stop();
+        REQUIRE(run_until([&] { return waiting.ended.has_value(); }));
+        return first;
+    }
+    std::string victims_addresses() { return addresses_of(victim_); }
+    [[nodiscard]] std::size_t zygotes() const { return service_.store.size(); }
+
 private:
+    static std::string addresses_of(const Attacker &engine) {
+        std::ifstream maps(fmt::format("/proc/{}/maps", engine.engine->pid()));
+        for (std::string line; std::getline(maps, line);)
+            if (line.find("hostile-engine") != std::string::npos) return line.substr(0, line.find(' '));
+        return {};
+    }
     void start(Attacker &attacker, Attempt attempt, std::uint32_t victim) {
         auto channel = make_seqpacket_pair();
         REQUIRE(channel);
@@ -171,6 +190,24 @@ TEST_CASE("an engine that turns hostile is ended by its filter at the first forb
                 outcome == "the engine was ended by signal 31 (Bad system call): a forbidden system call";
             CHECK((ended || (kSanitized && outcome.starts_with("E"))));
         }
+}
+
+TEST_CASE("an engine after one that has crashed does not have its addresses, and those that run go on") {
+    Battlefield field(VTPM_FILTERED_ENGINE);
+    CHECK_FALSE(field.victims_addresses().empty());
+    CHECK(field.addresses() == field.victims_addresses());
+    std::string randomised;
+    std::ifstream("/proc/sys/kernel/randomize_va_space") >> randomised;
+    for (int i = 0; i < 2; ++i) {
+        const std::string before = field.addresses();
+        REQUIRE(field.outcome(Attempt::kBindEventChannel).find("signal 31") != std::string::npos);
+        CHECK((field.addresses() != before || randomised == "0"));
+        CHECK(field.zygotes() == 2);  // the victim's, and the last
+    }
+    const std::string before = field.addresses();
+    Attacker attacker;
+    CHECK(field.outcome(Attempt::kFloodDaemon, attacker) == "the engine was ended by signal 9 (Killed)");
+    CHECK(field.addresses() == before);  // by our own hand
 }
 
 TEST_CASE("without the filter, too, an engine reaches nothing beyond itself") {
