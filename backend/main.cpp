@@ -3,6 +3,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <utility>
@@ -115,7 +116,11 @@ int main(int argc, char **argv) {
                                  {"--engine", &options.engine_program, "The engine program"}}};
     if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
-    const auto ended = options.checks_upgrade ? vtpm::check_upgrade() : vtpm::run(options);
+    vtpm::Result<> ended;
+    if (options.checks_upgrade)
+        ended = vtpm::check_upgrade().map([](const std::string &answer) { std::puts(answer.c_str()); });
+    else
+        ended = vtpm::run(options);
     if (!ended) vtpm::log::error("xen-vtpmd: {}", ended.error().text);
     return ended ? 0 : 1;
 }

@@ -47,14 +47,18 @@ Result<> can_take_over(const bus::Rows &zygotes) {
     return {};
 }
 
-Result<> check_upgrade() {
+Result<std::string> check_upgrade() {
     VTPM_ASSIGN(bus::Client client, bus::Client::open_system());
     const auto reply = client.call(kBackendBus, "ListZygotes");
-    if (!reply && reply.error().code == ErrorCode::kUnavailable) return {};
+    if (!reply && reply.error().code == ErrorCode::kUnavailable) return "No xen-vtpmd runs.";
     if (!reply)
         return fail(ErrorCode::kRefused, "the xen-vtpmd that runs does not tell what its TPMs speak: {}",
                     reply.error().text);
-    return can_take_over(std::get<bus::Rows>(*reply));
+    const auto &zygotes = std::get<bus::Rows>(*reply);
+    VTPM_TRY(can_take_over(zygotes));
+    std::uint32_t engines = 0;
+    for (const bus::Dictionary &zygote : zygotes) engines += number(zygote, "engines");
+    return fmt::format("All running TPMs ({}) can be taken over.", engines);
 }
 
 }  // namespace vtpm

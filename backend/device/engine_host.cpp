@@ -437,7 +437,7 @@ void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
         running.process->hear_out();
         running.process->observer_->engine_exited(describe_exit(status, out_of_memory), kind_of_exit(status));
     }
-    if (has_crashed(status) && &zygote == &zygotes_.back()) renew_zygote();
+    if (has_crashed(status) && &zygote == &zygotes_.back() && !stopped_) renew_zygote();
     drop_idle_zygotes();
     if (running_.empty() && stopped_) stopped_();
 }

@@ -119,6 +119,7 @@ def test_a_tpm_outlives_its_daemon(lab, end):
     for guest in PAIR:
         lab.guest(guest, f"tpm2_pcrextend 16:sha256=$(printf %064d 1); {PCR_16} > /run/pcr")
     engines = [lab.device(guest)["engine_pid"] for guest in PAIR]
+    assert lab.dom0("xen-vtpmd --check-upgrade").stdout == f"All running TPMs ({len(PAIR)}) can be taken over.\n"
     with lab.start("guest", "exec", TWO, "--", "sh", "-c", "set -e; for i in $(seq 40); do tpm2_getrandom -Q --hex 4; done") as busy:
         lab.dom0(f"sleep 1; {end}; timeout 30 sh -c 'until systemctl --quiet is-active xen-vtpmd; do sleep 0.2; done'")
         assert busy.wait(timeout=120) == 0
