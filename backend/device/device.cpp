@@ -142,7 +142,11 @@ bool Device::is_replaced(const View &view) const {
 
 void Device::prepare() {
     if (asked_) return;
-    if (const auto admitted = admit(); !admitted) return refuse(admitted.error().text);
+    if (const auto admitted = admit(); !admitted) {
+        const bool waits =
+            admitted.error().code == ErrorCode::kShortage && Clock::now() - first_seen_ < limits::kAttach;
+        return waits ? reconcile_in(retry_, kRetry) : refuse(admitted.error().text);
+    }
     asked_ = true;
     services_.manager.prepare(*uuid_, beginning_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->prepared(answer);
@@ -390,11 +394,16 @@ void Device::engine_status(const EngineStatus &status) {
 }
 
 void Device::stop_engine() {
+    if (engine_) return stop_engine(suspended());
+    ring_state_ = RingState::kNone;
+    attached_.reset();
+}
+
+void Device::stop_engine(const std::optional<Incarnation> &incarnation) {
     ring_state_ = RingState::kNone;
     attached_.reset();
     if (!engine_ || engine_state_ == EngineState::kStopping) return;
     engine_state_ = EngineState::kStopping;
-    const auto incarnation = suspended();
     saves_ = incarnation.has_value();
     if (saves_)
         engine_->suspend(*incarnation);
@@ -407,11 +416,17 @@ void Device::stop_engine() {
         kill_ = std::move(*timer);
 }
 
-std::optional<Incarnation> Device::suspended() const {
+Result<std::optional<Incarnation>> Device::ask_suspended() const {
     const auto facts = services_.domains.ask(id_.domain);
     if (facts) return facts->suspended ? std::optional(facts->incarnation) : std::nullopt;
-    if (facts.error().code != ErrorCode::kNotFound)
-        log::error("device {}: if its guest was saved, its PCRs are lost: {}", to_string(id_), facts.error().text);
+    if (facts.error().code == ErrorCode::kNotFound) return std::nullopt;
+    return tl::make_unexpected(facts.error());
+}
+
+std::optional<Incarnation> Device::suspended() const {
+    const auto asked = ask_suspended();
+    if (asked) return *asked;
+    log::error("device {}: if its guest was saved, its PCRs are lost: {}", to_string(id_), asked.error().text);
     return std::nullopt;
 }
 
@@ -511,30 +526,32 @@ void Device::leave(const View &view) {
         leaves_since_ = Clock::now();
         not_before_ = {};
     }
+    const auto asked = ask_suspended();
+    if (!asked && has_time_before_save()) return reconcile_in(retry_, kRetry);
+    const auto incarnation = asked ? *asked : suspended();
     if (waits_for_power_on()) {
         if (engine_state_ == EngineState::kNone) return open_vtpm();
         return reconcile_in(retry_, kRetry);
     }
-    if (waits_to_suspend()) return reconcile_in(retry_, kRetry);
-    stop_engine();
+    if (incarnation && waits_to_suspend()) return reconcile_in(retry_, kRetry);
+    stop_engine(incarnation);
     if (!engine_) set_state(view, XenbusState::kClosed);
 }
 
+bool Device::has_time_before_save() const { return Clock::now() - leaves_since_ < limits::kBeforeSave; }
+
 // A guest that was saved before its driver asked for the TPM: it is powered on now, and suspended at once, so that the
 // restored guest finds what it would have found here.
-bool Device::waits_for_power_on() const {
-    return is_suspended_unused() && Clock::now() - leaves_since_ < limits::kBeforeSave;
-}
+bool Device::waits_for_power_on() const { return has_time_before_save() && is_suspended_unused(); }
 
 bool Device::is_suspended_unused() const { return answered_ && !powered_on_ && !failed_ && !gone_ && suspended(); }
 
 // A guest that was saved while the manager is being restarted: what its TPM knows is stored when that is back.
-bool Device::waits_to_suspend() {
+bool Device::waits_to_suspend() const {
     const bool runs = engine_state_ == EngineState::kRunning;
     const bool can_store = runs && services_.manager.connected() && stores_ && !renews_;
     // One that is taken over has not said yet whether it can.
-    if (can_store || !(runs || engine_state_ == EngineState::kAdopting) || !suspended()) return false;
-    return Clock::now() - leaves_since_ < limits::kBeforeSave;
+    return !can_store && (runs || engine_state_ == EngineState::kAdopting) && has_time_before_save();
 }
 
 // ---- little helpers ----

@@ -108,10 +108,14 @@ private:
     void stores_again();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
+    void stop_engine(const std::optional<Incarnation> &suspended);
+    // kNotFound is no error: the domain has gone.
+    [[nodiscard]] Result<std::optional<Incarnation>> ask_suspended() const;
     // Where its guest was, if that was saved, or has gone to another domain.
     [[nodiscard]] std::optional<Incarnation> suspended() const;
     [[nodiscard]] bool waits_for_power_on() const;
-    bool waits_to_suspend();
+    [[nodiscard]] bool waits_to_suspend() const;
+    [[nodiscard]] bool has_time_before_save() const;
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
 

@@ -12,7 +12,7 @@ class FakeDomains final : public Domains {
 public:
     // Who is not spoken of has just been built, and is not yet let run.
     Result<DomainFacts> ask(std::uint32_t domain) override {
-        if (silent) return fail(ErrorCode::kSystem, "as the test wants it");
+        if (silent) return fail(silence, "as the test wants it");
         return facts(domain);
     }
     DomainFacts &facts(std::uint32_t domain) {
@@ -27,6 +27,7 @@ public:
     static constexpr Uuid kImage{
         {0x99, 0x99, 0x99, 0x99, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55}};
     bool silent = false;
+    ErrorCode silence = ErrorCode::kSystem;
 
 private:
     std::map<std::uint32_t, DomainFacts> facts_;

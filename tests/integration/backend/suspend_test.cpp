@@ -341,6 +341,22 @@ TEST_CASE("a guest that is saved while daemon and manager are restarted loses no
     CHECK(read_pcr(host, page) == guest.pcr);
 }
 
+TEST_CASE("a guest that is saved while Xen cannot be asked for a moment loses nothing") {
+    TestHost host;
+    Guest guest(host);
+    host.domains.facts(kDevice.domain).suspended = true;
+    host.domains.silent = true;
+    host.detach(kDevice);
+    host.run_for(std::chrono::milliseconds(600));
+    CHECK(host.own_state(kDevice) == "5");
+    host.domains.silent = false;
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
 TEST_CASE("a save takes as long as what it stores: no engine is killed in the middle of that") {
     TestHost host;
     host.power_off_limit = std::chrono::milliseconds(100);
@@ -372,6 +388,17 @@ TEST_CASE("where Xen does not say whether a domain is restored nothing is attach
     host.domains.silent = true;
     host.attach(kDevice, kUuid);
     CHECK(host.reaches(kDevice, "none"));
+}
+
+TEST_CASE("an attach waits while Xen has no memory to answer") {
+    TestHost host;
+    host.domains.silent = true;
+    host.domains.silence = ErrorCode::kShortage;
+    host.attach(kDevice, kUuid);
+    host.run_for(std::chrono::milliseconds(600));
+    CHECK(host.own_state(kDevice) == "1");
+    host.domains.silent = false;
+    CHECK(host.reaches(kDevice, "2"));
 }
 
 }  // namespace vtpm
