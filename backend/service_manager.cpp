@@ -106,7 +106,8 @@ Result<Message> start_scope(sd_bus *bus, pid_t process) {
 class Systemd final : public ServiceManager {
 public:
     void keep(const std::string &name, int fd) override {
-        (void)sd_pid_notify_with_fds(0, 0, ("FDSTORE=1\nFDNAME=" + name).c_str(), &fd, 1);
+        if (sd_pid_notify_with_fds(0, 0, ("FDSTORE=1\nFDNAME=" + name).c_str(), &fd, 1) < 0)
+            log::warning("systemd does not take the engines' connection: a restart of xen-vtpmd will end their TPMs");
         (void)sd_notify_barrier(0, kLimit);
     }
 
@@ -126,6 +127,7 @@ public:
 
     Result<> give_scope(pid_t process) override {
         VTPM_ASSIGN(const bus::Connection bus, bus::open_system());
+        VTPM_TRY(check(sd_bus_set_method_call_timeout(bus.get(), kLimit), "a time limit"));
         Job job;
         VTPM_TRY(
             check(sd_bus_match_signal(bus.get(), nullptr, kName, kPath, kManager, "JobRemoved", Job::removed, &job),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/upgrade.hpp"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "backend/device/engine_host.hpp"
 #include "shared-protocol/bus_names.hpp"
 
@@ -11,6 +14,15 @@ std::uint32_t number(const bus::Dictionary &row, const char *key) {
     const auto entry = row.find(key);
     const auto *value = entry == row.end() ? nullptr : std::get_if<std::uint32_t>(&entry->second);
     return value == nullptr ? 0 : *value;
+}
+
+// Whether some have a scope: they do while xen-vtpmd is just being restarted, or hangs.
+bool engines_run() {
+    std::error_code ignored;
+    const std::filesystem::directory_iterator slice("/sys/fs/cgroup/system.slice", ignored);
+    return std::any_of(begin(slice), end(slice), [](const auto &entry) {
+        return entry.path().filename().string().starts_with("xen-vtpm-engines-");
+    });
 }
 
 }  // namespace
@@ -50,9 +62,9 @@ Result<> can_take_over(const bus::Rows &zygotes) {
 Result<std::string> check_upgrade() {
     VTPM_ASSIGN(bus::Client client, bus::Client::open_system());
     const auto reply = client.call(kBackendBus, "ListZygotes");
-    if (!reply && reply.error().code == ErrorCode::kUnavailable) return "No xen-vtpmd runs.";
+    if (!reply && reply.error().code == ErrorCode::kUnavailable && !engines_run()) return "No TPMs run.";
     if (!reply)
-        return fail(ErrorCode::kRefused, "the xen-vtpmd that runs does not tell what its TPMs speak: {}",
+        return fail(ErrorCode::kRefused, "xen-vtpmd does not tell what the TPMs that run speak: {}",
                     reply.error().text);
     const auto &zygotes = std::get<bus::Rows>(*reply);
     VTPM_TRY(can_take_over(zygotes));

@@ -66,7 +66,7 @@ struct Description {
 template <typename Enumeration>
 void field(Description &io, const Enumeration &) {
     static_assert(std::is_enum_v<Enumeration>);
-    io.text += sizeof(Enumeration) == 1 ? " enum8" : " enum16";
+    io.text += sizeof(Enumeration) == 1 ? " enum8 to 2" : " enum16";  // one_or_two(); kErrorCodeLast
 }
 void field(Description &io, const std::uint32_t &) { io.text += " u32"; }
 void field(Description &io, const std::uint64_t &) { io.text += " u64"; }

@@ -44,6 +44,10 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
         auto later = services_.loop.when_idle([this] { forget_finished(); });
         if (later) finished_ = std::move(*later);
     };
+    services_.engine_ended = [this](const Uuid &uuid, DeviceId ended) {
+        auto later = services_.loop.when_idle([this, uuid, ended] { wake_others(uuid, ended); });
+        if (later) ended_ = std::move(*later);
+    };
 }
 
 Result<> Backend::start() {
@@ -129,9 +133,13 @@ void Backend::forget_finished() {
             changed(id);
         else
             devices_.erase(id);
-        for (const auto &[other, device] : devices_)
-            if (other != id && device->uuid() == uuid) device->try_now();
+        if (uuid) wake_others(*uuid, id);
     }
+}
+
+void Backend::wake_others(const Uuid &uuid, DeviceId ended) {
+    for (const auto &[id, device] : devices_)
+        if (id != ended && device->uuid() == uuid) device->try_now();
 }
 
 std::optional<std::uint32_t> Backend::domain_of(std::string_view path) const {

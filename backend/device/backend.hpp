@@ -31,6 +31,7 @@ private:
     void discover(std::uint32_t domain);
     void changed(DeviceId id);
     void forget_finished();
+    void wake_others(const Uuid &uuid, DeviceId ended);
     [[nodiscard]] bool is_there(DeviceId id) const;
     // <root>/K or nothing
     [[nodiscard]] std::optional<std::uint32_t> domain_of(std::string_view path) const;
@@ -41,6 +42,7 @@ private:
     std::string root_;
     EventSource readable_;
     EventSource finished_;
+    EventSource ended_;
     EventSource look_;
     std::map<DeviceId, std::unique_ptr<Device>> devices_;
 };

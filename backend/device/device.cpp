@@ -143,8 +143,8 @@ bool Device::is_replaced(const View &view) const {
 void Device::prepare() {
     if (asked_) return;
     if (const auto admitted = admit(); !admitted) {
-        const bool waits =
-            admitted.error().code == ErrorCode::kShortage && Clock::now() - first_seen_ < limits::kAttach;
+        const ErrorCode code = admitted.error().code;
+        const bool waits = passes(code) && code != ErrorCode::kInUse && Clock::now() - first_seen_ < limits::kAttach;
         return waits ? reconcile_in(retry_, kRetry) : refuse(admitted.error().text);
     }
     asked_ = true;
@@ -166,9 +166,15 @@ Result<> Device::admit() {
     beginning_ = restored ? Beginning::kResume : Beginning::kPowerOn;
     const auto other = services_.runs_elsewhere(*uuid_, id_);
     if (!other) return {};
-    // In a migration a restored domain comes before the suspended one, whose memory it has, goes.
-    VTPM_ASSIGN(const DomainFacts others, services_.domains.ask(other->domain));
-    if (restored && others.suspended && others.incarnation.domain == facts.incarnation.domain) return {};
+    // In a migration a restored domain comes before the suspended one, whose memory it has, goes. After a save that
+    // domain may have gone while its engine still stores.
+    const auto others = services_.domains.ask(other->domain);
+    const bool has_gone = !others && others.error().code == ErrorCode::kNotFound;
+    if (!others && !has_gone) return tl::make_unexpected(others.error());
+    if (restored && (has_gone || (others->suspended && others->incarnation.domain == facts.incarnation.domain)))
+        return {};
+    if (has_gone)
+        return fail(ErrorCode::kUnavailable, "the TPM of the guest that was here before is still being stored");
     return fail(ErrorCode::kInUse, "{}", kRunsElsewhere);
 }
 
@@ -366,6 +372,7 @@ void Device::engine_ready(const Result<> &started) {
     if (!note_power_on()) return fail_for_good("xenstore does not take that its TPM was powered on");
     pause_ = kRetry;
     engine_state_ = EngineState::kRunning;
+    if (renewal_ != Renewal::kNone) renew_state_channel();  // the manager was restarted meanwhile
     reconcile();
 }
 
@@ -435,6 +442,9 @@ void Device::engine_exited(const std::string &how, ExitKind end) {
     const bool orderly = end == ExitKind::kOrderly;
     engine_.reset();
     kill_.reset();
+    renew_.reset();
+    renewal_ = Renewal::kNone;
+    if (uuid_) services_.engine_ended(*uuid_, id_);
     engine_state_ = EngineState::kNone;
     ring_state_ = RingState::kNone;
     attached_.reset();
@@ -451,6 +461,7 @@ void Device::engine_exited(const std::string &how, ExitKind end) {
     reconcile();
 }
 
+// The answer to a new channel, or the word that the present one is lost: then a command may wait for the next.
 void Device::state_channel_changed(const Result<> &usable) {
     stores_ = usable.has_value();
     if (usable) {
@@ -458,53 +469,67 @@ void Device::state_channel_changed(const Result<> &usable) {
         if (may_be_logged_.take()) log::info("device {}: stores again", to_string(id_));
         return;
     }
-    if (!renews_) renew_state_channel_later(usable.error());
+    tell_cannot_store(usable.error());
+    if (renewal_ == Renewal::kTaking) return renew_state_channel_later(usable.error());
+    if (renewal_ != Renewal::kAsked) renew_state_channel();
 }
 
 void Device::manager_is_back() {
+    if (engine_state_ == EngineState::kStarting) renewal_ = Renewal::kWaiting;  // see engine_ready()
     renew_state_channel();
     try_now();
 }
 
 void Device::renew_state_channel() {
     if (engine_state_ != EngineState::kRunning) return;
-    renews_ = true;
     if (!may_renew_.take()) return renew_state_channel_in(kRetry);
+    renewal_ = Renewal::kAsked;
+    renew_.reset();
     services_.manager.open(*uuid_, engine_->state_protocol(), [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
     });
 }
 
 void Device::renew_state_channel_in(std::chrono::milliseconds delay) {
+    renewal_ = Renewal::kWaiting;
     if (auto timer = services_.loop.after(delay, [this] { renew_state_channel(); })) renew_ = std::move(*timer);
 }
 
 // For as long as it takes. Without a manager its return is waited for.
 void Device::renew_state_channel_later(const Error &error) {
-    const std::string why = "cannot store: " + error.text;
-    renews_ = services_.manager.connected();
-    if (!(stores_ && renews_) && reason_ != why) {
-        if (may_be_logged_.take()) log::error("device {}: {}", to_string(id_), why);
-        reason_ = why;
-    }
-    if (!renews_) return;
-    renew_state_channel_in(passes(error.code) ? renew_pause_ : services_.refused_retry);
+    renewal_ = Renewal::kNone;
+    if (!services_.manager.connected()) return;
+    // Whoever waits for it to leave does so for some seconds only.
+    const bool leaves = leaves_since_ != Clock::time_point{};
+    const auto pause = passes(error.code) ? renew_pause_ : services_.refused_retry;
+    renew_state_channel_in(leaves ? kRetry : pause);
     renew_pause_ = std::min(2 * renew_pause_, kLongestRetry);
 }
 
 void Device::channel_renewed(Result<OpenedVtpm> answer) {
     if (engine_state_ != EngineState::kRunning) return;
     if (answer) {
-        renews_ = false;
+        renew_.reset();
+        renewal_ = Renewal::kTaking;
         return engine_->replace_state_channel(std::move(answer->state_channel));
     }
+    if (renewal_ != Renewal::kAsked) return;  // of a former question
     // By its own channel, or the manager has not yet seen that the engine has closed that.
-    if (answer.error().code == ErrorCode::kInUse && stores_) return stores_again();
+    const bool in_use = answer.error().code == ErrorCode::kInUse;
+    if (in_use && stores_) return stores_again();
+    if (!in_use) tell_cannot_store(answer.error());
     renew_state_channel_later(answer.error());
 }
 
+void Device::tell_cannot_store(const Error &error) {
+    const std::string why = "cannot store: " + error.text;
+    if (reason_ != why && may_be_logged_.take()) log::error("device {}: {}", to_string(id_), why);
+    reason_ = why;
+}
+
 void Device::stores_again() {
-    renews_ = false;
+    renewal_ = Renewal::kNone;
+    renew_.reset();
     renew_pause_ = kRetry;
     reason_.clear();
 }
@@ -525,6 +550,7 @@ void Device::leave(const View &view) {
     if (leaves_since_ == Clock::time_point{}) {
         leaves_since_ = Clock::now();
         not_before_ = {};
+        if (renewal_ == Renewal::kWaiting) renew_state_channel();
     }
     const auto asked = ask_suspended();
     if (!asked && has_time_before_save()) return reconcile_in(retry_, kRetry);
@@ -549,7 +575,7 @@ bool Device::is_suspended_unused() const { return answered_ && !powered_on_ && !
 // A guest that was saved while the manager is being restarted: what its TPM knows is stored when that is back.
 bool Device::waits_to_suspend() const {
     const bool runs = engine_state_ == EngineState::kRunning;
-    const bool can_store = runs && services_.manager.connected() && stores_ && !renews_;
+    const bool can_store = runs && services_.manager.connected() && stores_ && renewal_ == Renewal::kNone;
     // One that is taken over has not said yet whether it can.
     return !can_store && (runs || engine_state_ == EngineState::kAdopting) && has_time_before_save();
 }

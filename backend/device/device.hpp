@@ -46,6 +46,8 @@ struct DeviceServices {
     std::function<bool(const Uuid &, DeviceId)> is_to_be_suspended{};
     // A device has gone, and its engine: another one may wait in its place.
     std::function<void()> finished{};
+    // An engine has ended: other devices may wait for this vTPM.
+    std::function<void(const Uuid &, DeviceId)> engine_ended{};
 };
 
 class Device final : private EngineObserver {
@@ -81,6 +83,9 @@ private:
     };
     enum class EngineState { kNone, kOpening, kStarting, kAdopting, kRunning, kStopping };
     enum class RingState { kNone, kAttaching, kAttached, kDetaching };
+    // Of the engine's state channel: none is due; a timer, or the engine, is waited for; the manager is asked; the
+    // engine takes the new one.
+    enum class Renewal { kNone, kWaiting, kAsked, kTaking };
 
     // The steps of reconcile().
     void compare();
@@ -105,6 +110,7 @@ private:
     void renew_state_channel();
     void renew_state_channel_in(std::chrono::milliseconds delay);
     void renew_state_channel_later(const Error &error);
+    void tell_cannot_store(const Error &error);
     void stores_again();
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
@@ -153,9 +159,9 @@ private:
     std::optional<RingNumbers> attached_;
     bool frontend_was_connected_ = false;  // since the ring was attached
     bool stores_ = true;                   // the engine has not said otherwise
-    bool renews_ = false;                  // its state channel
-    bool powered_on_ = false;              // once, or resumed: that is not done twice
-    bool saves_ = false;                   // and not only stops
+    Renewal renewal_ = Renewal::kNone;
+    bool powered_on_ = false;  // once, or resumed: that is not done twice
+    bool saves_ = false;       // and not only stops
     std::chrono::steady_clock::time_point leaves_since_;
     std::chrono::steady_clock::time_point first_seen_;
     std::chrono::steady_clock::time_point offered_;  // when state 2 was written first

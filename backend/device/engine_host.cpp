@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/device/engine_host.hpp"
 
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -18,6 +19,10 @@
 
 namespace vtpm {
 namespace {
+
+// Of renewals of the zygote after a crash: each takes systemd's time, and systemd keeps some 1000 connections.
+constexpr std::chrono::minutes kRenewalInterval{1};
+constexpr std::size_t kMostZygotes = 512;
 
 // Each running engine has a user of its own, from a range that neither people nor containers use (systemd, "Users,
 // Groups, UIDs and GIDs": 1879048192..2147483647).
@@ -64,7 +69,7 @@ ExitKind kind_of_exit(int status) {
 bool has_crashed(int status) { return WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL; }
 
 // posix_spawn: nothing of this process' threads and descriptors gets in the way.
-Result<pid_t> spawn_zygote(const std::string &program, int control) {
+Result<pid_t> spawn_zygote(int program, int control) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
@@ -80,11 +85,12 @@ Result<pid_t> spawn_zygote(const std::string &program, int control) {
     std::string bind_now = "LD_BIND_NOW=1";
     char *environment[] = {bind_now.data(), nullptr};
     pid_t pid = 0;
-    const int error = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environment);
+    const std::string path = fmt::format("/proc/self/fd/{}", program);
+    const int error = ::posix_spawn(&pid, path.c_str(), &actions, &attributes, arguments, environment);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     errno = error;
-    if (error != 0) return fail_errno("start {}", program);
+    if (error != 0) return fail_errno("start the engine program");
     return pid;
 }
 
@@ -200,39 +206,62 @@ Result<> EngineProcess::listen() {
 
 // ---- EngineHost: zygotes ----
 
-EngineHost::EngineHost(EventLoop &loop, std::string program, ServiceManager &service, std::function<void()> lost)
+EngineHost::EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &service, std::function<void()> lost)
     : loop_(loop),
       program_(std::move(program)),
       service_(service),
       lost_(std::move(lost)),
-      first_uid_(kFirstEngineUid) {}
+      first_uid_(kFirstEngineUid),
+      may_renew_(1, kRenewalInterval) {}
 
 Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std::string &program,
                                                       ServiceManager &service, std::function<void()> lost) {
-    std::unique_ptr<EngineHost> host(new EngineHost(loop, program, service, std::move(lost)));
+    UniqueFd file(::open(program.c_str(), O_PATH | O_CLOEXEC));
+    if (!file) return fail_errno("open {}", program);
+    std::unique_ptr<EngineHost> host(new EngineHost(loop, std::move(file), service, std::move(lost)));
     for (KeptDescriptor &kept : service.kept()) host->take_over(std::move(kept));
     VTPM_TRY(host->start_zygote());
     host->drop_idle_zygotes();
+    host->started_ = true;
     return host;
 }
 
 Result<> EngineHost::start_zygote() {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
-    VTPM_ASSIGN(const pid_t pid, spawn_zygote(program_, ends.theirs.get()));
-    if (const auto moved = service_.give_scope(pid); !moved)
+    VTPM_ASSIGN(const pid_t pid, spawn_zygote(program_.get(), ends.theirs.get()));
+    // Whoever fails from here on closes its connection, by which it ends.
+    if (const auto moved = service_.give_scope(pid); !moved) {
+        if (started_) {
+            dropped_.push_back(pid);
+            return moved;
+        }
         log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
+    }
     const KeptName name{protocol_version(Channel::kEngines), protocol_version(Channel::kState), pid};
     service_.keep(to_string(name), ends.ours.get());
-    zygotes_.push_back({name, kVersion, std::move(ends.ours)});
+    zygotes_.push_back({name, kVersion, std::move(ends.ours), true});
     zygotes_.back().groups = groups_of(pid);
     return serve(zygotes_.back());
 }
 
 // A guest that has crashed its engine may have learned something of the addresses that all engines of a zygote share,
-// or guessed a part of them, and may boot again to guess on: not with these (docs/decisions/0011).
+// or guessed a part of them, and may boot again to guess on: not for long with these (docs/decisions/0011).
 void EngineHost::renew_zygote() {
+    if (zygotes_.size() >= kMostZygotes || !may_renew_.take()) return;
     if (const auto started = start_zygote(); !started)
-        log::error("engines go on with the addresses of one that has crashed: {}", started.error().text);
+        log::warning("engines go on with the addresses of one that has crashed: {}", started.error().text);
+}
+
+// One without engines may not have come up; the one before it serves. Otherwise the daemon ends with its engines.
+void EngineHost::ended(Zygote &zygote) {
+    zygote.readable.reset();
+    const bool is_last = &zygote == &zygotes_.back();
+    const bool has_other = zygotes_.size() > 1 && (!is_last || std::next(zygotes_.rbegin())->is_own);
+    if (engines_of(zygote) != 0 || !has_other) return lost_();
+    log::warning("a parent process of engines has ended before it had any");
+    service_.forget(to_string(zygote.name));
+    dropped_.push_back(zygote.name.zygote);
+    zygotes_.remove_if([&](const Zygote &candidate) { return &candidate == &zygote; });
 }
 
 Result<> EngineHost::serve(Zygote &zygote) {
@@ -305,8 +334,7 @@ void EngineHost::receive(Zygote &zygote) {
     const ByteView message = ByteView(buffer).first(received ? received->size : 0);
     if (const auto report = decode<EngineStarted>(message)) return started(*report);
     if (const auto report = decode<EngineExited>(message)) return exited(zygote, *report);
-    zygote.readable.reset();
-    lost_();
+    ended(zygote);
 }
 
 std::size_t EngineHost::engines_of(const Zygote &zygote) const {
@@ -437,6 +465,7 @@ void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
         running.process->hear_out();
         running.process->observer_->engine_exited(describe_exit(status, out_of_memory), kind_of_exit(status));
     }
+    if (!started_) return;  // the zygote that tells this is just being taken over
     if (has_crashed(status) && &zygote == &zygotes_.back() && !stopped_) renew_zygote();
     drop_idle_zygotes();
     if (running_.empty() && stopped_) stopped_();

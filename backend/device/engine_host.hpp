@@ -17,6 +17,7 @@
 #include "backend/control_groups.hpp"
 #include "backend/service_manager.hpp"
 #include "backend/xen/ring_opener.hpp"
+#include "base/allowance.hpp"
 #include "base/event_loop.hpp"
 #include "base/unique_fd.hpp"
 #include "base/uuid.hpp"
@@ -60,6 +61,7 @@ struct Zygote {
     KeptName name;
     std::string version;  // of its program
     UniqueFd control;
+    bool is_own = false;  // this daemon has started it
     EventSource readable = {};
     std::optional<EngineGroups> groups = {};  // none: its engines have no limits
 };
@@ -152,9 +154,10 @@ private:
         std::unique_ptr<Unclaimed> unclaimed = nullptr;  // left by a former daemon, and not yet adopted
     };
 
-    EngineHost(EventLoop &loop, std::string program, ServiceManager &service, std::function<void()> lost);
+    EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &service, std::function<void()> lost);
     Result<> start_zygote();
     void renew_zygote();
+    void ended(Zygote &zygote);
     void take_over(KeptDescriptor kept);
     Result<> try_take_over(KeptDescriptor &kept);
     Result<> list_engines(Zygote &zygote);
@@ -169,7 +172,8 @@ private:
     std::uint32_t free_uid() const;
 
     EventLoop &loop_;
-    std::string program_;
+    // As it was when this daemon was started: an upgrade may have put another one in its place.
+    UniqueFd program_;
     ServiceManager &service_;
     std::function<void()> lost_;
     std::list<Zygote> zygotes_;   // new engines come from the last, which is this daemon's own
@@ -177,6 +181,8 @@ private:
     std::uint32_t next_id_ = 1;
     std::uint32_t first_uid_;
     std::map<std::uint32_t, Running> running_;
+    Allowance may_renew_;
+    bool started_ = false;  // all zygotes of former daemons are taken over
     std::function<void()> stopped_;
     EventSource stop_limit_;
 };

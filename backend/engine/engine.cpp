@@ -150,7 +150,8 @@ Result<Engine::Ring> Engine::open_ring(const AttachRing &order, Received &receiv
     return Ring{std::move(*page), std::move(events), order.ring_ref, order.event_channel};
 }
 
-EngineStatus Engine::status() const {
+EngineStatus Engine::status() {
+    tpm_->look_at_channel();
     const ErrorCode stores = tpm_->can_store() ? ErrorCode::kNone : ErrorCode::kUnavailable;
     return ring_ ? EngineStatus{stores, ring_->ring_ref, ring_->event_channel} : EngineStatus{stores};
 }
@@ -162,8 +163,8 @@ Result<> Engine::replace_channel(Received &received, const Tpm::Take &take) {
     return taken;
 }
 
-// A command's change waits for a manager that is being restarted. Any order but the one it waits for ends the wait, and
-// comes to its turn.
+// A command's change waits for a manager that is being restarted. A daemon that was restarted, too, is told what it
+// asks; any other order but the one it waits for ends the wait, and comes to its turn.
 Result<> Engine::await_manager(const Tpm::Take &take) {
     report_lost_channel();
     const auto deadline = std::chrono::steady_clock::now() + limits::kManagerRestart;
@@ -172,8 +173,12 @@ Result<> Engine::await_manager(const Tpm::Take &take) {
         VTPM_TRY(wait_readable(control_.get(), left));
         took_order_ = true;
         VTPM_ASSIGN(Order order, receive());
-        if (message_type(order.message) == ReplaceStateChannel::kType) return replace_channel(order.received, take);
-        postponed_ = std::move(order);
+        const std::uint16_t type = message_type(order.message);
+        if (type == ReplaceStateChannel::kType) return replace_channel(order.received, take);
+        if (type == AskStatus::kType)
+            tell(status());
+        else
+            postponed_ = std::move(order);
     }
     return fail(ErrorCode::kUnavailable, "the daemon wants something else");
 }

@@ -47,7 +47,7 @@ private:
     static Result<Ring> open_ring(const AttachRing &order, Received &received);
     Result<> replace_channel(Received &received, const Tpm::Take &take);
     Result<> await_manager(const Tpm::Take &take);
-    [[nodiscard]] EngineStatus status() const;
+    [[nodiscard]] EngineStatus status();
     void report_lost_channel();
     template <typename Message>
     void tell(const Message &message);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/engine/state_channel.hpp"
 
+#include <poll.h>
+
 #include <chrono>
 
 #include "backend/engine/tpm_messages.hpp"
@@ -41,6 +43,11 @@ Result<Answer> ManagerChannel::ask(const Request &request, std::chrono::millisec
         answer.error().code = ErrorCode::kUnavailable;
     }
     return answer;
+}
+
+void ManagerChannel::look() {
+    pollfd entry{socket_.get(), 0, 0};
+    if (socket_ && ::poll(&entry, 1, 0) > 0) socket_.reset();
 }
 
 Result<ManagerChannel::Loaded> ManagerChannel::load(StateKind kind) {

@@ -44,6 +44,8 @@ public:
     Result<std::uint64_t> store(StateKind kind, ByteView state);
 
     [[nodiscard]] bool is_open() const { return static_cast<bool>(socket_); }
+    // Closes it if the manager has: nothing else would tell before the next request.
+    void look();
 
 private:
     template <typename Answer, typename Request>

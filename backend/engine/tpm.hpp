@@ -48,6 +48,8 @@ public:
     // happened all the same, and the TPM then takes that state.
     Result<> replace_channel(ManagerChannel channel);
     [[nodiscard]] bool can_store() const { return channel_.is_open(); }
+    // So that can_store() knows of a manager that has gone.
+    void look_at_channel() { channel_.look(); }
 
     // An orderly end. PCRs and sessions are gone afterwards.
     Result<> power_off();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 
 #include "backend/xen/domains.hpp"
 
@@ -13,6 +14,7 @@ public:
     // Who is not spoken of has just been built, and is not yet let run.
     Result<DomainFacts> ask(std::uint32_t domain) override {
         if (silent) return fail(silence, "as the test wants it");
+        if (gone.contains(domain)) return fail(ErrorCode::kNotFound, "there is no domain {}", domain);
         return facts(domain);
     }
     DomainFacts &facts(std::uint32_t domain) {
@@ -27,6 +29,7 @@ public:
     static constexpr Uuid kImage{
         {0x99, 0x99, 0x99, 0x99, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55}};
     bool silent = false;
+    std::set<std::uint32_t> gone{};
     ErrorCode silence = ErrorCode::kSystem;
 
 private:

@@ -52,6 +52,7 @@ public:
     std::chrono::milliseconds store_takes{0};  // the next one
     int loads = 0;                             // that were asked for
     ErrorCode answer_prepare = ErrorCode::kNone;
+    ErrorCode answer_open = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
     std::string algorithms{};  // of a new TPM
     int stores = 0;
@@ -101,10 +102,12 @@ private:
         }
         const auto open = decode<OpenVtpm>(message);
         require(open.has_value(), "the backend speaks the protocol");
+        if (answer_open != ErrorCode::kNone)
+            return reply(peer, VtpmAnswer{open->uuid, answer_open, TpmVersion::k20, "as the test wants it"});
         if (in_use(open->uuid))
             return reply(peer, VtpmAnswer{open->uuid, ErrorCode::kInUse, TpmVersion::k20, "in use"});
         auto ends = make_seqpacket_pair();
-        require(ends.has_value(), "a socket pair");
+        if (!ends) return reply(peer, VtpmAnswer{open->uuid, ErrorCode::kShortage, TpmVersion::k20, ends.error().text});
         reply(peer, VtpmAnswer{open->uuid, ErrorCode::kNone, store[open->uuid].version, ""}, {ends->theirs.get()});
         add_peer(std::move(ends->ours), open->uuid);
     }

@@ -257,6 +257,22 @@ TEST_CASE("a guest whose group was refused after a manager's restart stores agai
     CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes(8, 1)))) == 0);
 }
 
+TEST_CASE(
+    "an idle guest whose new channel is refused is told of, and its next write does not wait for a pause to end") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    REQUIRE(rc(host.execute(guest, commands::nv_define(kIndex, 8))) == 0);
+    host.manager.stop();
+    host.manager.answer_open = GENERATE(ErrorCode::kRefused, ErrorCode::kUnavailable);
+    host.manager.start();
+    CHECK(host.run_until([&] { return host.reason(kDevice).starts_with("cannot store"); }));
+    host.run_for(std::chrono::milliseconds(500));
+    host.manager.answer_open = ErrorCode::kNone;
+    CHECK(rc(host.execute(guest, commands::nv_write(kIndex, Bytes(8, 1)))) == 0);
+    CHECK(host.run_until([&] { return host.reason(kDevice).empty(); }, std::chrono::seconds(2)));
+}
+
 TEST_CASE("a command whose manager is restarted under it waits for the next one") {
     const bool was_stored = GENERATE(false, true);
     TestHost host;

@@ -256,6 +256,62 @@ TEST_CASE("a daemon that is stopped for good powers the TPMs off, and the guest'
     CHECK(host.status(kDevice) == "failed");
 }
 
+TEST_CASE("a command that waits for the manager waits on when the daemon is restarted, too") {
+    TestHost host;
+    Measured measured(host);
+    REQUIRE(rc(host.execute(measured.guest, commands::nv_define(kIndex, 8))) == 0);
+    host.manager.stop();
+    measured.guest.submit(commands::nv_write(kIndex, Bytes(8, 1)));
+    host.run_for(std::chrono::milliseconds(100));
+    host.restart_daemon();
+    host.run_for(std::chrono::milliseconds(300));
+    CHECK(measured.guest.state() == TPMIF_STATE_SUBMIT);
+    host.manager.start();
+    REQUIRE(host.run_until([&] { return measured.guest.state() != TPMIF_STATE_SUBMIT; }));
+    CHECK(rc(measured.guest.response(std::chrono::milliseconds(0))) == 0);
+}
+
+// A channel that was on its way to the former daemon.
+TEST_CASE(
+    "an engine whose manager has gone unnoticed gets the next one's channel, though the vTPM is in use for a moment") {
+    TestHost host;
+    Measured measured(host);
+    host.daemon_dies();
+    host.manager.stop();
+    host.manager.start();
+    ManagerClient former(host.loop, host.socket_path, [] {});
+    UniqueFd on_its_way;
+    former.open(kUuid, protocol_version(Channel::kState),
+                [&](Result<OpenedVtpm> answer) { on_its_way = std::move(answer->state_channel); });
+    REQUIRE(host.run_until([&] { return static_cast<bool>(on_its_way); }));
+    REQUIRE(host.start());
+    REQUIRE(is_connected(host, kDevice));
+    host.run_for(std::chrono::milliseconds(300));
+    on_its_way.reset();
+    REQUIRE(host.run_until([&] { return !host.manager.in_use(kUuid); }));
+    REQUIRE(host.run_until([&] { return host.manager.in_use(kUuid); }, std::chrono::seconds(3)));
+    CHECK(host.run_until([&] { return host.reason(kDevice).empty(); }));
+}
+
+// A zygote says that to a daemon which was ended before it read the first answer, and then to the next one.
+TEST_CASE("a crash that is told while a zygote is taken over waits for its turn") {
+    TestHost host;
+    host.daemon_dies();
+    host.service.store.clear();
+    auto ends = make_seqpacket_pair();
+    auto control = make_seqpacket_pair();
+    REQUIRE((ends && control));
+    const KeptName name{protocol_version(Channel::kEngines), protocol_version(Channel::kState), 1};
+    host.service.keep(to_string(name), ends->ours.get());
+    const int zygote = ends->theirs.get();
+    REQUIRE(send(zygote, LivingEngine{1, 1'900'000'000, 4711, kUuid, 7, 0}, {control->ours.get()}));
+    REQUIRE(send(zygote, EnginesListed{1, "of before"}));
+    REQUIRE(send(zygote, EngineExited{1, SIGSEGV}));
+    REQUIRE(send(zygote, EnginesListed{static_cast<std::uint32_t>(::getpid()), "of before"}));
+    REQUIRE(host.start());
+    CHECK(host.engines->zygotes().size() == 1);
+}
+
 TEST_CASE("engines that speak another protocol are powered off, not guessed at") {
     TestHost host;
     Measured measured(host);

@@ -373,6 +373,60 @@ TEST_CASE("a save takes as long as what it stores: no engine is killed in the mi
     CHECK(read_pcr(host, page) == guest.pcr);
 }
 
+// libxl goes on after 10 s, and destroys the domain.
+TEST_CASE("a guest that is restored while its TPM is still being stored waits for it") {
+    TestHost host;
+    Guest guest(host);
+    host.manager.store_takes = std::chrono::seconds(2);
+    host.domains.facts(kDevice.domain).suspended = true;
+    host.detach(kDevice);
+    host.run_for(std::chrono::milliseconds(300));
+    host.remove(kDevice);
+    host.domains.gone.insert(kDevice.domain);
+    host.run_for(std::chrono::milliseconds(100));
+    CHECK(host.engines->count() == 1);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
+TEST_CASE("a guest that is saved as soon as its group is open again loses nothing") {
+    TestHost host;
+    Guest guest(host);
+    host.manager.stop();
+    host.manager.answer_load = ErrorCode::kRefused;
+    host.manager.start();
+    REQUIRE(host.run_until([&] { return host.reason(kDevice).starts_with("cannot store"); }));
+    host.run_for(std::chrono::milliseconds(300));
+    host.manager.answer_load = ErrorCode::kNone;
+    save(host);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
+TEST_CASE("a guest that is saved while its engine takes a new channel, whose manager goes again, loses nothing") {
+    TestHost host;
+    Guest guest(host);
+    host.manager.stop();
+    host.run_for(std::chrono::milliseconds(50));
+    host.manager.silent_at_load = true;
+    const int loads = host.manager.loads;
+    host.manager.start();
+    REQUIRE(host.run_until([&] { return host.manager.loads == loads + 1; }));
+    host.domains.facts(kDevice.domain).suspended = true;
+    host.detach(kDevice);
+    host.run_for(std::chrono::milliseconds(300));
+    host.manager.stop();
+    host.manager.silent_at_load = false;
+    host.manager.start();
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
+}
+
 TEST_CASE("a guest that ends does not wait for an engine that does not") {
     TestHost host;
     host.power_off_limit = std::chrono::milliseconds(100);
