@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "manager/attestation/attestation.hpp"
-#include "manager/attestation/certificate_chain.hpp"
+#include "manager/ca/certificate_chain.hpp"
 #include "manager/policy/approver_key.hpp"
 
 namespace vtpm {

@@ -187,7 +187,7 @@ void add_ca_commands(CLI::App &app, Choice &choice) {
     of_group(add_command(
                  ca, choice, "import-signed", "Use the certificate that another CA made of the request",
                  [&](Daemons &d) { return import_ca(d, choice.ca_group, choice.file); }, show_ca_text))
-        ->add_option("FILE", choice.file, "The certificate (PEM); - is standard input")
+        ->add_option("FILE", choice.file, "The certificate (PEM), and those that lead to its root; - is standard input")
         ->required();
 }
 

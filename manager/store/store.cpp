@@ -160,7 +160,7 @@ Result<> Store::insert_group(const GroupRecord &group) {
         ByteView(group.key.pcr_values), ByteView(group.key.pcr_events), ByteView(group.key.public_area),
         ByteView(group.key.private_area), std::int64_t{group.nv_index}, ByteView(group.manifest),
         ByteView(group.recovery), ByteView(group.ca.key.public_area), ByteView(group.ca.key.private_area),
-        ByteView(group.ca.certificate), group.created);
+        ByteView(group.ca.certificates), group.created);
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
@@ -363,7 +363,7 @@ Result<> Store::delete_orphaned_states(const Uuid &uuid) {
 Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(database_, "UPDATE groups SET ca_public = ?, ca_private = ?, ca_certificate = ? WHERE name = ?",
-                        ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificate),
+                        ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificates),
                         manifest.group));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();

@@ -21,7 +21,8 @@ namespace vtpm {
 // What certifies a group's vTPMs. All empty: there is none yet.
 struct CaRecord {
     TpmKey key;
-    Bytes certificate;  // DER
+    Bytes
+        certificates;  // DER, one after the other: its own, then those between it and a root; empty: there is none yet
 };
 
 struct GroupRecord {
