@@ -290,6 +290,12 @@ void add_attestation_commands(CLI::App &app, Choice &choice) {
     verification->add_option("--host", trust.host, "The host's identity, whose TPM answered your challenge")
         ->required();
     verification->add_option("--vtpm", trust.uuid, "The vTPM that it must be of");
+    verification->add_option("--group", trust.group, "The group that the vTPM must be of");
+    verification
+        ->add_option("--min-generation", trust.min_generation,
+                     "Of the group's key, at least: what its approver approved before is void")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     auto *boots = verification->add_option_group("boots of the host that are good");
     boots->add_option("--approver", trust.approver, "That the owner of this key approved (PEM file of a public key)");
     boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict`");

@@ -251,6 +251,10 @@ std::string verify_attestation_text(const Json &verdict) {
     for (const Json &check : verdict.at("checks"))
         out += fmt::format("{:<7} {:<17} {}\n", flag(check, "holds") ? "ok" : "FAILED", text(check, "check"),
                            text(check, "text"));
+    if (const Json quote = verdict.value("quote", Json()); quote.is_object())
+        out += fmt::format("        {:<17} Clock {} ms{}, {} resets, {} restarts, firmware {}\n", "host TPM",
+                           text(quote, "clock"), flag(quote, "clock_safe") ? "" : " (unsafe)",
+                           text(quote, "reset_count"), text(quote, "restart_count"), text(quote, "firmware_version"));
     return out + (flag(verdict, "verified") ? "The attestation is true.\n" : "DO NOT TRUST THIS VTPM.\n");
 }
 
