@@ -46,7 +46,7 @@ OpenSealer sealer_of(const Config &config) {
     return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
 }
 
-constexpr std::chrono::seconds kLastWords{5};
+constexpr std::chrono::seconds kLastWords{20};  // less than the unit's TimeoutStopSec=
 
 // As after a crash: the next start finds everything that was acknowledged.
 [[noreturn]] void end_without_the_tpm() {
@@ -88,8 +88,7 @@ Result<> run(const Config &config) {
     });
     loop.feed_watchdog();
     const Result<> turned = loop.run(turn);
-    if (!worker->stop(kLastWords)) end_without_the_tpm();
-    keys.close();
+    if (!worker->stop(kLastWords, [&keys] { keys.close(); })) end_without_the_tpm();
     return ran ? turned : ran;
 }
 

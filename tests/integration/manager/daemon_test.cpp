@@ -172,6 +172,28 @@ TEST_CASE_METHOD(Fixture, "a manager whose TPM does not answer ends all the same
     REQUIRE(engine.receive<LoadedState>().sequence == 2);
 }
 
+TEST_CASE_METHOD(Fixture,
+                 "a TPM that stops answering when nobody asks it anything does not keep the manager from its end") {
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        store(engine, state);
+        ::kill(swtpm->pid(), SIGSTOP);
+        const auto began = std::chrono::steady_clock::now();
+        const int ended = manager.end(SIGTERM);
+        REQUIRE(std::chrono::steady_clock::now() - began < std::chrono::seconds(35));  // TimeoutStopSec=40
+        REQUIRE(WIFEXITED(ended));
+        REQUIRE(WEXITSTATUS(ended) == EXIT_FAILURE);
+    }
+    ::kill(swtpm->pid(), SIGCONT);
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    REQUIRE(engine.receive<LoadedState>().sequence == 1);
+}
+
 TEST_CASE_METHOD(Fixture, "an engine that goes while its TPM is made harms nobody") {
     ManagerProcess manager(place);
     BackendEnd backend(place.socket());
