@@ -48,6 +48,11 @@ std::string tpm_trouble(const Worker &worker) {
     return fmt::format("it has not answered for {} s", waited.count());
 }
 
+std::string_view state_of(const GroupInfo &group) {
+    if (group.refusal.empty()) return "open";
+    return group.waits ? "waiting" : "refused";
+}
+
 Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store, const Worker &worker) {
     VTPM_ASSIGN(const auto list, vtpms.list());
     VTPM_ASSIGN(const auto groups, keys.list());
@@ -59,8 +64,8 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &stor
         {"sealing", keys.sealing()},
         {"sealed_to", keys.sealer_description()},
         {"sealer_trouble", tpm_trouble(worker)},
-        {"groups_refused", static_cast<std::uint32_t>(std::ranges::count_if(
-                               groups, [](const GroupInfo &group) { return !group.refusal.empty(); }))},
+        {"groups_refused", static_cast<std::uint32_t>(std::ranges::count(groups, "refused", state_of))},
+        {"groups_waiting", static_cast<std::uint32_t>(std::ranges::count(groups, "waiting", state_of))},
         {"store", store.path()},
         {"store_id", store.id()},
         {"vtpms", static_cast<std::uint32_t>(list.size())},
@@ -122,6 +127,7 @@ Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
                         {"recovery_key", group.has_recovery_key},
                         {"vtpms", static_cast<std::uint32_t>(count)},
                         {"created", utc(group.created)},
+                        {"state", std::string(state_of(group))},
                         {"reason", group.refusal}});
     }
     return rows;

@@ -238,6 +238,8 @@ TEST_CASE_METHOD(InProcess, "a manager that is kept from one group opens the oth
     REQUIRE(host.keys.waits());
     REQUIRE(expect_error(host.keys.key("tenant")).code == ErrorCode::kUnavailable);
     REQUIRE(expect_error(host.keys.all_open()).code == ErrorCode::kUnavailable);
+    REQUIRE(expect(host.keys.list())[1].waits);
+    REQUIRE_FALSE(expect(host.keys.list())[0].waits);
     REQUIRE(expect_error(host.keys.discard("tenant")).code == ErrorCode::kUnavailable);  // it is not lost
     proxy.set(always(TPM2_RC_NV_UNAVAILABLE));
     expect(host.keys.unlock());  // what is open stays so
