@@ -200,7 +200,10 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
     sign->add_option("--generation", order.generation, "That `group show` tells; one more for `group renew`")
         ->capture_default_str();
-    sign->add_option("--values", order.values, "A file of `policy predict`; default: this host, as it is now");
+    auto *values = sign->add_option_group("the boot that is approved");
+    values->add_option("--values", order.values, "A file of `policy predict`; - is standard input");
+    values->add_flag("--this-host", order.this_host, "That of this machine, as its PCRs are now");
+    values->require_option(1);
     sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
 }
