@@ -6,6 +6,7 @@
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <thread>
 
 #include "manager_process.hpp"
@@ -272,6 +273,46 @@ TEST_CASE_METHOD(Fixture, "a damaged database and a wrong configuration end the 
     const Output misspelt = run(place.launch());
     REQUIRE(misspelt.status == 78);
     REQUIRE_THAT(misspelt.err, Contains("manager.toml:4: 'colour' is unknown"));
+}
+
+TEST_CASE_METHOD(Fixture, "a state directory that the unit does not let through is told with the remedy") {
+    const auto end_of = [&](const std::string &state_directory) {
+        const std::string config = directory / "elsewhere.toml";
+        std::ofstream(config) << "state_directory = \"" << state_directory << "\"\n";
+        return run({{VTPM_MANAGERD, "--config", config}, {}, {}});
+    };
+    const Output elsewhere = end_of("/nonexistent/vtpm");
+    REQUIRE(elsewhere.status == EXIT_FAILURE);
+    REQUIRE_THAT(elsewhere.err, Contains("/nonexistent/vtpm/store.id") && Contains("xen-vtpm-managerd --drop-in"));
+    REQUIRE_THAT(end_of("/proc/vtpm").err, Contains("below /proc") && Contains("choose another"));
+}
+
+// systemd names what it does not understand, but its status is good.
+TEST_CASE_METHOD(Fixture, "systemd takes the units, and each drop-in that is printed for them") {
+    const std::string units = directory / "units";
+    const std::string config = directory / "elsewhere.toml";
+    std::ofstream(config) << "state_directory = '/srv/a \"b\" 100%'\nsocket = \"/run/vtpm-2/manager.sock\"\ntcti = "
+                             "\"swtpm:port=2321\"\n";
+    for (const std::string name : {"xen-vtpm-managerd.service", "xen-vtpmd.service"}) {
+        std::filesystem::create_directories(units + "/" + name + ".d");
+        // Neither program is installed where the units say.
+        const std::string unit = std::regex_replace(read_file(std::string(VTPM_UNITS) + "/" + name),
+                                                    std::regex("ExecStart=\\S+"), "ExecStart=/bin/true");
+        std::ofstream(units + "/" + name) << unit;
+        const Output printed = run({{VTPM_MANAGERD, "--config", config, "--drop-in", name}, {}, {}});
+        REQUIRE(printed.status == 0);
+        REQUIRE_THAT(printed.out, Contains("[Service]"));
+        std::ofstream(units + "/" + name + ".d/config.conf")
+            << std::regex_replace(printed.out, std::regex("ExecStart=/\\S+"), "ExecStart=/bin/true");
+        const Output verdict = run({{"systemd-analyze", "verify", "--man=no", units + "/" + name}, {}, {}});
+        REQUIRE(verdict.status == 0);
+        REQUIRE(verdict.err.empty());
+        const std::string wrong = units + "/" + name + ".d/wrong.conf";
+        std::ofstream(wrong) << "[Service]\nNoSuchSetting=1\n";
+        REQUIRE_FALSE(run({{"systemd-analyze", "verify", "--man=no", units + "/" + name}, {}, {}}).err.empty());
+        std::filesystem::remove(wrong);
+    }
+    REQUIRE(run({{VTPM_MANAGERD, "--config", config, "--drop-in", "other.service"}, {}, {}}).status == 78);
 }
 
 TEST_CASE_METHOD(Fixture, "a bus that comes later is used later") {
