@@ -35,7 +35,9 @@ OpenSealer sealer_of(const Config &config) {
     if (config.sealing == Sealing::kTpm)
         return [config](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
             VTPM_ASSIGN(const std::string tcti, tcti_of(config));
-            auto sealer = open_tpm_sealer(tcti, pinned, event_log_of(tcti, std::getenv("CREDENTIALS_DIRECTORY")));
+            const char *const credentials = std::getenv("CREDENTIALS_DIRECTORY");
+            auto sealer = open_tpm_sealer(tcti, pinned, event_log_of(tcti, credentials),
+                                          [credentials] { return passwords_of(credentials); });
             if (!sealer && sealer.error().code == ErrorCode::kUnavailable) sealer.error().text += tcti_advice(config);
             return sealer;
         };

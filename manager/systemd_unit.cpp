@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/systemd_unit.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <optional>
 #include <string_view>
 
+#include "base/secret.hpp"
+#include "base/unique_fd.hpp"
 #include "manager/policy/measured_boot.hpp"
 #include "version.hpp"
 
@@ -114,7 +119,30 @@ std::optional<std::string> number_of(std::string_view tcti) {
     return std::nullopt;
 }
 
+// With room for one byte more than a TPM takes, and a newline.
+Result<SecretBytes> password_in(const std::string &path) {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file && errno == ENOENT) return SecretBytes();
+    if (!file) return fail_errno("{}", path);
+    Secret<sizeof TPM2B_AUTH::buffer + 2> buffer;
+    const ssize_t read = ::read(file.get(), buffer.writable().data(), buffer.writable().size());
+    if (read < 0) return fail_errno("{}", path);
+    ByteView text = buffer.view().first(static_cast<std::size_t>(read));
+    if (!text.empty() && text.back() == '\n') text = text.first(text.size() - 1);
+    if (text.size() > sizeof TPM2B_AUTH::buffer)
+        return fail(ErrorCode::kInvalid, "{}: a TPM's password has at most {} bytes", path, sizeof TPM2B_AUTH::buffer);
+    return SecretBytes(text);
+}
+
 }  // namespace
+
+Result<HierarchyPasswords> passwords_of(const char *credentials) {
+    HierarchyPasswords passwords;
+    if (credentials == nullptr) return passwords;
+    VTPM_ASSIGN(passwords.owner, password_in(fmt::format("{}/tpm-owner-password", credentials)));
+    VTPM_ASSIGN(passwords.endorsement, password_in(fmt::format("{}/tpm-endorsement-password", credentials)));
+    return passwords;
+}
 
 Result<std::string> drop_in_of_manager(const Config &config) {
     VTPM_ASSIGN(const std::string directory, for_directory(config));

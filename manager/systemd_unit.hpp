@@ -6,6 +6,7 @@
 #include <string>
 
 #include "manager/config.hpp"
+#include "manager/hardware_tpm/storage_primary.hpp"
 
 namespace vtpm {
 
@@ -22,5 +23,9 @@ std::string tcti_advice(const Config &config);
 // The firmware's event log as the unit passes it on (LoadCredential=), for the TPM that `tcti` names. `credentials`:
 // the directory of the credentials; null: without a unit the kernel's own.
 std::string event_log_of(const std::string &tcti, const char *credentials);
+
+// The authorization values of the hardware TPM's hierarchies: credentials tpm-owner-password and
+// tpm-endorsement-password, without a newline at the end. Empty where there is none. kInvalid: one is too long.
+Result<HierarchyPasswords> passwords_of(const char *credentials);
 
 }  // namespace vtpm

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/systemd_unit.hpp"
 
+#include <fstream>
+
 #include "expect.hpp"
+#include "temporary_directory.hpp"
 
 namespace vtpm::systemd_unit_test {
 using Catch::Matchers::Contains;
@@ -75,6 +78,30 @@ TEST_CASE("the firmware's log is that of the TPM that is used, whatever its numb
     REQUIRE(event_log_of("swtpm:path=/x", "/run/c") == "/run/c/event-log");
     REQUIRE(event_log_of("device:/dev/tpmrm../x", "/run/c") == "/run/c/event-log");
     REQUIRE(event_log_of("device:/dev/tpmrm3", nullptr) == "/sys/kernel/security/tpm3/binary_bios_measurements");
+}
+
+TEST_CASE("the hierarchies' passwords are what the credentials say, without a newline at the end") {
+    TemporaryDirectory credentials;
+    const auto write = [&](const char *name, const std::string &content) {
+        std::ofstream(credentials / name) << content;
+    };
+    const auto owner = [&] {
+        const HierarchyPasswords passwords = expect(passwords_of(credentials.path().c_str()));
+        REQUIRE(passwords.endorsement.empty());
+        return std::string(passwords.owner.view().begin(), passwords.owner.view().end());
+    };
+    REQUIRE(expect(passwords_of(nullptr)).owner.empty());
+    REQUIRE(owner().empty());
+    for (const std::string password : {"pw", "p w\n", "", "\xff"}) {
+        write("tpm-owner-password", password + "\n");
+        REQUIRE(owner() == password);
+    }
+    write("tpm-owner-password", std::string(64, 'p') + "\n");
+    REQUIRE(owner().size() == 64);
+    write("tpm-owner-password", std::string(65, 'p'));
+    const Error error = expect_error(passwords_of(credentials.path().c_str()));
+    REQUIRE(error.code == ErrorCode::kInvalid);
+    REQUIRE_THAT(error.text, Contains("tpm-owner-password") && !Contains("pp"));
 }
 
 }  // namespace vtpm::systemd_unit_test
