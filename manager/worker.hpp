@@ -36,6 +36,9 @@ public:
     // In order. `done` runs in the loop, after the job.
     void run(std::function<void()> job, std::function<void()> done);
 
+    // In a job: the loop has a turn.
+    void give_way() { const TurnGiven given(turn_); }
+
     // Since when the TPM has the word, if it has.
     [[nodiscard]] std::optional<Clock::time_point> waiting_since() const;
 

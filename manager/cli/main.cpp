@@ -150,6 +150,11 @@ void add_group_commands(CLI::App &app, Choice &choice) {
 }
 
 void add_backup_commands(CLI::App &app, Choice &choice) {
+    add_command(
+        app, choice, "backup", "Copy the whole store to a file, while guests go on",
+        [&](Daemons &d) { return back_up(d, choice.file); }, back_up_text)
+        ->add_option("FILE", choice.file, "A new file")
+        ->required();
     CLI::App *backup = add_command(
         app, choice, "export", "Write a vTPM to a file, sealed",
         [&](Daemons &d) { return export_vtpm(d, choice.uuid, choice.file); }, export_text);

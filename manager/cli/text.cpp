@@ -218,6 +218,10 @@ std::string export_warning(const Json &exported) {
         group);
 }
 
+std::string back_up_text(const Json &copied) {
+    return fmt::format("{} is a copy of {}\n", text(copied, "file"), text(copied, "store"));
+}
+
 std::string export_text(const Json &exported) {
     if (text(exported, "file") == "-") return text(exported, "backup");
     return fmt::format("{} is in {}\n{}", text(exported, "uuid"), text(exported, "file"), export_warning(exported));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -110,6 +111,10 @@ public:
 
     [[nodiscard]] const std::string &id() const { return directory_.store_id(); }
     [[nodiscard]] std::string path() const { return directory_.database(); }
+
+    // A copy of the database beside it, to be taken away by who asked for it; `between` as Database::copy_to() has it.
+    // Those that nobody took are gone with the next start.
+    Result<std::string> back_up(const std::function<void()> &between);
 
     // What this store is sealed to. Empty before the first start is complete.
     struct Pin {

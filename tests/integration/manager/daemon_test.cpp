@@ -28,6 +28,11 @@ bool files_contain(const std::string &directory, const std::string &text) {
     });
 }
 
+std::uint64_t store(EngineEnd &&engine, ByteView state) {
+    engine.store(state);
+    return engine.receive<StoredState>().sequence;
+}
+
 std::uint64_t store(EngineEnd &engine, ByteView state) {
     engine.store(state);
     const auto stored = engine.receive<StoredState>();
@@ -254,6 +259,45 @@ TEST_CASE_METHOD(Fixture, "acknowledged stores survive kill -9, and none is half
         ::usleep(static_cast<useconds_t>(std::rand() % 2000));
         manager.end(SIGKILL);
     }
+}
+
+TEST_CASE_METHOD(Fixture, "a backup that is made while a guest writes is a store that opens") {
+    const PrivateBus bus(directory / "bus");
+    place.bus_address = bus.address();
+    const std::string file = directory / "backup.db";
+    std::uint64_t before = 0;
+    std::uint64_t after = 0;
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        const Bytes large(200'000, 1);
+        for (int i = 0; i < 20; ++i) store(backend.open(Uuid::random()), large);
+        before = store(engine, state);
+        std::optional<Output> made;
+        std::thread asking([&] { made = cli(bus.address(), {"backup", file}); });
+        for (int i = 0; i < 50; ++i) after = store(engine, state);
+        asking.join();
+        CAPTURE(made->err);
+        REQUIRE(made->status == 0);
+        REQUIRE_THAT(made->out, Contains(file));
+        REQUIRE(cli(bus.address(), {"backup", file}).status == 4);
+        REQUIRE_THAT(cli(bus.address(), {"audit"}).out, Contains("store-copied"));
+        for (const auto &entry : std::filesystem::directory_iterator(place.state_directory()))
+            REQUIRE_FALSE(entry.path().filename().string().starts_with("copy-"));
+        REQUIRE(manager.end(SIGTERM) == 0);
+    }
+    for (const char *const name : {"store.db", "store.db-wal", "store.id"})
+        std::filesystem::remove(std::filesystem::path(place.state_directory()) / name);
+    std::filesystem::copy_file(file, std::filesystem::path(place.state_directory()) / "store.db");
+    ManagerProcess manager(place);
+    manager.wait_for_status("refusing");  // it is an older one
+    REQUIRE(cli(bus.address(), {"recover", "--accept-rollback", "default"}).status == 0);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    const std::uint64_t sequence = engine.receive<LoadedState>().sequence;
+    REQUIRE((before <= sequence && sequence <= after));
 }
 
 TEST_CASE_METHOD(Fixture, "a second manager on the same store ends with the reason") {
