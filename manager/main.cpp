@@ -5,6 +5,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 #include "base/log.hpp"
@@ -14,8 +15,8 @@
 #include "manager/keys/boot_policies.hpp"
 #include "manager/keys/file_sealer.hpp"
 #include "manager/keys/tpm_sealer.hpp"
-#include "manager/policy/measured_boot.hpp"
 #include "manager/policy/tpm_device.hpp"
+#include "manager/systemd_unit.hpp"
 #include "manager/unlocker.hpp"
 #include "manager/vtpm/backend_server.hpp"
 #include "shared-protocol/bus_names.hpp"
@@ -23,12 +24,6 @@
 
 namespace vtpm {
 namespace {
-
-// The kernel shows the firmware's log to root only: systemd passes it on (xen-vtpm-managerd.service).
-std::string event_log() {
-    const char *credentials = std::getenv("CREDENTIALS_DIRECTORY");
-    return credentials == nullptr ? BootSources::of_this_host().event_log : std::string(credentials) + "/event-log";
-}
 
 // Looked for each time: it may come later, or come back under another number.
 Result<std::string> tcti_of(const Config &config) {
@@ -38,15 +33,19 @@ Result<std::string> tcti_of(const Config &config) {
 
 OpenSealer sealer_of(const Config &config) {
     if (config.sealing == Sealing::kTpm)
-        return [config, log = event_log()](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
+        return [config](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
             VTPM_ASSIGN(const std::string tcti, tcti_of(config));
-            return open_tpm_sealer(tcti, pinned, log);
+            const char *const credentials = std::getenv("CREDENTIALS_DIRECTORY");
+            auto sealer = open_tpm_sealer(tcti, pinned, event_log_of(tcti, credentials),
+                                          [credentials] { return passwords_of(credentials); });
+            if (!sealer && sealer.error().code == ErrorCode::kUnavailable) sealer.error().text += tcti_advice(config);
+            return sealer;
         };
     log::warning("sealing = \"file\": the keys of all vTPMs lie on this disk, NO TPM PROTECTS THEM");
     return [path = config.state_directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); };
 }
 
-constexpr std::chrono::seconds kLastWords{5};
+constexpr std::chrono::seconds kLastWords{20};  // less than the unit's TimeoutStopSec=
 
 // As after a crash: the next start finds everything that was acknowledged.
 [[noreturn]] void end_without_the_tpm() {
@@ -54,12 +53,20 @@ constexpr std::chrono::seconds kLastWords{5};
     ::_exit(EXIT_FAILURE);
 }
 
+// What the administrator has to do about it, if it may be the unit that does not let us.
+tl::unexpected<Error> advised(Error error, const Config &config) {
+    if (error.code == ErrorCode::kSystem) error.text += drop_in_advice(config);
+    return tl::make_unexpected(std::move(error));
+}
+
 Result<> run(const Config &config) {
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
     VTPM_TRY(loop.stop_on_signals());
     Turn turn;
     VTPM_ASSIGN(const auto worker, Worker::start(loop, turn));
-    VTPM_ASSIGN(Store store, Store::open(config.state_directory));
+    auto store_opened = Store::open(config.state_directory);
+    if (!store_opened) return advised(store_opened.error(), config);
+    Store store = std::move(*store_opened);
     GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", worker->giving_the_turn(sealer_of(config)),
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
     Inventory inventory(store, keys);
@@ -82,14 +89,14 @@ Result<> run(const Config &config) {
     // The backend's first question gets the final answer, if the TPM gives one soon.
     unlocker.start([&] {
         ran = backend.listen(config.socket);
+        if (!ran) ran = advised(ran.error(), config);
         if (!ran) return loop.stop();
         control.start();
         (void)sd_notify(0, "READY=1");
     });
     loop.feed_watchdog();
     const Result<> turned = loop.run(turn);
-    if (!worker->stop(kLastWords)) end_without_the_tpm();
-    keys.close();
+    if (!worker->stop(kLastWords, [&keys] { keys.close(); })) end_without_the_tpm();
     return ran ? turned : ran;
 }
 
@@ -104,6 +111,15 @@ Result<Config> configure(const std::string &path) {
     return load_config(path);
 }
 
+Result<> print_drop_in(const std::string &unit, const Config &config) {
+    const bool backend = unit == "xen-vtpmd.service";
+    if (!backend && unit != "xen-vtpm-managerd.service")
+        return fail(ErrorCode::kInvalid, "'{}' is neither xen-vtpm-managerd.service nor xen-vtpmd.service", unit);
+    VTPM_ASSIGN(const std::string text, backend ? drop_in_of_backend(config) : drop_in_of_manager(config));
+    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) return fail_errno("standard output");
+    return {};
+}
+
 int report(const Error &error) {
     log::error("{}", error.text);
     return exit_status(error);
@@ -114,16 +130,19 @@ int report(const Error &error) {
 
 int main(int argc, char **argv) {
     std::string config_path = vtpm::kDefaultConfig;
-    const vtpm::Program program{"Keeps the keys and the states of this machine's virtual TPMs.",
-                                "xen-vtpm-managerd",
-                                std::string("xen-vtpm-managerd ") + vtpm::kVersion,
-                                {{"--config", &config_path, "Configuration file"}}};
+    std::string drop_in;
+    const vtpm::Program program{
+        "Keeps the keys and the states of this machine's virtual TPMs.",
+        "xen-vtpm-managerd",
+        std::string("xen-vtpm-managerd ") + vtpm::kVersion,
+        {{"--config", &config_path, "Configuration file"},
+         {"--drop-in", &drop_in, "Print what this unit needs for that configuration, and end"}}};
     if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
     ::umask(0077);
     ::setenv("TSS2_LOG", "all+none", 0);  // errors come to us as values; the library need not print them too
     const auto config = vtpm::configure(config_path);
     if (!config) return vtpm::report(config.error());
-    const auto ran = vtpm::run(*config);
+    const auto ran = drop_in.empty() ? vtpm::run(*config) : vtpm::print_drop_in(drop_in, *config);
     return ran ? EXIT_SUCCESS : vtpm::report(ran.error());
 }

@@ -136,13 +136,14 @@ Worker::~Worker() {
     thread_.join();
 }
 
-bool Worker::stop(std::chrono::milliseconds limit) {
+bool Worker::stop(std::chrono::milliseconds limit, std::function<void()> last) {
     const TurnGiven given(turn_);
     std::unique_lock lock(mutex_);
     ending_ = true;
     waiting_.clear();
+    if (last) waiting_.push_back({std::move(last), [] {}});
     changed_.notify_all();
-    return changed_.wait_for(lock, limit, [&] { return !busy_; });
+    return changed_.wait_for(lock, limit, [&] { return !busy_ && waiting_.empty(); });
 }
 
 void Worker::run(std::function<void()> job, std::function<void()> done) {
@@ -173,7 +174,7 @@ void Worker::work() {
     std::unique_lock lock(mutex_);
     for (;;) {
         changed_.wait(lock, [&] { return ending_ || !waiting_.empty(); });
-        if (ending_) return;
+        if (waiting_.empty()) return;
         Job job = std::move(waiting_.front());
         waiting_.pop_front();
         busy_ = true;

@@ -36,11 +36,15 @@ public:
     // In order. `done` runs in the loop, after the job.
     void run(std::function<void()> job, std::function<void()> done);
 
+    // In a job: the loop has a turn.
+    void give_way() { const TurnGiven given(turn_); }
+
     // Since when the TPM has the word, if it has.
     [[nodiscard]] std::optional<Clock::time_point> waiting_since() const;
 
-    // False: the present job does not end within `limit`. For the manager's end, in its turn.
-    [[nodiscard]] bool stop(std::chrono::milliseconds limit);
+    // For the manager's end, in its turn: the present job and then `last`, instead of all that wait. False: they do not
+    // end within `limit`.
+    [[nodiscard]] bool stop(std::chrono::milliseconds limit, std::function<void()> last = {});
 
     // `opener`, and what it opens, with the turn given away while the TPM has the word.
     OpenSealer giving_the_turn(OpenSealer opener);

@@ -8,6 +8,7 @@
 #include "base/big_endian.hpp"
 #include "manager/ca/ca_key.hpp"
 #include "manager/ca/endorsement_key.hpp"
+#include "manager/ca/signed_ca.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/json_object.hpp"
 #include "manager/policy/public_area.hpp"
@@ -38,8 +39,8 @@ constexpr std::array<std::string_view, 17> kFields = {"format",
                                                       "endorsement_keys"};
 constexpr std::array<std::string_view, 2> kKeyFields = {"public", "certificate"};
 constexpr std::size_t kMaxKeys = 8;
-constexpr std::size_t kMaxStatement = 2048;    // a TPMS_ATTEST
-constexpr std::size_t kMaxCertificate = 8192;  // another CA's may be long
+constexpr std::size_t kMaxStatement = 2048;                  // a TPMS_ATTEST
+constexpr std::size_t kMaxCertificate = kMaxCaCertificates;  // another CA's may be long
 
 Result<std::vector<CertifiedKey>> keys_of(const JsonObject &object) {
     VTPM_ASSIGN(const auto members, object.objects("endorsement_keys", kMaxKeys));

@@ -57,7 +57,7 @@ Result<Attestation> Attestor::attest(const Uuid &uuid, Bytes nonce, const std::o
     if (approval) attestation.pcrs = approval->approval().pcrs;
     if (pcrs) attestation.pcrs = *pcrs;
     attestation.ca_key = ca.record.key.public_area;
-    attestation.ca_certificate = ca.record.certificate;
+    attestation.ca_certificate = ca.certificate;
     VTPM_ASSIGN(attestation.endorsement_keys, decode_endorsement(vtpm.endorsement));
     VTPM_ASSIGN(const Bytes bound, attestation.bound_data());
     VTPM_ASSIGN(attestation.host, ca.sealer->attest(attestation.pcrs, ca.record.key, ca.authorization, bound));

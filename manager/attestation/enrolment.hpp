@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/secret.hpp"
-#include "manager/attestation/certificate_chain.hpp"
+#include "manager/ca/certificate_chain.hpp"
 #include "manager/hardware_tpm/evidence.hpp"
 
 namespace vtpm {

@@ -26,9 +26,18 @@ Result<std::string> check_nonce(const Attestation &attestation, const Trust &tru
 }
 
 Result<std::string> check_vtpm(const Attestation &attestation, const Trust &trust) {
-    if (!trust.vtpm || *trust.vtpm == attestation.vtpm)
-        return fmt::format("{}, group '{}'", attestation.vtpm.to_string(), attestation.group);
+    if (!trust.vtpm || *trust.vtpm == attestation.vtpm) return attestation.vtpm.to_string();
     return refused("it is of vTPM {}, you asked for {}", attestation.vtpm.to_string(), trust.vtpm->to_string());
+}
+
+// Bound by the quote, as all that is not the TPM's: the host says so that had the group's key.
+Result<std::string> check_group(const Attestation &attestation, const Trust &trust) {
+    if (!trust.group.empty() && trust.group != attestation.group)
+        return refused("it is of group '{}', you asked for '{}'", attestation.group, trust.group);
+    if (attestation.generation < trust.min_generation)
+        return refused("the group's key is of generation {}, you asked for {} at least: xen-vtpm group renew",
+                       attestation.generation, trust.min_generation);
+    return fmt::format("'{}', generation {}", attestation.group, attestation.generation);
 }
 
 Result<EvpKey> trusted_key(const Trust &trust) {
@@ -55,7 +64,7 @@ bool selects(const TPML_PCR_SELECTION &quoted, const PcrSelection &pcrs) {
                               ByteView(ours.pcrSelect, ours.sizeofSelect));
 }
 
-Result<std::string> check_quote(const Attestation &attestation, const Trust &trust) {
+Result<TPMS_ATTEST> quote_of(const Attestation &attestation, const Trust &trust) {
     VTPM_ASSIGN(const EvpKey key, trusted_key(trust));
     VTPM_ASSIGN(const Bytes bound, attestation.bound_data());
     VTPM_ASSIGN(const TPMS_ATTEST attest, verified(attestation.host.quote, key.get(), TPM2_ST_ATTEST_QUOTE, bound));
@@ -65,6 +74,11 @@ Result<std::string> check_quote(const Attestation &attestation, const Trust &tru
     VTPM_ASSIGN(const Bytes digest, digest_of(attestation.host.values));
     if (!std::ranges::equal(digest, ByteView(quote.pcrDigest.buffer, quote.pcrDigest.size)))
         return refused("the PCRs' values are not those that the TPM quoted");
+    return attest;
+}
+
+Result<std::string> check_quote(const Attestation &attestation, const Trust &trust) {
+    VTPM_TRY(quote_of(attestation, trust));
     return attestation.pcrs.to_string();
 }
 
@@ -160,8 +174,13 @@ Result<std::string> check_boot(const Attestation &attestation, const Trust &trus
 std::vector<Check> verify(const Attestation &attestation, const Trust &trust) {
     using Checking = Result<std::string> (*)(const Attestation &, const Trust &);
     constexpr std::pair<const char *, Checking> kChecks[] = {
-        {"nonce", check_nonce},      {"vTPM", check_vtpm},     {"attestation key", check_attestation_key},
-        {"host quote", check_quote}, {"CA key", check_ca_key}, {"endorsement keys", check_endorsement_keys},
+        {"nonce", check_nonce},
+        {"vTPM", check_vtpm},
+        {"group", check_group},
+        {"attestation key", check_attestation_key},
+        {"host quote", check_quote},
+        {"CA key", check_ca_key},
+        {"endorsement keys", check_endorsement_keys},
         {"boot", check_boot},
     };
     std::vector<Check> checks;
@@ -170,6 +189,10 @@ std::vector<Check> verify(const Attestation &attestation, const Trust &trust) {
         checks.push_back(found ? Check{what, {}, std::move(*found)} : Check{what, std::move(found.error().text), {}});
     }
     return checks;
+}
+
+Result<TPMS_ATTEST> host_quote(const Attestation &attestation, const Trust &trust) {
+    return quote_of(attestation, trust);
 }
 
 }  // namespace vtpm

@@ -41,14 +41,6 @@ Result<EvpKey> public_key_of(const TpmKey &key) {
     return opened;
 }
 
-std::string one_line(const X509_NAME *name) {
-    const Bio bio(BIO_new(BIO_s_mem()));
-    if (!bio || X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253) < 0) return "unknown";
-    char *text = nullptr;
-    const long size = BIO_get_mem_data(bio.get(), &text);
-    return {text, static_cast<std::size_t>(size)};
-}
-
 }  // namespace
 
 Result<CaKey> OpenCa::key() const {
@@ -62,18 +54,20 @@ Result<OpenCa> CertificateAuthorities::open(const std::string &group) {
     VTPM_ASSIGN(Key authorization, derive_key(*group_key, "xen-vtpm CA authorization"));
     VTPM_ASSIGN(auto sealer, keys_.sealer());
     VTPM_ASSIGN(GroupRecord record, keys_.record(group));
-    if (record.ca.certificate.empty()) {
+    if (record.ca.certificates.empty()) {
         VTPM_ASSIGN(record.ca, create(group, *sealer, authorization));
     }
     VTPM_ASSIGN(const EvpKey public_key, public_key_of(record.ca.key));
-    return OpenCa{std::move(sealer), std::move(authorization), std::move(record.ca), common_name_of(public_key.get())};
+    VTPM_ASSIGN(const auto certificates, certificates_from(record.ca.certificates));
+    return OpenCa{std::move(sealer), std::move(authorization), std::move(record.ca), common_name_of(public_key.get()),
+                  der_of(i2d_X509, certificates.front().get())};
 }
 
 // The TPM is reached only where the CA is yet to be made.
 Result<CaRecord> CertificateAuthorities::record(const std::string &group) {
     VTPM_TRY(keys_.key(group));
     VTPM_ASSIGN(GroupRecord record, keys_.record(group));
-    if (!record.ca.certificate.empty()) return std::move(record.ca);
+    if (!record.ca.certificates.empty()) return std::move(record.ca);
     VTPM_ASSIGN(OpenCa ca, open(group));
     return std::move(ca.record);
 }
@@ -84,7 +78,7 @@ Result<CaRecord> CertificateAuthorities::create(const std::string &group, Sealer
     VTPM_ASSIGN(EvpKey public_key, public_key_of(ca.key));
     const std::string name = common_name_of(public_key.get());
     const CaKey key{std::move(public_key), [&](ByteView digest) { return sealer.sign(ca.key, authorization, digest); }};
-    VTPM_ASSIGN(ca.certificate, self_signed_ca(name, key, std::time(nullptr)));
+    VTPM_ASSIGN(ca.certificates, self_signed_ca(name, key, std::time(nullptr)));
     VTPM_TRY(inventory_.set_ca(group, ca, "ca-created"));
     log::info("group '{}' has a CA: {}", group, name);
     return ca;
@@ -109,24 +103,28 @@ Result<Certificates> CertificateAuthorities::certify(const std::string &group, c
     VTPM_ASSIGN(const CaKey key, ca.key());
     Certificates certificates;
     for (const EndorsementKey &ek : keys) {
-        VTPM_ASSIGN(Bytes certificate, ek_certificate(ek, vtpm, tpm, ca.record.certificate, key, std::time(nullptr)));
+        VTPM_ASSIGN(Bytes certificate, ek_certificate(ek, vtpm, tpm, ca.certificate, key, std::time(nullptr)));
         certificates.endorsement.push_back(std::move(certificate));
     }
     // The root is not among them: who trusts it has it.
-    VTPM_ASSIGN(const Certificate own, certificate_from(ca.record.certificate));
-    if (X509_self_signed(own.get(), 0) != 1) certificates.chain = ca.record.certificate;
+    VTPM_ASSIGN(const Certificate own, certificate_from(ca.certificate));
+    if (X509_self_signed(own.get(), 0) != 1) certificates.chain = ca.record.certificates;
     return certificates;
 }
 
 Result<CaInfo> CertificateAuthorities::show(const std::string &group) {
     VTPM_ASSIGN(const CaRecord ca, record(group));
-    VTPM_ASSIGN(const Certificate certificate, certificate_from(ca.certificate));
+    VTPM_ASSIGN(const auto certificates, certificates_from(ca.certificates));
+    X509 *const own = certificates.front().get();
+    std::string pem;
+    for (const Certificate &certificate : certificates)
+        pem += to_pem("CERTIFICATE", der_of(i2d_X509, certificate.get()));
     return CaInfo{group,
-                  one_line(X509_get_subject_name(certificate.get())),
-                  one_line(X509_get_issuer_name(certificate.get())),
-                  X509_self_signed(certificate.get(), 0) == 1,
-                  to_hex(sha256(ca.certificate)),
-                  to_pem("CERTIFICATE", ca.certificate)};
+                  one_line(X509_get_subject_name(own)),
+                  one_line(X509_get_issuer_name(own)),
+                  X509_self_signed(own, 0) == 1,
+                  to_hex(sha256(der_of(i2d_X509, own))),
+                  std::move(pem)};
 }
 
 Result<std::string> CertificateAuthorities::request(const std::string &group) {
@@ -138,9 +136,14 @@ Result<std::string> CertificateAuthorities::request(const std::string &group) {
 
 Result<> CertificateAuthorities::import_signed(const std::string &group, std::string_view pem) {
     VTPM_ASSIGN(CaRecord ca, record(group));
-    VTPM_ASSIGN(const EvpKey key, public_key_of(ca.key));
-    VTPM_ASSIGN(ca.certificate,
-                signed_ca_from_pem(bytes_of(pem), common_name_of(key.get()), key.get(), std::time(nullptr)));
+    VTPM_ASSIGN(EvpKey public_key, public_key_of(ca.key));
+    const std::string name = common_name_of(public_key.get());
+    // The TPM is asked only about a certificate that is good so far.
+    const CaKey key{std::move(public_key), [&](ByteView digest) -> Result<Bytes> {
+                        VTPM_ASSIGN(const OpenCa opened, open(group));
+                        return opened.sealer->sign(ca.key, opened.authorization, digest);
+                    }};
+    VTPM_ASSIGN(ca.certificates, signed_ca_from_pem(bytes_of(pem), name, key, std::time(nullptr)));
     return inventory_.set_ca(group, ca, "ca-certificate-imported");
 }
 

@@ -18,7 +18,7 @@ struct CaInfo {
     std::string issuer;
     bool self_signed = true;
     std::string fingerprint;  // SHA-256 of the certificate
-    std::string certificate;  // PEM
+    std::string certificate;  // PEM; those that lead from it to its root follow
 };
 
 // For one operation: the TPM is reached, and let go after it.
@@ -27,6 +27,7 @@ struct OpenCa {
     Key authorization;
     CaRecord record;
     std::string common_name;
+    Bytes certificate;  // DER
 
     // Good as long as the OpenCa stays where it is.
     [[nodiscard]] Result<CaKey> key() const;
@@ -47,7 +48,8 @@ public:
     Result<CaInfo> show(const std::string &group);
     // A request for a certificate by another CA: PKCS#10, PEM.
     Result<std::string> request(const std::string &group);
-    // That certificate (PEM), in the place of the present one. kInvalid: it does not fit (signed_ca.hpp).
+    // That certificate, and others that lead from it to a root (PEM), in the place of the present one. kInvalid: it
+    // does not fit (signed_ca.hpp).
     Result<> import_signed(const std::string &group, std::string_view pem);
 
 private:

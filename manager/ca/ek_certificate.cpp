@@ -15,14 +15,12 @@ constexpr const char *kTpmManufacturer = "2.23.133.2.1";
 constexpr const char *kTpmModel = "2.23.133.2.2";
 constexpr const char *kTpmVersion = "2.23.133.2.3";
 constexpr const char *kTpmSpecification = "2.23.133.2.16";
-constexpr const char *kEkCertificate = "2.23.133.8.1";
 
 constexpr std::string_view kFamily = "2.0";
 constexpr std::uint32_t kLevel = 0;
 constexpr std::size_t kMaxModel = 64;
 
 using GeneralName = std::unique_ptr<GENERAL_NAME, FreeWith<GENERAL_NAME_free>>;
-using KeyUsages = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAGE_free>>;
 using GeneralNames = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
 
 bool four_bytes(std::string_view text) {

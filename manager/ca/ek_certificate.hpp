@@ -14,6 +14,8 @@
 
 namespace vtpm {
 
+constexpr const char *kEkCertificate = "2.23.133.8.1";  // its purpose, tcg-kp-EKCertificate
+
 // What TPM is behind the key (3.1.2), as its capabilities TPM2_PT_MANUFACTURER, _VENDOR_STRING_1 and on,
 // _FIRMWARE_VERSION_1 and _REVISION say.
 struct TpmDescription {

@@ -43,7 +43,8 @@ Bytes ek_template(EkTemplate kind);
 // The NV index where tools look for the key's certificate (2.2.2.4, 2.2.2.5).
 std::uint32_t ek_certificate_index(EkTemplate kind);
 
-// The first of those for the certificates between that and the root, which is left out: DER, one after the other.
+// The first of those for the certificates between that and the root, which is left out: DER, one after the other, from
+// one index to the next where one has no room for all.
 constexpr std::uint32_t kEkCertificateChainIndex = 0x01c00100;
 
 }  // namespace vtpm

@@ -14,6 +14,7 @@ namespace {
 
 constexpr EkTemplate kKeys[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
 constexpr std::size_t kPasswordAnswer = 5;  // the session area of a response to empty_password(): no nonce, no HMAC
+constexpr std::size_t kMaxIndex = 2048;     // the content of an NV index of libtpms
 constexpr std::size_t kNvChunk = 512;       // less than any TPM's MAX_NV_BUFFER_SIZE
 
 // Read by everyone, written by the platform, which the guest never is (2.2.2.3 of the profile).
@@ -157,7 +158,10 @@ Result<> Manufacture::certify() {
         write(ek_certificate_index(keys_.at(i).kind), certificates.endorsement[i]);
         endorsement_.push_back({marshalled(TPM2B_PUBLIC{0, keys_[i].area}), certificates.endorsement[i]});
     }
-    if (!certificates.chain.empty()) write(kEkCertificateChainIndex, certificates.chain);
+    const ByteView chain = certificates.chain;
+    for (std::size_t at = 0; at < chain.size(); at += kMaxIndex)
+        write(static_cast<std::uint32_t>(kEkCertificateChainIndex + at / kMaxIndex),
+              chain.subspan(at, std::min(kMaxIndex, chain.size() - at)));
     shut_down();
     return {};
 }

@@ -38,6 +38,8 @@ struct FreeExtensions {
     void operator()(STACK_OF(X509_EXTENSION) * all) const { sk_X509_EXTENSION_pop_free(all, X509_EXTENSION_free); }
 };
 
+tl::unexpected<Error> damaged() { return fail(ErrorCode::kInvalid, "no certificate, or a damaged one"); }
+
 tl::unexpected<Error> wrong_signature() {
     return fail(ErrorCode::kSystem, "a signature that was asked of the CA's key is not of that key");
 }
@@ -86,11 +88,31 @@ bool add_extensions(X509_REQ *request, std::span<const ExtensionText> extensions
 }
 
 Result<Certificate> certificate_from(ByteView der) {
-    const std::uint8_t *at = der.data();
-    Certificate certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
-    if (!certificate || !std::ranges::equal(der_of(i2d_X509, certificate.get()), der))
-        return fail(ErrorCode::kInvalid, "no certificate, or a damaged one");
-    return certificate;
+    VTPM_ASSIGN(auto certificates, certificates_from(der));
+    if (certificates.size() != 1) return damaged();
+    return std::move(certificates.front());
+}
+
+Result<std::vector<Certificate>> certificates_from(ByteView der) {
+    std::vector<Certificate> certificates;
+    do {
+        const std::uint8_t *at = der.data();
+        Certificate certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
+        const Bytes read = certificate ? der_of(i2d_X509, certificate.get()) : Bytes();
+        if (read.empty() || read.size() > der.size() || !std::ranges::equal(read, der.first(read.size())))
+            return damaged();
+        certificates.push_back(std::move(certificate));
+        der = der.subspan(read.size());
+    } while (!der.empty());
+    return certificates;
+}
+
+std::string one_line(const X509_NAME *name) {
+    const Bio bio(BIO_new(BIO_s_mem()));
+    if (!bio || X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253) < 0) return "unknown";
+    char *text = nullptr;
+    const long size = BIO_get_mem_data(bio.get(), &text);
+    return {text, static_cast<std::size_t>(size)};
 }
 
 // What is verified is the very DER form that is returned: a TPM that was exchanged or erred gives no bad certificate.

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
@@ -21,6 +22,7 @@ using Asn1OctetString = std::unique_ptr<ASN1_OCTET_STRING, FreeWith<ASN1_OCTET_S
 using Certificate = std::unique_ptr<X509, FreeWith<X509_free>>;
 using CertificateRequest = std::unique_ptr<X509_REQ, FreeWith<X509_REQ_free>>;
 using DistinguishedName = std::unique_ptr<X509_NAME, FreeWith<X509_NAME_free>>;
+using KeyUsages = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAGE_free>>;
 using Extension = std::unique_ptr<X509_EXTENSION, FreeWith<X509_EXTENSION_free>>;
 
 // One extension as x509v3_config(5) writes it.
@@ -42,6 +44,12 @@ bool add_extensions(X509_REQ *request, std::span<const ExtensionText> extensions
 
 // From exactly these bytes. kInvalid if they are no DER certificate.
 Result<Certificate> certificate_from(ByteView der);
+
+// One after the other, at least one. kInvalid as above.
+Result<std::vector<Certificate>> certificates_from(ByteView der);
+
+// For people, as RFC 2253 writes it.
+std::string one_line(const X509_NAME *name);
 
 // The DER form, signed. The error of `key.sign`; kSystem if what that gave is not the key's signature.
 Result<Bytes> sign_certificate(X509 *certificate, const CaKey &key);

@@ -45,6 +45,8 @@ Result<Trust> trust_of(const VerifyOrder &order) {
         trust.vtpm = Uuid::parse(order.uuid);
         if (!trust.vtpm) return fail(ErrorCode::kInvalid, "'{}' is not a UUID", order.uuid);
     }
+    trust.group = order.group;
+    trust.min_generation = order.min_generation;
     VTPM_TRY(trust_boots(order, trust));
     if (!order.former_cas.empty()) {
         VTPM_ASSIGN(trust.former_cas, certificates_in(order.former_cas));
@@ -62,6 +64,21 @@ Result<> write_endorsement_key(const Attestation &attestation, const std::string
         return write_output(file, {reinterpret_cast<const char *>(area.data()), area.size()});  // bytes as text
     }
     return fail(ErrorCode::kNotFound, "the attestation has no RSA endorsement key");
+}
+
+Json quote_of(const Attestation &attestation, const Trust &trust) {
+    const auto quote = host_quote(attestation, trust);
+    if (!quote) return nullptr;
+    Json values = Json::object();
+    for (const auto &[pcr, value] : attestation.host.values) values[std::to_string(pcr)] = to_hex(value);
+    const TPMS_CLOCK_INFO &clock = quote->clockInfo;
+    return {{"pcrs", attestation.pcrs.to_string()},
+            {"values", std::move(values)},
+            {"clock", clock.clock},
+            {"clock_safe", clock.safe == TPM2_YES},
+            {"reset_count", clock.resetCount},
+            {"restart_count", clock.restartCount},
+            {"firmware_version", fmt::format("{:016x}", quote->firmwareVersion)}};  // JSON's numbers have 53 bits
 }
 
 }  // namespace
@@ -95,6 +112,8 @@ Result<Json> verify_attestation(const VerifyOrder &order) {
     return Json{{"verified", verified},
                 {"vtpm", attestation.vtpm.to_string()},
                 {"group", attestation.group},
+                {"generation", attestation.generation},
+                {"quote", quote_of(attestation, trust)},
                 {"checks", std::move(list)}};
 }
 

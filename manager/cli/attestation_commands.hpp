@@ -18,15 +18,18 @@ Result<Json> attest(const AttestOrder &order);
 struct VerifyOrder {
     std::string file;
     std::string nonce;
-    std::string host;      // file of its identity, which was challenged
-    std::string uuid;      // may be empty, as all that follow
+    std::string host;  // file of its identity, which was challenged
+    std::string uuid;  // may be empty, as all that follow
+    std::string group;
+    std::uint32_t min_generation = 1;
     std::string approver;  // file of a public key
     std::string values;    // file of `policy predict --json`
     bool any_boot = false;
     std::string former_cas;       // file of certificates
     std::string endorsement_key;  // file to write
 };
-// "verified" says whether all of "checks" hold. kInvalid: the order or the file is not one.
+// "verified" says whether all of "checks" hold. "quote" is what the host's TPM said, null if its quote does not hold.
+// kInvalid: the order or the file is not one.
 Result<Json> verify_attestation(const VerifyOrder &order);
 
 Result<Json> host_identity(Daemons &daemons);

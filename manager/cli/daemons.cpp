@@ -113,6 +113,7 @@ Result<> Daemons::start_anew() {
     VTPM_TRY(ask_manager<std::monostate>("StartAnew"));
     return {};
 }
+Result<std::string> Daemons::back_up() { return ask_manager<std::string>("BackUp"); }
 Result<bus::Rows> Daemons::audit_log() { return ask_manager<bus::Rows>("AuditLog"); }
 Result<> Daemons::verify_audit_log() {
     VTPM_TRY(ask_manager<std::monostate>("VerifyAuditLog"));

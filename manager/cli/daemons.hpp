@@ -57,6 +57,8 @@ public:
     Result<std::string> answer_challenge(const std::string &challenge);
     Result<> accept_rollback(const std::string &group);
     Result<> start_anew();
+    // The path of a copy of the store, which is ours to take away.
+    Result<std::string> back_up();
     Result<bus::Rows> audit_log();
     // kRefused: it is not as it was written.
     Result<> verify_audit_log();

@@ -42,6 +42,17 @@ Result<> write_all(int fd, std::string_view content, const std::string &path) {
     return {};
 }
 
+template <typename Fill>
+Result<> new_file(const std::string &path, Fill fill) {
+    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file && errno == EEXIST) return fail(ErrorCode::kInUse, "{} exists: it is not overwritten", path);
+    if (!file) return fail_errno("create {}", path);
+    Result<> filled = fill(file.get());
+    if (filled && ::fsync(file.get()) != 0) filled = fail_errno("write {}", path);
+    if (!filled) (void)::unlink(path.c_str());
+    return filled;
+}
+
 // The terminal without its echo.
 class NoEcho {
 public:
@@ -87,13 +98,22 @@ bool says_yes(std::string_view question) {
 }
 
 Result<> write_output(const std::string &path, std::string_view content) {
-    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!file && errno == EEXIST) return fail(ErrorCode::kInUse, "{} exists: it is not overwritten", path);
-    if (!file) return fail_errno("create {}", path);
-    auto written = write_all(file.get(), content, path);
-    if (written && ::fsync(file.get()) != 0) written = fail_errno("write {}", path);
-    if (!written) (void)::unlink(path.c_str());
-    return written;
+    return new_file(path, [&](int file) { return write_all(file, content, path); });
+}
+
+Result<> move_into(const std::string &from, const std::string &path) {
+    const UniqueFd source(::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!source) return fail_errno("{}", from);
+    (void)::unlink(from.c_str());  // whatever becomes of it: it is ours alone
+    return new_file(path, [&](int file) -> Result<> {
+        std::array<char, 65'536> buffer;
+        for (;;) {
+            const ssize_t size = ::read(source.get(), buffer.data(), buffer.size());
+            if (size < 0) return fail_errno("read {}", from);
+            if (size == 0) return {};
+            VTPM_TRY(write_all(file, {buffer.data(), static_cast<std::size_t>(size)}, path));
+        }
+    });
 }
 
 }  // namespace vtpm::cli

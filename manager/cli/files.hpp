@@ -18,6 +18,9 @@ Result<std::string> read_secret(const std::string &path, const char *what);
 // A question for who sits at the terminal; no, if standard input is none.
 bool says_yes(std::string_view question);
 
+// A new file, `from`'s content, which is gone then. As write_output().
+Result<> move_into(const std::string &from, const std::string &path);
+
 // A new file that only its owner reads, durable when this returns. kInUse: it exists.
 Result<> write_output(const std::string &path, std::string_view content);
 

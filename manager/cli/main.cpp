@@ -150,6 +150,11 @@ void add_group_commands(CLI::App &app, Choice &choice) {
 }
 
 void add_backup_commands(CLI::App &app, Choice &choice) {
+    add_command(
+        app, choice, "backup", "Copy the whole store to a file, while guests go on",
+        [&](Daemons &d) { return back_up(d, choice.file); }, back_up_text)
+        ->add_option("FILE", choice.file, "A new file")
+        ->required();
     CLI::App *backup = add_command(
         app, choice, "export", "Write a vTPM to a file, sealed",
         [&](Daemons &d) { return export_vtpm(d, choice.uuid, choice.file); }, export_text);
@@ -187,7 +192,7 @@ void add_ca_commands(CLI::App &app, Choice &choice) {
     of_group(add_command(
                  ca, choice, "import-signed", "Use the certificate that another CA made of the request",
                  [&](Daemons &d) { return import_ca(d, choice.ca_group, choice.file); }, show_ca_text))
-        ->add_option("FILE", choice.file, "The certificate (PEM); - is standard input")
+        ->add_option("FILE", choice.file, "The certificate (PEM), and those that lead to its root; - is standard input")
         ->required();
 }
 
@@ -200,7 +205,10 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     sign->add_option("--group", order.group, "The group that may open")->capture_default_str();
     sign->add_option("--generation", order.generation, "That `group show` tells; one more for `group renew`")
         ->capture_default_str();
-    sign->add_option("--values", order.values, "A file of `policy predict`; default: this host, as it is now");
+    auto *values = sign->add_option_group("the boot that is approved");
+    values->add_option("--values", order.values, "A file of `policy predict`; - is standard input");
+    values->add_flag("--this-host", order.this_host, "That of this machine, as its PCRs are now");
+    values->require_option(1);
     sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
 }
@@ -290,6 +298,12 @@ void add_attestation_commands(CLI::App &app, Choice &choice) {
     verification->add_option("--host", trust.host, "The host's identity, whose TPM answered your challenge")
         ->required();
     verification->add_option("--vtpm", trust.uuid, "The vTPM that it must be of");
+    verification->add_option("--group", trust.group, "The group that the vTPM must be of");
+    verification
+        ->add_option("--min-generation", trust.min_generation,
+                     "Of the group's key, at least: what its approver approved before is void")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     auto *boots = verification->add_option_group("boots of the host that are good");
     boots->add_option("--approver", trust.approver, "That the owner of this key approved (PEM file of a public key)");
     boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict`");

@@ -32,7 +32,7 @@ Result<MeasuredBoot> predicted(const std::string &file, const std::string &wante
 }
 
 Result<MeasuredBoot> boot_to_sign(const SignOrder &order) {
-    if (!order.values.empty()) return predicted(order.values, order.pcrs);
+    if (!order.this_host) return predicted(order.values, order.pcrs);
     VTPM_ASSIGN(const PcrSelection pcrs, selection(order.pcrs));
     return measure_boot(pcrs, BootSources::of_this_host());
 }

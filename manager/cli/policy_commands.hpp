@@ -12,7 +12,8 @@ struct SignOrder {
     std::string group = "default";
     std::uint32_t generation = 1;
     std::string pcrs;
-    std::string values;
+    std::string values;  // file; empty only with this_host
+    bool this_host = false;
     std::string not_after;
 };
 

@@ -85,6 +85,14 @@ Result<Json> recover_group(Daemons &daemons, const RecoverOrder &order) {
     return show_group(daemons, order.group);
 }
 
+Result<Json> back_up(Daemons &daemons, const std::string &file) {
+    VTPM_ASSIGN(const auto status, daemons.status());
+    VTPM_ASSIGN(const std::string copy, daemons.back_up());
+    VTPM_TRY(move_into(copy, file));
+    const Json manager = json_of(status);
+    return Json{{"file", file}, {"store", manager.value("store", "")}, {"store_id", manager.value("store_id", "")}};
+}
+
 Result<Json> export_vtpm(Daemons &daemons, const std::string &uuid, const std::string &file) {
     VTPM_ASSIGN(const std::string backup, daemons.export_vtpm(uuid));
     VTPM_ASSIGN(const Json vtpm, show(daemons, uuid));

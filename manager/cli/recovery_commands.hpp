@@ -31,6 +31,8 @@ struct RecoverOrder {
 Result<Json> recover_group(Daemons &daemons, const RecoverOrder &order);
 
 // `file`: "-" is standard output; then the document is the backup itself.
+// The whole store.
+Result<Json> back_up(Daemons &daemons, const std::string &file);
 Result<Json> export_vtpm(Daemons &daemons, const std::string &uuid, const std::string &file);
 
 struct ImportOrder {

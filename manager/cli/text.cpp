@@ -62,10 +62,13 @@ std::string boot_policies(const Json &group) {
 // An older manager does not say.
 bool has_recovery_key(const Json &group) { return group.value("recovery_key", true); }
 
+bool waits(const Json &group) { return text(group, "state") == "waiting"; }
+
 std::string group_line(const Json &group) {
     const std::string reason = text(group, "reason");
+    const char *state = waits(group) ? "; waiting: " : "; REFUSED: ";
     return fmt::format("{}: {} vTPMs; sealed to {}{}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
-                       has_recovery_key(group) ? "" : "; NO RECOVERY KEY", reason.empty() ? "" : "; REFUSED: ", reason);
+                       has_recovery_key(group) ? "" : "; NO RECOVERY KEY", reason.empty() ? "" : state, reason);
 }
 
 // Without a recovery key: what takes the group's vTPMs along, and what is to be done. Empty: it has one.
@@ -144,10 +147,13 @@ std::string destroy_text(const Json &destroyed) { return fmt::format("{} destroy
 
 std::string list_groups_text(const Json &groups) {
     constexpr auto kRow = "{:<20}  {:>5}  {:<20}  {:<34}  {}\n";
-    std::string out = fmt::format(kRow, "GROUP", "VTPMS", "CREATED", "SEALED TO", "REFUSED");
-    for (const Json &group : groups)
+    std::string out = fmt::format(kRow, "GROUP", "VTPMS", "CREATED", "SEALED TO", "NOT OPEN");
+    for (const Json &group : groups) {
+        const std::string reason = text(group, "reason");
+        const char *state = waits(group) ? "waiting: " : "refused: ";
         out += fmt::format(kRow, text(group, "group"), text(group, "vtpms"), text(group, "created"), policy(group),
-                           text(group, "reason"));
+                           reason.empty() ? reason : state + reason);
+    }
     return out;
 }
 
@@ -160,7 +166,7 @@ std::string show_group_text(const Json &group) {
     line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group export-recovery");
     line(out, "vTPMs", text(group, "vtpms"));
     line(out, "created", text(group, "created"));
-    line(out, "refused", text(group, "reason"));
+    line(out, waits(group) ? "waiting" : "refused", text(group, "reason"));
     return out;
 }
 
@@ -212,6 +218,10 @@ std::string export_warning(const Json &exported) {
         group);
 }
 
+std::string back_up_text(const Json &copied) {
+    return fmt::format("{} is a copy of {}\n", text(copied, "file"), text(copied, "store"));
+}
+
 std::string export_text(const Json &exported) {
     if (text(exported, "file") == "-") return text(exported, "backup");
     return fmt::format("{} is in {}\n{}", text(exported, "uuid"), text(exported, "file"), export_warning(exported));
@@ -251,6 +261,10 @@ std::string verify_attestation_text(const Json &verdict) {
     for (const Json &check : verdict.at("checks"))
         out += fmt::format("{:<7} {:<17} {}\n", flag(check, "holds") ? "ok" : "FAILED", text(check, "check"),
                            text(check, "text"));
+    if (const Json quote = verdict.value("quote", Json()); quote.is_object())
+        out += fmt::format("        {:<17} Clock {} ms{}, {} resets, {} restarts, firmware {}\n", "host TPM",
+                           text(quote, "clock"), flag(quote, "clock_safe") ? "" : " (unsafe)",
+                           text(quote, "reset_count"), text(quote, "restart_count"), text(quote, "firmware_version"));
     return out + (flag(verdict, "verified") ? "The attestation is true.\n" : "DO NOT TRUST THIS VTPM.\n");
 }
 

@@ -48,6 +48,11 @@ std::string tpm_trouble(const Worker &worker) {
     return fmt::format("it has not answered for {} s", waited.count());
 }
 
+std::string_view state_of(const GroupInfo &group) {
+    if (group.refusal.empty()) return "open";
+    return group.waits ? "waiting" : "refused";
+}
+
 Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store, const Worker &worker) {
     VTPM_ASSIGN(const auto list, vtpms.list());
     VTPM_ASSIGN(const auto groups, keys.list());
@@ -59,8 +64,8 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &stor
         {"sealing", keys.sealing()},
         {"sealed_to", keys.sealer_description()},
         {"sealer_trouble", tpm_trouble(worker)},
-        {"groups_refused", static_cast<std::uint32_t>(std::ranges::count_if(
-                               groups, [](const GroupInfo &group) { return !group.refusal.empty(); }))},
+        {"groups_refused", static_cast<std::uint32_t>(std::ranges::count(groups, "refused", state_of))},
+        {"groups_waiting", static_cast<std::uint32_t>(std::ranges::count(groups, "waiting", state_of))},
         {"store", store.path()},
         {"store_id", store.id()},
         {"vtpms", static_cast<std::uint32_t>(list.size())},
@@ -122,6 +127,7 @@ Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
                         {"recovery_key", group.has_recovery_key},
                         {"vtpms", static_cast<std::uint32_t>(count)},
                         {"created", utc(group.created)},
+                        {"state", std::string(state_of(group))},
                         {"reason", group.refusal}});
     }
     return rows;
@@ -342,6 +348,13 @@ Result<bus::Reply> answer_challenge(Attestor &attestor, const std::string &docum
     return to_hex(answer.view());
 }
 
+// Guests write between its steps, which are short.
+Result<bus::Reply> back_up(Store &store, Worker &worker) {
+    VTPM_TRY(Audit(store).record("store-copied", store.id()));
+    VTPM_ASSIGN(std::string copy, store.back_up([&worker] { worker.give_way(); }));
+    return copy;
+}
+
 }  // namespace
 
 std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
@@ -386,6 +399,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"HostIdentity", "", "s", [&](const Arguments &) { return host_identity(attestor); }, elsewhere},
         {"AnswerChallenge", "s", "s", [&](const Arguments &a) { return answer_challenge(attestor, a[0]); }, elsewhere},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},
+        {"BackUp", "", "s", [&](const Arguments &) { return back_up(store, worker); }, elsewhere},
         {"VerifyAuditLog", "", "", [&](const Arguments &) { return verify_audit_log(store); }},
         {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }, elsewhere},
         {"ListPolicies", "", "aa{sv}", [&](const Arguments &) { return list_policies(policies); }},

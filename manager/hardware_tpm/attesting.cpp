@@ -40,10 +40,10 @@ bool is_of(const TpmStatement &quote, const PcrValues &values) {
 }
 
 // TCG EK Credential Profile, B.6: PolicyA, which the templates have that we know.
-Result<> assert_endorsement(ESYS_CONTEXT *context, ESYS_TR policy) {
+Result<> assert_endorsement(ESYS_CONTEXT *context, ESYS_TR policy, ESYS_TR command) {
     return checked("TPM2_PolicySecret of the endorsement hierarchy", [&] {
-        return Esys_PolicySecret(context, ESYS_TR_RH_ENDORSEMENT, policy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                                 nullptr, nullptr, nullptr, 0, nullptr, nullptr);
+        return Esys_PolicySecret(context, ESYS_TR_RH_ENDORSEMENT, policy, command, ESYS_TR_NONE, ESYS_TR_NONE, nullptr,
+                                 nullptr, nullptr, 0, nullptr, nullptr);
     });
 }
 
@@ -142,7 +142,8 @@ Result<SecretBytes> HardwareTpm::activate(const Credential &credential) {
         return fail(ErrorCode::kRefused, "the challenge is for another TPM: it is not for this one's endorsement key");
     VTPM_ASSIGN(const Primary ak, create_primary(esys_.get(), Hierarchy::kEndorsement, attestation_key_form()));
     VTPM_ASSIGN(const EsysHandle policy, policy_session());
-    VTPM_TRY(assert_endorsement(esys_.get(), policy.get()));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
+    VTPM_TRY(assert_endorsement(esys_.get(), policy.get(), command));
     EsysPtr<TPM2B_DIGEST> secret;
     const TSS2_RC rc = with_retry([&] {
         return Esys_ActivateCredential(esys_.get(), ak.handle.get(), ek.handle.get(), ESYS_TR_PASSWORD, policy.get(),

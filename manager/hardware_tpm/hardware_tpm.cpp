@@ -47,8 +47,9 @@ Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP
     return data;
 }
 
-Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned) {
+Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned, const HierarchyPasswords &passwords) {
     VTPM_ASSIGN(Esys esys, connect_tpm(tcti));
+    VTPM_TRY(set_passwords(esys.get(), passwords));
     VTPM_ASSIGN(std::string description, describe(esys.get()));
     VTPM_ASSIGN(StoragePrimary primary, create_storage_primary(esys.get()));
     if (!pinned.empty() && !std::ranges::equal(pinned, primary.name))

@@ -26,7 +26,7 @@ namespace vtpm {
 class HardwareTpm {
 public:
     // `pinned`: the Name its storage primary must have (kRefused otherwise); empty: the first TPM is the right one.
-    static Result<HardwareTpm> open(const std::string &tcti, ByteView pinned);
+    static Result<HardwareTpm> open(const std::string &tcti, ByteView pinned, const HierarchyPasswords &passwords = {});
 
     [[nodiscard]] ByteView storage_key_name() const { return primary_.name; }
     // Vendor and firmware, as the TPM names them.

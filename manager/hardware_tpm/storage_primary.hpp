@@ -10,12 +10,20 @@ namespace vtpm {
 
 enum class Hierarchy { kOwner, kEndorsement };
 
+// The authorization values of the hierarchies, where their administrator gave them some; empty otherwise.
+struct HierarchyPasswords {
+    SecretBytes owner{};
+    SecretBytes endorsement{};
+};
+// For all that `context` does from now on. kInvalid: one is too long.
+Result<> set_passwords(ESYS_CONTEXT *context, const HierarchyPasswords &passwords);
+
 struct Primary {
     EsysHandle handle;
     TPMT_PUBLIC area;
 };
 
-// kRefused if the hierarchy needs an authorization.
+// kRefused if the hierarchy has another authorization than set_passwords() said.
 Result<Primary> create_primary(ESYS_CONTEXT *context, Hierarchy hierarchy, const TPMT_PUBLIC &in);
 
 struct StoragePrimary {

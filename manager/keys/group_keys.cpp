@@ -55,6 +55,10 @@ Result<bool> complete(Sealer &sealer, const GroupRecord &group) {
 }
 
 // Whether the same attempt has the same answer until somebody changes something.
+tl::unexpected<Error> not_complete(const Error &error) {
+    return fail(error.code, "it is not complete: {}; create it again", error.text);
+}
+
 bool is_final(const Error &error) { return error.code == ErrorCode::kRefused || error.code == ErrorCode::kInvalid; }
 
 }  // namespace
@@ -168,6 +172,8 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
 
 // What became of an attempt at a group; told when it is not what came of the last one.
 Result<> GroupKeys::settle(const std::string &name, Result<OpenGroup> group) {
+    if (group) incomplete_.erase(name);
+    if (incomplete_.contains(name)) group = not_complete(group.error());
     const auto before = groups_.find(name);
     const bool is_new = before == groups_.end();
     if (group) {
@@ -258,10 +264,7 @@ Result<> GroupKeys::require_free(const std::string &name) {
     const auto existing = record(name);
     if (!existing && existing.error().code == ErrorCode::kNotFound) return {};
     if (!existing) return tl::make_unexpected(existing.error());
-    const auto known = groups_.find(name);
-    const bool incomplete =
-        known != groups_.end() && !known->second && known->second.error().code == ErrorCode::kStoreFailed;
-    if (!incomplete) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
+    if (!incomplete_.contains(name)) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
     return remove(*existing, WithVtpms::kNo);
 }
 
@@ -278,8 +281,11 @@ Result<> GroupKeys::begin(Sealer &sealer, const GroupRecord &record, OpenGroup &
 // One that a crash kept from beginning begins now.
 Result<OpenGroup> GroupKeys::open_or_begin(Sealer &sealer, const GroupRecord &record, Key key) {
     VTPM_ASSIGN(OpenGroup group, open_group(store_, sealer, record, std::move(key)));
-    if (!group.begun) VTPM_TRY(begin(sealer, record, group));
-    return group;
+    if (group.begun) return group;
+    const auto begun = begin(sealer, record, group);
+    if (begun) return group;
+    if (is_final(begun.error())) incomplete_.insert(record.name);
+    return tl::make_unexpected(begun.error());
 }
 
 Result<> GroupKeys::create(KeyPolicy policy) {
@@ -298,9 +304,11 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_TRY(store_.insert_group(record));
     VTPM_TRY(transaction.commit());
     if (auto begun = begin(*opened, record, group); !begun) {
-        if (const auto undone = remove(record, WithVtpms::kNo); !undone)
-            groups_.insert_or_assign(policy.group, fail(ErrorCode::kStoreFailed,
-                                                        "it is not complete: {}; create it again", begun.error().text));
+        if (const auto undone = remove(record, WithVtpms::kNo); !undone) {
+            incomplete_.insert(policy.group);
+            groups_.insert_or_assign(policy.group,
+                                     not_complete({ErrorCode::kStoreFailed, std::move(begun).error().text}));
+        }
         return begun;
     }
     groups_.insert_or_assign(policy.group, std::move(group));
@@ -440,6 +448,7 @@ Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     VTPM_TRY(store_.delete_group(group.name));
     VTPM_TRY(transaction.commit());
     groups_.erase(group.name);
+    incomplete_.erase(group.name);
     cut_renewals_.erase(group.name);
     forget_indices(group);
     log::info("group '{}' deleted", group.name);
@@ -461,19 +470,21 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
     std::vector<GroupInfo> infos;
     for (const GroupRecord &group : groups) {
         const auto policy = policy_of(group);  // one that is damaged is refused already
-        infos.push_back({group.name, group.pcrs,
-                         policy && policy->approver ? policy->approver->fingerprint() : std::string(), group.generation,
-                         count_policies(policies, group.name, group.generation),
-                         count_policies(policies, group.name, group.generation + 1), !group.recovery.empty(),
-                         group.created, refusal_of(group.name)});
+        const auto refusal = refusal_of(group.name);
+        infos.push_back(
+            {group.name, group.pcrs, policy && policy->approver ? policy->approver->fingerprint() : std::string(),
+             group.generation, count_policies(policies, group.name, group.generation),
+             count_policies(policies, group.name, group.generation + 1), !group.recovery.empty(), group.created,
+             refusal ? refusal->text : std::string(), refusal && refusal->code == ErrorCode::kUnavailable});
     }
     return infos;
 }
 
-std::string GroupKeys::refusal_of(const std::string &group) const {
+std::optional<Error> GroupKeys::refusal_of(const std::string &group) const {
     const auto found = groups_.find(group);
-    if (found != groups_.end()) return found->second ? std::string() : found->second.error().text;
-    return state_ ? std::string("it was not tried yet") : state_.error().text;
+    if (found != groups_.end()) return found->second ? std::nullopt : std::optional(found->second.error());
+    if (state_) return Error{ErrorCode::kUnavailable, "it was not tried yet"};
+    return Error{is_final(state_.error()) ? ErrorCode::kRefused : ErrorCode::kUnavailable, state_.error().text};
 }
 
 }  // namespace vtpm

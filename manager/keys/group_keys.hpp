@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "manager/keys/audit.hpp"
@@ -26,6 +27,7 @@ struct GroupInfo {
     bool has_recovery_key = false;
     std::int64_t created = 0;
     std::string refusal;  // why it is not open; empty if it is
+    bool waits = false;   // if it is not: it may be later, without anybody doing anything
 };
 
 // What a recovery key is good for.
@@ -152,7 +154,7 @@ private:
     Result<> unseal_groups(Sealer &sealer);
     Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
     Result<const OpenGroup *> open_group_named(const std::string &name) const;
-    std::string refusal_of(const std::string &group) const;
+    std::optional<Error> refusal_of(const std::string &group) const;
 
     Store &store_;
     Audit audit_{store_};
@@ -161,7 +163,8 @@ private:
     PcrSelection default_pcrs_;
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
     std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
-    bool cut_short_ = false;  // the last attempt, by what passes: groups may be left that were not tried
+    std::set<std::string> incomplete_;  // of those: they never began, so they have no vTPM
+    bool cut_short_ = false;            // the last attempt, by what passes: groups may be left that were not tried
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
     std::map<std::string, std::uint32_t> cut_renewals_;

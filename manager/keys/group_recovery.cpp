@@ -90,7 +90,7 @@ Result<RecoveryCheck> GroupKeys::check(const Sealer &sealer, const Recovered &re
     const GroupRecord &group = recovered.group;
     RecoveryCheck check;
     check.sealer = sealer.description();
-    const auto content = remembered(store_, sealer, group, recovered.key);
+    VTPM_ASSIGN(const auto content, remembered(store_, sealer, group, recovered.key));
     check.manifest = content.has_value();
     const auto stored = policy_of(group);
     VTPM_ASSIGN(const auto pin, store_.pin());

@@ -200,9 +200,9 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
 
 Result<Manifest::Sum> Manifest::digest(const CaRecord &ca) const {
     Sum digest{};
-    if (ca.certificate.empty()) return digest;
+    if (ca.certificates.empty()) return digest;
     Bytes message;
-    for (const Bytes *bytes : {&ca.key.public_area, &ca.key.private_area, &ca.certificate})
+    for (const Bytes *bytes : {&ca.key.public_area, &ca.key.private_area, &ca.certificates})
         append_sized(message, *bytes);
     VTPM_TRY(hmac(ca_key_, message, digest));
     return digest;

@@ -151,9 +151,11 @@ Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &rec
     return group;
 }
 
-Result<Manifest::Content> remembered(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {
+Result<std::optional<Manifest::Content>> remembered(Store &store, const Sealer &sealer, const GroupRecord &record,
+                                                    const Key &key) {
     VTPM_ASSIGN(const Manifest manifest, manifest_of(store, sealer, record, key));
-    return read(record, manifest);
+    auto content = manifest.read(record.manifest);
+    return content ? std::optional(std::move(*content)) : std::nullopt;
 }
 
 Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "manager/keys/manifest.hpp"
 #include "manager/keys/sealer.hpp"
@@ -31,9 +32,10 @@ Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &rec
 // what the store was before opens nothing any more. Crash at any point: the group opens, not begun or begun.
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const std::function<Result<>()> &write);
 
-// What the group's manifest says, as far as its key vouches for that: not which epoch it is of. kRefused: it is
-// damaged, or not its own.
-Result<Manifest::Content> remembered(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key);
+// What the group's manifest says, as far as its key vouches for that: not which epoch it is of. Nothing: it is damaged,
+// or not its own. An error is the store's.
+Result<std::optional<Manifest::Content>> remembered(Store &store, const Sealer &sealer, const GroupRecord &record,
+                                                    const Key &key);
 // Whether the group's rows are those of its manifest; not which epoch that is of. kRefused: they are not.
 Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key);
 

@@ -23,7 +23,8 @@ constexpr std::uint32_t kToCounter = 0x100;
 
 class TpmSealer final : public Sealer {
 public:
-    TpmSealer(std::string tcti, std::string event_log) : tcti_(std::move(tcti)), event_log_(std::move(event_log)) {}
+    TpmSealer(std::string tcti, std::string event_log, GivePasswords passwords)
+        : tcti_(std::move(tcti)), event_log_(std::move(event_log)), passwords_(std::move(passwords)) {}
 
     // Before anything else. `pinned` as HardwareTpm::open() has it.
     Result<> open(ByteView pinned) {
@@ -148,7 +149,11 @@ private:
 
     Result<> connect() {
         if (tpm_) return {};
-        VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti_, identity_));
+        HierarchyPasswords passwords;
+        if (passwords_) {
+            VTPM_ASSIGN(passwords, passwords_());
+        }
+        VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti_, identity_, passwords));
         tpm_.emplace(std::move(tpm));
         return {};
     }
@@ -233,6 +238,7 @@ private:
 
     std::string tcti_;
     std::string event_log_;
+    GivePasswords passwords_;
     Bytes identity_;
     std::string description_;
     std::optional<HardwareTpm> tpm_;  // none: to be opened again
@@ -240,9 +246,9 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned,
-                                                const std::string &event_log) {
-    auto sealer = std::make_unique<TpmSealer>(tcti, event_log);
+Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned, const std::string &event_log,
+                                                GivePasswords passwords) {
+    auto sealer = std::make_unique<TpmSealer>(tcti, event_log, std::move(passwords));
     VTPM_TRY(sealer->open(pinned));
     return sealer;
 }

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/database.hpp"
 
+#include <unistd.h>
+
 #include "base/log.hpp"
 
 namespace vtpm {
 namespace {
+
+// Somebody looks at the store with sqlite3(1): he will be done soon.
+constexpr int kBusyMilliseconds = 2000;
 
 tl::unexpected<Error> sqlite_failure(sqlite3 *connection) {
     const int code = sqlite3_errcode(connection) & 0xff;  // without the extension
@@ -60,6 +65,7 @@ Result<Database> Database::open(const std::string &path, const char *vfs) {
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
     Database database(connection);
     if (code != SQLITE_OK) return fail(ErrorCode::kStoreFailed, "store: {}: {}", path, sqlite3_errstr(code));
+    sqlite3_busy_timeout(connection, kBusyMilliseconds);
     return database;
 }
 
@@ -84,6 +90,23 @@ void Statement::PutBack::operator()(sqlite3_stmt *statement) const {
 Result<> Database::script(const char *sql) {
     if (sqlite3_exec(raw(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) return sqlite_failure(raw());
     return {};
+}
+
+// By one connection, and not by two of which one reads: the store's lock is exclusive.
+Result<> Database::copy_to(const std::string &path, const std::function<void()> &between) {
+    constexpr int kStep = 64;  // pages, of 4 KiB
+    const auto copied = [&]() -> Result<> {
+        VTPM_ASSIGN(Database copy, open(path));
+        sqlite3_backup *const backup = sqlite3_backup_init(copy.raw(), "main", raw(), "main");
+        if (backup == nullptr) return sqlite_failure(copy.raw());
+        while (sqlite3_backup_step(backup, kStep) == SQLITE_OK) between();
+        if (const int code = sqlite3_backup_finish(backup); code != SQLITE_OK)
+            return fail(ErrorCode::kStoreFailed, "store: a copy in {}: {}", path, sqlite3_errstr(code));
+        return {};
+    }();
+    if (!copied)
+        for (const char *const suffix : {"", "-journal", "-wal"}) (void)::unlink((path + suffix).c_str());
+    return copied;
 }
 
 Result<std::int64_t> Database::integer(std::string_view sql) {

@@ -80,6 +80,9 @@ public:
     }
     // Several statements without values or rows.
     Result<> script(const char *sql);
+    // All that is committed, in a new file at `path`. `between` its steps others may write through this connection:
+    // what they do is in the copy. A failure leaves no file.
+    Result<> copy_to(const std::string &path, const std::function<void()> &between);
     // The only value of the only row, as PRAGMA gives it.
     Result<std::int64_t> integer(std::string_view sql);
     // What the transaction removes is to be gone from SQLite's log as well, once it is committed (secure_delete wipes

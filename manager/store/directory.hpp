@@ -16,6 +16,7 @@ public:
     // kInUse: another manager works here.
     static Result<StateDirectory> lock(const std::string &path);
 
+    [[nodiscard]] const std::string &path() const { return path_; }
     [[nodiscard]] std::string database() const { return path_ + "/store.db"; }
     [[nodiscard]] const std::string &store_id() const { return store_id_; }
     // There, and not empty.

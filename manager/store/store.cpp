@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/store.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "manager/store/schema.hpp"
 
@@ -91,6 +94,15 @@ struct StateWriter {
     }
 };
 
+constexpr std::string_view kCopyName = "copy-";
+
+void remove_copies(const std::string &directory) {
+    std::error_code ignored;
+    for (std::filesystem::directory_iterator entry(directory, ignored), end; !ignored && entry != end;
+         entry.increment(ignored))
+        if (entry->path().filename().string().starts_with(kCopyName)) (void)::unlink(entry->path().c_str());
+}
+
 }  // namespace
 
 Bytes envelope_tag(ByteView envelope) {
@@ -114,12 +126,19 @@ Result<Store> Store::open(const std::string &directory_path, const char *vfs) {
         return fail(ErrorCode::kRefused,
                     "store: {} is gone or empty: restore it from a backup (store.id says that it was here)",
                     directory.database());
+    remove_copies(directory_path);
     VTPM_ASSIGN(Database database, Database::open(directory.database(), vfs));
     VTPM_TRY(configure(database));
     VTPM_TRY(ensure_schema(database, first_start));
     Store store(std::move(directory), std::move(database));
     VTPM_TRY(store.adopt_id());
     return store;
+}
+
+Result<std::string> Store::back_up(const std::function<void()> &between) {
+    std::string copy = fmt::format("{}/{}{}.db", directory_.path(), kCopyName, Uuid::random().to_string());
+    VTPM_TRY(database_.copy_to(copy, between));
+    return copy;
 }
 
 // store.id without content beside a complete database: the first start ended between the two, or only the database
@@ -160,7 +179,7 @@ Result<> Store::insert_group(const GroupRecord &group) {
         ByteView(group.key.pcr_values), ByteView(group.key.pcr_events), ByteView(group.key.public_area),
         ByteView(group.key.private_area), std::int64_t{group.nv_index}, ByteView(group.manifest),
         ByteView(group.recovery), ByteView(group.ca.key.public_area), ByteView(group.ca.key.private_area),
-        ByteView(group.ca.certificate), group.created);
+        ByteView(group.ca.certificates), group.created);
 }
 
 Result<> Store::update_group(const GroupRecord &group) {
@@ -363,7 +382,7 @@ Result<> Store::delete_orphaned_states(const Uuid &uuid) {
 Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(database_, "UPDATE groups SET ca_public = ?, ca_private = ?, ca_certificate = ? WHERE name = ?",
-                        ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificate),
+                        ByteView(ca.key.public_area), ByteView(ca.key.private_area), ByteView(ca.certificates),
                         manifest.group));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();

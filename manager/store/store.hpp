@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,7 +22,8 @@ namespace vtpm {
 // What certifies a group's vTPMs. All empty: there is none yet.
 struct CaRecord {
     TpmKey key;
-    Bytes certificate;  // DER
+    Bytes
+        certificates;  // DER, one after the other: its own, then those between it and a root; empty: there is none yet
 };
 
 struct GroupRecord {
@@ -109,6 +111,10 @@ public:
 
     [[nodiscard]] const std::string &id() const { return directory_.store_id(); }
     [[nodiscard]] std::string path() const { return directory_.database(); }
+
+    // A copy of the database beside it, to be taken away by who asked for it; `between` as Database::copy_to() has it.
+    // Those that nobody took are gone with the next start.
+    Result<std::string> back_up(const std::function<void()> &between);
 
     // What this store is sealed to. Empty before the first start is complete.
     struct Pin {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Certificates from outside: none leads to a root that has signed nothing. Input: whether it is a PEM file or the DER
 // in one; then that.
-#include "manager/attestation/certificate_chain.hpp"
+#include "manager/ca/certificate_chain.hpp"
 
 #include "manager/ca/ca_certificate.hpp"
 #include "manager/policy/pem.hpp"

@@ -17,11 +17,14 @@ namespace {
 constexpr std::int64_t kNow = 1'800'000'000;
 const std::string kName = "vTPMs of host-7";
 
+const CaKey &our_key() {
+    static const CaKey key{EvpKey(EVP_PKEY_dup(p256())), [](ByteView digest) { return ecdsa(p256(), digest); }};
+    return key;
+}
+
 // Its signature is nobody's, and nobody asks whose it is.
 Bytes right_certificate() {
-    EVP_PKEY_up_ref(p256());
-    const CaKey key{EvpKey(p256()), [](ByteView digest) { return ecdsa(p256(), digest); }};
-    const auto own = self_signed_ca(kName, key, kNow);
+    const auto own = self_signed_ca(kName, our_key(), kNow);
     require(own.has_value(), "a certificate");
     const auto certificate = certificate_from(*own);
     const auto issuer = name_of("another CA");
@@ -30,7 +33,7 @@ Bytes right_certificate() {
     return der_of(i2d_X509, certificate->get());
 }
 
-Result<Bytes> import(std::string_view pem) { return signed_ca_from_pem(bytes_of(pem), kName, p256(), kNow); }
+Result<Bytes> import(std::string_view pem) { return signed_ca_from_pem(bytes_of(pem), kName, our_key(), kNow); }
 
 void check_taken(const Bytes &der) {
     const auto certificate = certificate_from(der);

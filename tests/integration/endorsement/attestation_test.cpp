@@ -228,6 +228,21 @@ TEST_CASE("an attestation says whether the group's approver approved this boot o
     const std::string approved = machine.attest();
     machine.holds(approved, {"--approver", pub});
     REQUIRE(parsed_file(approved)["pcrs"] == "sha256:4,7");
+    // What the verifier asks of the group, and what he learns of the host.
+    machine.holds(approved, {"--approver", pub, "--group", "tenant", "--min-generation", "1"});
+    machine.fails(approved, {"--approver", pub, "--group", "default"}, "group");
+    machine.fails(approved, {"--approver", pub, "--min-generation", "2"}, "group");
+    REQUIRE(machine.verify(approved, {"--approver", pub, "--min-generation", "0"}).status == 2);
+    const json verdict = json::parse(machine.verify(approved, {"--approver", pub, "--json"}).out);
+    REQUIRE(verdict["group"] == "tenant");
+    REQUIRE(verdict["generation"] == 1);
+    const json quote = verdict["quote"];
+    REQUIRE(quote["pcrs"] == "sha256:4,7");
+    REQUIRE(quote["values"] == parsed_file(approved)["values"]);
+    REQUIRE(quote["clock"] > 0);
+    REQUIRE(quote["reset_count"].is_number());
+    REQUIRE(quote["restart_count"].is_number());
+    REQUIRE(quote["firmware_version"].get<std::string>().size() == 16);
     machine.fails(machine.write("attestation.json", machine.must({"attest", machine.uuid.to_string(), "--nonce", kNonce,
                                                                   "--pcrs", "sha256:4"})),
                   {"--approver", pub}, "boot");  // PCR 7 was not quoted

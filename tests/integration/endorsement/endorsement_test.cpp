@@ -3,6 +3,9 @@
 #include <openssl/pem.h>
 
 #include "machine.hpp"
+#include "manager/ca/der.hpp"
+#include "manager/ca/x509.hpp"
+#include "manager/policy/pem.hpp"
 
 namespace vtpm {
 namespace {
@@ -96,6 +99,59 @@ TEST_CASE("with a certificate by another CA, new vTPMs have the chain that leads
     REQUIRE(openssl({"x509", "-inform", "DER", "-in", der, "-out", machine.file("ek.pem")}).status == 0);
     REQUIRE(openssl({"verify", "-CAfile", root, "-untrusted", chain_pem, machine.file("ek.pem")}).status == 0);
     REQUIRE(openssl({"verify", "-CAfile", root, machine.file("ek.pem")}).status != 0);
+}
+
+TEST_CASE("a chain that no NV index has room for is there for the guest, and leads to the root") {
+    Machine machine;
+    const std::string request = machine.write("ca.csr", machine.xen_vtpm({"ca", "export", "--request"}).out);
+    const auto key_of = [&](const char *name) { return machine.file(std::string(name) + ".key"); };
+    const auto pem_of = [&](const char *name) { return machine.file(std::string(name) + ".pem"); };
+    REQUIRE(openssl({"req", "-x509", "-newkey", "rsa:4096", "-nodes", "-keyout", key_of("root"), "-out", pem_of("root"),
+                     "-subj", "/CN=Our own root"})
+                .status == 0);
+    REQUIRE(openssl({"req", "-newkey", "rsa:4096", "-nodes", "-keyout", key_of("between"), "-out",
+                     machine.file("between.csr"), "-subj", "/CN=Our own CA"})
+                .status == 0);
+    const std::string extensions = machine.write("ca.ext",
+                                                 "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+                                                 "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n");
+    const auto sign = [&](const std::string &csr, const char *issuer, const std::string &out) {
+        REQUIRE(openssl({"x509", "-req", "-in", csr, "-CA", pem_of(issuer), "-CAkey", key_of(issuer), "-CAcreateserial",
+                         "-extfile", extensions, "-days", "3650", "-out", out})
+                    .status == 0);
+    };
+    sign(machine.file("between.csr"), "root", pem_of("between"));
+    sign(request, "between", machine.file("signed.pem"));
+    const auto read = [](const std::string &path) {
+        std::ifstream file(path);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    const std::string chain =
+        machine.write("chain.pem", read(machine.file("signed.pem")) + read(pem_of("between")) + read(pem_of("root")));
+    const Output imported = machine.xen_vtpm({"ca", "import-signed", chain});
+    CAPTURE(imported.err);
+    REQUIRE(imported.status == 0);
+    REQUIRE(machine.xen_vtpm({"ca", "export"}).out == read(machine.file("signed.pem")) + read(pem_of("between")));
+
+    machine.power_on();
+    const Bytes first = machine.nv_content(kEkCertificateChainIndex);
+    const Bytes second = machine.nv_content(kEkCertificateChainIndex + 1);
+    REQUIRE(first.size() == 2048);
+    REQUIRE_FALSE(second.empty());
+    REQUIRE(machine.nv_content(kEkCertificateChainIndex + 2).empty());
+    Bytes whole = first;
+    whole.insert(whole.end(), second.begin(), second.end());
+    const auto certificates = expect(certificates_from(whole));
+    REQUIRE(certificates.size() == 2);
+    std::string untrusted;
+    for (const Certificate &certificate : certificates)
+        untrusted += to_pem("CERTIFICATE", der_of(i2d_X509, certificate.get()));
+    const std::string der =
+        machine.write("ek.der", text(machine.nv_content(ek_certificate_index(EkTemplate::kEccP256))));
+    REQUIRE(openssl({"x509", "-inform", "DER", "-in", der, "-out", machine.file("ek.pem")}).status == 0);
+    REQUIRE(openssl({"verify", "-CAfile", pem_of("root"), "-untrusted", machine.write("untrusted.pem", untrusted),
+                     machine.file("ek.pem")})
+                .status == 0);
 }
 
 TEST_CASE("where certificates are not wanted, or nothing could sign them, there are none") {

@@ -305,6 +305,11 @@ TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is
                  Contains("no value of PCR 8"));
     REQUIRE_THAT(sign({"--values", directory / "values.json", "--pcrs", "sha384:4"}).err, Contains("not of sha384:4"));
     REQUIRE_THAT(sign({"--values", directory / "values.json", "--not-after", "soon"}).err, Contains("no time such as"));
+    for (const Output &unsaid : {sign({}), sign({"--values", directory / "values.json", "--this-host"})}) {
+        REQUIRE(unsaid.status == 2);  // which boot it is is nobody's default
+        REQUIRE(unsaid.out.empty());
+        REQUIRE_THAT(unsaid.err, Contains("--this-host"));
+    }
     const Output fewer = sign({"--values", directory / "values.json", "--pcrs", "sha256:4"});
     REQUIRE(json::parse(fewer.out).at("values").size() == 1);
 }

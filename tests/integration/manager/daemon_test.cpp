@@ -6,6 +6,7 @@
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <thread>
 
 #include "manager_process.hpp"
@@ -25,6 +26,11 @@ bool files_contain(const std::string &directory, const std::string &text) {
     return std::ranges::any_of(std::filesystem::directory_iterator(directory), [&](const auto &entry) {
         return read_file(entry.path()).find(text) != std::string::npos;
     });
+}
+
+std::uint64_t store(EngineEnd &&engine, ByteView state) {
+    engine.store(state);
+    return engine.receive<StoredState>().sequence;
 }
 
 std::uint64_t store(EngineEnd &engine, ByteView state) {
@@ -172,6 +178,28 @@ TEST_CASE_METHOD(Fixture, "a manager whose TPM does not answer ends all the same
     REQUIRE(engine.receive<LoadedState>().sequence == 2);
 }
 
+TEST_CASE_METHOD(Fixture,
+                 "a TPM that stops answering when nobody asks it anything does not keep the manager from its end") {
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        store(engine, state);
+        ::kill(swtpm->pid(), SIGSTOP);
+        const auto began = std::chrono::steady_clock::now();
+        const int ended = manager.end(SIGTERM);
+        REQUIRE(std::chrono::steady_clock::now() - began < std::chrono::seconds(35));  // TimeoutStopSec=40
+        REQUIRE(WIFEXITED(ended));
+        REQUIRE(WEXITSTATUS(ended) == EXIT_FAILURE);
+    }
+    ::kill(swtpm->pid(), SIGCONT);
+    ManagerProcess manager(place);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    REQUIRE(engine.receive<LoadedState>().sequence == 1);
+}
+
 TEST_CASE_METHOD(Fixture, "an engine that goes while its TPM is made harms nobody") {
     ManagerProcess manager(place);
     BackendEnd backend(place.socket());
@@ -233,6 +261,45 @@ TEST_CASE_METHOD(Fixture, "acknowledged stores survive kill -9, and none is half
     }
 }
 
+TEST_CASE_METHOD(Fixture, "a backup that is made while a guest writes is a store that opens") {
+    const PrivateBus bus(directory / "bus");
+    place.bus_address = bus.address();
+    const std::string file = directory / "backup.db";
+    std::uint64_t before = 0;
+    std::uint64_t after = 0;
+    {
+        ManagerProcess manager(place);
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        const Bytes large(200'000, 1);
+        for (int i = 0; i < 20; ++i) store(backend.open(Uuid::random()), large);
+        before = store(engine, state);
+        std::optional<Output> made;
+        std::thread asking([&] { made = cli(bus.address(), {"backup", file}); });
+        for (int i = 0; i < 50; ++i) after = store(engine, state);
+        asking.join();
+        CAPTURE(made->err);
+        REQUIRE(made->status == 0);
+        REQUIRE_THAT(made->out, Contains(file));
+        REQUIRE(cli(bus.address(), {"backup", file}).status == 4);
+        REQUIRE_THAT(cli(bus.address(), {"audit"}).out, Contains("store-copied"));
+        for (const auto &entry : std::filesystem::directory_iterator(place.state_directory()))
+            REQUIRE_FALSE(entry.path().filename().string().starts_with("copy-"));
+        REQUIRE(manager.end(SIGTERM) == 0);
+    }
+    for (const char *const name : {"store.db", "store.db-wal", "store.id"})
+        std::filesystem::remove(std::filesystem::path(place.state_directory()) / name);
+    std::filesystem::copy_file(file, std::filesystem::path(place.state_directory()) / "store.db");
+    ManagerProcess manager(place);
+    manager.wait_for_status("refusing");  // it is an older one
+    REQUIRE(cli(bus.address(), {"recover", "--accept-rollback", "default"}).status == 0);
+    BackendEnd backend(place.socket());
+    EngineEnd engine = backend.open(uuid);
+    engine.load();
+    const std::uint64_t sequence = engine.receive<LoadedState>().sequence;
+    REQUIRE((before <= sequence && sequence <= after));
+}
+
 TEST_CASE_METHOD(Fixture, "a second manager on the same store ends with the reason") {
     ManagerProcess manager(place);
     const Output second = run(place.launch());
@@ -250,6 +317,46 @@ TEST_CASE_METHOD(Fixture, "a damaged database and a wrong configuration end the 
     const Output misspelt = run(place.launch());
     REQUIRE(misspelt.status == 78);
     REQUIRE_THAT(misspelt.err, Contains("manager.toml:4: 'colour' is unknown"));
+}
+
+TEST_CASE_METHOD(Fixture, "a state directory that the unit does not let through is told with the remedy") {
+    const auto end_of = [&](const std::string &state_directory) {
+        const std::string config = directory / "elsewhere.toml";
+        std::ofstream(config) << "state_directory = \"" << state_directory << "\"\n";
+        return run({{VTPM_MANAGERD, "--config", config}, {}, {}});
+    };
+    const Output elsewhere = end_of("/nonexistent/vtpm");
+    REQUIRE(elsewhere.status == EXIT_FAILURE);
+    REQUIRE_THAT(elsewhere.err, Contains("/nonexistent/vtpm/store.id") && Contains("xen-vtpm-managerd --drop-in"));
+    REQUIRE_THAT(end_of("/proc/vtpm").err, Contains("below /proc") && Contains("choose another"));
+}
+
+// systemd names what it does not understand, but its status is good.
+TEST_CASE_METHOD(Fixture, "systemd takes the units, and each drop-in that is printed for them") {
+    const std::string units = directory / "units";
+    const std::string config = directory / "elsewhere.toml";
+    std::ofstream(config) << "state_directory = '/srv/a \"b\" 100%'\nsocket = \"/run/vtpm-2/manager.sock\"\ntcti = "
+                             "\"swtpm:port=2321\"\n";
+    for (const std::string name : {"xen-vtpm-managerd.service", "xen-vtpmd.service"}) {
+        std::filesystem::create_directories(units + "/" + name + ".d");
+        // Neither program is installed where the units say.
+        const std::string unit = std::regex_replace(read_file(std::string(VTPM_UNITS) + "/" + name),
+                                                    std::regex("ExecStart=\\S+"), "ExecStart=/bin/true");
+        std::ofstream(units + "/" + name) << unit;
+        const Output printed = run({{VTPM_MANAGERD, "--config", config, "--drop-in", name}, {}, {}});
+        REQUIRE(printed.status == 0);
+        REQUIRE_THAT(printed.out, Contains("[Service]"));
+        std::ofstream(units + "/" + name + ".d/config.conf")
+            << std::regex_replace(printed.out, std::regex("ExecStart=/\\S+"), "ExecStart=/bin/true");
+        const Output verdict = run({{"systemd-analyze", "verify", "--man=no", units + "/" + name}, {}, {}});
+        REQUIRE(verdict.status == 0);
+        REQUIRE(verdict.err.empty());
+        const std::string wrong = units + "/" + name + ".d/wrong.conf";
+        std::ofstream(wrong) << "[Service]\nNoSuchSetting=1\n";
+        REQUIRE_FALSE(run({{"systemd-analyze", "verify", "--man=no", units + "/" + name}, {}, {}}).err.empty());
+        std::filesystem::remove(wrong);
+    }
+    REQUIRE(run({{VTPM_MANAGERD, "--config", config, "--drop-in", "other.service"}, {}, {}}).status == 78);
 }
 
 TEST_CASE_METHOD(Fixture, "a bus that comes later is used later") {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <fstream>
 
+#include "manager/attestation/enrolment.hpp"
+#include "manager/hardware_tpm/marshal.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 #include "manager/policy/public_area.hpp"
@@ -150,7 +152,55 @@ TEST_CASE_METHOD(Fixture, "an owner hierarchy with an authorization is refused, 
     }
     const Error error = expect_error(HardwareTpm::open(swtpm.tcti(), {}));
     REQUIRE(error.code == ErrorCode::kRefused);
-    REQUIRE_THAT(error.text, Contains("tpm2_changeauth"));
+    REQUIRE_THAT(error.text, Contains("tpm2_changeauth") && Contains("tpm-owner-password"));
+    const auto with = [](std::string_view owner) {
+        return HierarchyPasswords{SecretBytes(bytes_of(owner)), SecretBytes()};
+    };
+    REQUIRE(expect_error(HardwareTpm::open(swtpm.tcti(), {}, with("pW"))).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(HardwareTpm::open(swtpm.tcti(), {}, with(std::string(65, 'p')))).code == ErrorCode::kInvalid);
+    expect(HardwareTpm::open(swtpm.tcti(), {}, with("pw")));
+}
+
+TEST_CASE_METHOD(Fixture,
+                 "with the hierarchies' passwords the TPM does all that it does without, and they cross no bus") {
+    const HierarchyPasswords passwords{SecretBytes(bytes_of("owner's password")),
+                                       SecretBytes(bytes_of("endorsement's password"))};
+    Bytes name;
+    {
+        HardwareTpm before = open();
+        name.assign(before.storage_key_name().begin(), before.storage_key_name().end());
+    }
+    {
+        const Esys esys = expect(connect_tpm(swtpm.tcti()));
+        for (const auto &[hierarchy, password] : {std::pair(ESYS_TR_RH_OWNER, &passwords.owner),
+                                                  std::pair(ESYS_TR_RH_ENDORSEMENT, &passwords.endorsement)}) {
+            const Authorization auth(password->view());
+            REQUIRE(Esys_HierarchyChangeAuth(esys.get(), hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                             &auth) == TSS2_RC_SUCCESS);
+        }
+    }
+    const std::string pcap = directory / "bus.pcap";
+    ::setenv("TCTI_PCAP_FILE", pcap.c_str(), 1);
+    {
+        HardwareTpm tpm = expect(HardwareTpm::open("pcap:" + swtpm.tcti(), name, passwords));
+        constexpr std::uint32_t kIndex = 0x0180a777;
+        expect(tpm.nv_write(kIndex, bytes_of("its own"), bytes_of("content")));
+        expect(tpm.nv_remove(kIndex));
+        expect(tpm.ensure_counter(0x0180a877));
+        const HostIdentity identity = expect(tpm.identity());
+        const Challenge challenged = expect(challenge(identity, std::nullopt, 0));
+        REQUIRE(std::ranges::equal(expect(tpm.activate(challenged.credential)).view(), challenged.answer.view()));
+    }
+    ::unsetenv("TCTI_PCAP_FILE");
+    std::ifstream file(pcap, std::ios::binary);
+    const std::string bus(std::istreambuf_iterator<char>(file), {});
+    REQUIRE(bus.size() > 1000);
+    REQUIRE(bus.find("'s password") == std::string::npos);
+    HardwareTpm half =
+        expect(HardwareTpm::open(swtpm.tcti(), name, {SecretBytes(passwords.owner.view()), SecretBytes()}));
+    const Error error = expect_error(half.identity());
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("tpm-endorsement-password"));
 }
 
 TEST_CASE("a TPM that is not there is unavailable") {

@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "base/big_endian.hpp"
@@ -238,6 +240,8 @@ TEST_CASE_METHOD(InProcess, "a manager that is kept from one group opens the oth
     REQUIRE(host.keys.waits());
     REQUIRE(expect_error(host.keys.key("tenant")).code == ErrorCode::kUnavailable);
     REQUIRE(expect_error(host.keys.all_open()).code == ErrorCode::kUnavailable);
+    REQUIRE(expect(host.keys.list())[1].waits);
+    REQUIRE_FALSE(expect(host.keys.list())[0].waits);
     REQUIRE(expect_error(host.keys.discard("tenant")).code == ErrorCode::kUnavailable);  // it is not lost
     proxy.set(always(TPM2_RC_NV_UNAVAILABLE));
     expect(host.keys.unlock());  // what is open stays so
@@ -286,6 +290,29 @@ TEST_CASE_METHOD(Fixture, "a group that was refused for its PCRs opens when they
     REQUIRE(log.find("group-refused", log.rfind("group-opened")) == std::string::npos);
     REQUIRE(xen_vtpm({"group", "open", "default"}).status == 0);
     REQUIRE(xen_vtpm({"group", "open", "nobody"}).status == 3);
+}
+
+TEST_CASE_METHOD(Fixture, "an owner's password that the administrator gave is used, and a wrong one told as such") {
+    const std::string credentials = directory / "credentials";
+    std::filesystem::create_directory(credentials);
+    const auto give = [&](const std::string &password) {
+        std::ofstream(credentials + "/tpm-owner-password") << password;
+    };
+    set_owner_password("", "pw");
+    place.credentials = credentials;
+    for (const char *const password : {"pw\n", "pw"}) {
+        give(password);
+        ManagerProcess manager(place);
+        manager.wait_for_status("ready");
+        BackendEnd(place.socket()).open(uuid);
+    }
+    give("another");
+    ManagerProcess manager(place);
+    const std::string status = manager.wait_for_status("refusing");
+    REQUIRE_THAT(status, Contains("tpm-owner-password") && !Contains("another\n"));
+    REQUIRE(xen_vtpm({"group", "open", "default"}).status == 5);
+    give("pw");
+    REQUIRE(xen_vtpm({"group", "open", "default"}).status == 0);
 }
 
 TEST_CASE_METHOD(Fixture, "an owner's password that was taken away is none any more, without a restart") {

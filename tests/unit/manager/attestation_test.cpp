@@ -141,6 +141,16 @@ TEST_CASE("what a verifier knows decides") {
         trust.vtpm = Uuid::random();
         REQUIRE(failures(made, trust) == Names{"vTPM"});
     }
+    SECTION("the group, and the generation of its key") {
+        trust.group = made.group;
+        trust.min_generation = made.generation;
+        REQUIRE(failures(made, trust).empty());
+        ++trust.min_generation;  // the approver's word for the former one, which is right, does not help
+        REQUIRE(failures(made, trust) == Names{"group"});
+        trust.min_generation = 1;
+        trust.group += "-2";
+        REQUIRE(failures(made, trust) == Names{"group"});
+    }
     SECTION("the host's TPM") {
         trust.attestation_key = FakeAttestation().public_area();
         REQUIRE(failures(made, trust) == Names{"attestation key", "host quote", "CA key"});
@@ -172,6 +182,18 @@ TEST_CASE("what a verifier knows decides") {
         trust.now = kNow - 86'400;  // before the certificates
         REQUIRE(failures(made, trust) == Names{"endorsement keys"});
     }
+}
+
+TEST_CASE("what the host's TPM says of itself is told if its quote holds") {
+    Host host;
+    Attestation made = host.attestation();
+    const TPMS_ATTEST quote = expect(host_quote(made, host.trust()));
+    REQUIRE(quote.clockInfo.clock == 123'456);
+    REQUIRE(quote.clockInfo.resetCount == 7);
+    REQUIRE(quote.clockInfo.restartCount == 2);
+    REQUIRE(quote.firmwareVersion == 0x2019102300163636);
+    ++made.generation;  // which the quote is bound to
+    REQUIRE(expect_error(host_quote(made, host.trust())).code == ErrorCode::kRefused);
 }
 
 TEST_CASE("a boot policy approves its own group's boots only, and while it lasts") {

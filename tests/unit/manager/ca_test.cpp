@@ -17,7 +17,7 @@ constexpr const char *kCaUsage = "critical 03020204";                // keyCertS
 
 std::string pem_of(const Bytes &der) { return to_pem("CERTIFICATE", der); }
 
-Result<Bytes> imported(const std::string &pem) { return signed_ca_from_pem(view(pem), kCaName, p256(), kNow); }
+Result<Bytes> imported(const std::string &pem) { return signed_ca_from_pem(view(pem), kCaName, ca_key(), kNow); }
 
 std::string refusal(const std::string &pem) {
     const Error error = expect_error(imported(pem));
@@ -109,7 +109,7 @@ TEST_CASE("a CA has a name of 1 to 64 characters") {
         {"\xff", false},
     }));
     const Result<Bytes> results[] = {self_signed_ca(name, ca_key(), kNow), ca_request(name, ca_key()),
-                                     signed_ca_from_pem(view(pem_of(issued({}))), name, p256(), kNow)};
+                                     signed_ca_from_pem(view(pem_of(issued({}))), name, ca_key(), kNow)};
     REQUIRE(results[0].has_value() == good);
     REQUIRE(results[1].has_value() == good);
     for (const Result<Bytes> &result : results) REQUIRE((result || result.error().code == ErrorCode::kInvalid));
@@ -173,10 +173,19 @@ TEST_CASE("another CA may sign with any algorithm that is not weak, and allow mo
             issue.signer = ed25519.get();
             issue.digest = nullptr;
         },
-        [](Issue &issue) { issue.digest = EVP_sha512(); }, [](Issue &issue) { issue.constraints = "CA:TRUE"; },
+        [](Issue &issue) { issue.digest = EVP_sha512(); },
         [](Issue &issue) { issue.constraints = "critical,CA:TRUE,pathlen:3"; },
         [](Issue &issue) { issue.usage = "keyCertSign,cRLSign,digitalSignature"; },
-        [](Issue &issue) { issue.to = kNow; }, [](Issue &issue) { issue.from = kNow; });
+        [](Issue &issue) {
+            issue.more = {NID_ext_key_usage, "clientAuth,2.23.133.8.1"};
+        },
+        [](Issue &issue) {
+            issue.more = {NID_ext_key_usage, "anyExtendedKeyUsage"};
+        },
+        [](Issue &issue) {
+            issue.more = {NID_name_constraints, "critical,excluded;DNS:example.org"};
+        },
+        [](Issue &issue) { issue.to = kNow + 1; }, [](Issue &issue) { issue.from = kNow; });
     expect(imported(pem_of(issued(with(change)))));
 }
 
@@ -199,10 +208,105 @@ TEST_CASE("a certificate that cannot stand for the self-signed one is refused, w
         {[](Issue &issue) { issue.critical = "1.2.3.4"; }, "critical extension"},
         {[](Issue &issue) { issue.from = kNow + 1; }, "not valid yet"},
         {[](Issue &issue) { issue.to = kNow - 1; }, "expired"},
+        {[](Issue &issue) { issue.constraints = "CA:TRUE"; }, "not valid under it"},  // not critical
+        {[](Issue &issue) {
+             issue.more = {NID_name_constraints, "critical,permitted;dirName:subtree"};
+         },
+         "permitted subtree"},
+        {[](Issue &issue) {
+             issue.more = {NID_policy_constraints, "critical,requireExplicitPolicy:0"};
+         },
+         "policies"},
+        {[](Issue &issue) {
+             issue.more = {NID_ext_key_usage, "serverAuth,clientAuth"};
+         },
+         "tcg-kp-EKCertificate"},
         {[](Issue &issue) { issue.digest = EVP_sha1(); }, "weak"},
         {[](Issue &issue) { issue.digest = EVP_md5(); }, "weak"},
     }));
     REQUIRE_THAT(refusal(with(change)), Contains(found) && Contains("no certificate for this host's CA"));
+}
+
+namespace {
+
+// A CA between the root and ours, with its own key.
+Issue between(const char *subject, EVP_PKEY *key, const char *issuer = "root", EVP_PKEY *signer = rsa_2048()) {
+    Issue issue;
+    issue.subject = subject;
+    issue.key = key;
+    issue.issuer = issuer;
+    issue.signer = signer;
+    issue.constraints = "critical,CA:TRUE";
+    return issue;
+}
+
+// Each key identifies its issuer's, where one is given.
+struct Chain {
+    EvpKey upper_key = ec_key();
+    EvpKey lower_key = ec_key();
+    Bytes upper = issued(between("upper", upper_key.get()));
+    Bytes lower = issued(below(between("lower", lower_key.get(), "upper", upper_key.get()), upper));
+    Bytes own = issued(below(between(kCaName, p256(), "lower", lower_key.get()), lower));
+
+    static Issue below(Issue issue, const Bytes &issuer) {
+        issue.authority = issuer;
+        return issue;
+    }
+};
+
+Bytes joined(std::initializer_list<Bytes> parts) {
+    Bytes all;
+    for (const Bytes &part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("the certificates that lead from a CA's to the root are taken with it, in any order, without the root") {
+    const Chain chain;
+    const Bytes all = joined({chain.own, chain.lower, chain.upper});
+    const std::string own = pem_of(chain.own);
+    const std::string lower = pem_of(chain.lower);
+    const std::string upper = pem_of(chain.upper);
+    REQUIRE(expect(imported(own + lower + upper)) == all);
+    REQUIRE(expect(imported(upper + "Certificate:\n" + lower + own + pem_of(root_certificate()))) == all);
+    REQUIRE(expect(imported(own + lower)) == joined({chain.own, chain.lower}));
+    REQUIRE(expect(imported(own)) == chain.own);
+    const Bytes below_root = issued({});
+    REQUIRE(expect(imported(pem_of(below_root) + pem_of(root_certificate()))) == below_root);
+}
+
+TEST_CASE("certificates that do not lead on from the CA's are refused, with the reason") {
+    const Chain chain;
+    const std::string own = pem_of(chain.own);
+    const std::string lower = pem_of(chain.lower);
+    REQUIRE_THAT(refusal(own + pem_of(chain.upper)), Contains("CN=upper") && Contains("does not lead to"));
+    REQUIRE_THAT(refusal(own + lower + lower), Contains("CN=lower") && Contains("does not lead to"));
+    REQUIRE_THAT(refusal(lower + pem_of(chain.upper)), Contains("each of its 2 certificates is for another key"));
+
+    static const EvpKey other = ec_key();
+    Issue forged = between("lower", chain.lower_key.get(), "upper", other.get());
+    forged.authority = chain.upper;
+    REQUIRE_THAT(refusal(own + pem_of(issued(forged)) + pem_of(chain.upper)), Contains("signature"));
+    Issue expired = between("lower", chain.lower_key.get(), "upper", chain.upper_key.get());
+    expired.authority = chain.upper;
+    expired.to = kNow - 1;
+    REQUIRE_THAT(refusal(own + pem_of(issued(expired)) + pem_of(chain.upper)), Contains("expired"));
+    Issue narrow = between("lower", chain.lower_key.get(), "upper", chain.upper_key.get());
+    narrow.authority = chain.upper;
+    narrow.constraints = "critical,CA:TRUE,pathlen:0";
+    REQUIRE_THAT(refusal(own + pem_of(issued(narrow)) + pem_of(chain.upper)), Contains("path length"));
+}
+
+TEST_CASE("no more certificates are taken than a vTPM has room for") {
+    const std::string names(7000, 'a');
+    Issue issue;
+    const std::string policy = "URI:http://example.org/" + names;
+    issue.more = {NID_crl_distribution_points, policy.c_str()};
+    expect(imported(pem_of(issued(issue))));
+    const std::string more = policy + std::string(1500, 'a');
+    issue.more = {NID_crl_distribution_points, more.c_str()};
+    REQUIRE_THAT(refusal(issue), Contains("8192") && Contains("have a smaller one issued"));
 }
 
 TEST_CASE("a subject in another encoding is another subject, as a verifier that compares bytes sees it") {
@@ -232,10 +336,10 @@ TEST_CASE("a file that is no certificate is refused, and what it is is said") {
     REQUIRE_THAT(refusal(to_pem("CERTIFICATE REQUEST", expect(ca_request(kCaName, ca_key())))),
                  Contains("'CERTIFICATE REQUEST'"));
     REQUIRE_THAT(refusal(to_pem("TRUSTED CERTIFICATE", issued({}))), Contains("'TRUSTED CERTIFICATE'"));
-    REQUIRE_THAT(refusal(pem + pem), Contains("several"));
-    REQUIRE_THAT(refusal(pem + pem_of(root_certificate())), Contains("several"));
+    REQUIRE_THAT(refusal(pem + pem), Contains("leave it out"));
     REQUIRE_THAT(refusal(public_pem(p256()) + pem), Contains("'PUBLIC KEY'"));
-    REQUIRE_THAT(refusal(pem + public_pem(p256())), Contains("several"));
+    REQUIRE_THAT(refusal(pem + public_pem(p256())), Contains("'PUBLIC KEY'"));
+    REQUIRE_THAT(refusal(pem + pem.substr(0, 100)), Contains("damaged"));
     REQUIRE_THAT(refusal(to_pem("CERTIFICATE", {})), Contains("damaged"));
     REQUIRE_THAT(refusal(to_pem("CERTIFICATE", Bytes(100, 0x30))), Contains("damaged"));
     Bytes longer = issued({});

@@ -98,6 +98,8 @@ struct Issue {
     const char *usage = "critical,keyCertSign";
     const char *identifier = "hash";
     const char *critical = nullptr;  // the OID of one more extension
+    vtpm::ExtensionText more{0, nullptr};
+    vtpm::Bytes authority{};  // the issuer's certificate, if that is not "root"
     std::int64_t from = kNow - 3600;
     std::int64_t to = kNow + 3600;
 };
@@ -118,9 +120,23 @@ inline vtpm::Bytes issued(const Issue &issue) {
         const vtpm::ExtensionText text[] = {{nid, value}};
         if (value != nullptr && !vtpm::add_extensions(made, made, text)) throw std::runtime_error("no such extension");
     }
-    if (issue.issuer == "root" && issue.subject != "root") {
+    if ((issue.issuer == "root" && issue.subject != "root") || !issue.authority.empty()) {
         const vtpm::ExtensionText text[] = {{NID_authority_key_identifier, "keyid:always"}};
-        vtpm::add_extensions(made, parsed(root_certificate()).get(), text);
+        const vtpm::Certificate issuer = parsed(issue.authority.empty() ? root_certificate() : issue.authority);
+        vtpm::add_extensions(made, issuer.get(), text);
+    }
+    // dirName's section, for name constraints.
+    if (issue.more.value != nullptr) {
+        X509V3_CTX context{};
+        const std::unique_ptr<CONF, vtpm::FreeWith<NCONF_free>> sections(NCONF_new(nullptr));
+        const vtpm::Bio text(BIO_new_mem_buf("[subtree]\nCN=somebody else\n", -1));
+        long line = 0;
+        NCONF_load_bio(sections.get(), text.get(), &line);
+        X509V3_set_ctx(&context, made, made, nullptr, nullptr, 0);
+        X509V3_set_nconf(&context, sections.get());
+        const vtpm::Extension extension(
+            X509V3_EXT_nconf_nid(sections.get(), &context, issue.more.nid, issue.more.value));
+        if (!extension || X509_add_ext(made, extension.get(), -1) != 1) throw std::runtime_error("no such extension");
     }
     if (issue.critical != nullptr) {
         const vtpm::Asn1Object object(OBJ_txt2obj(issue.critical, 1));

@@ -68,6 +68,19 @@ TEST_CASE("what policy predict prints for people is as good for policy sign as i
         REQUIRE(expect_error(parse_measured_boot(wrong)).code == ErrorCode::kInvalid);
 }
 
+TEST_CASE("a group that waits stands as waiting, and one that is refused as refused") {
+    const auto texts = [](const char *state) {
+        const Json group{{"group", "tenant"}, {"state", state}, {"reason", "the TPM is busy"}};
+        return cli::status_text({{"manager", {{"state", "ready"}}},
+                                 {"groups", Json::array({group})},
+                                 {"backend", {{"running", false}, {"devices", Json::array()}}}}) +
+               cli::show_group_text(group) + cli::list_groups_text(Json::array({group}));
+    };
+    REQUIRE_THAT(texts("waiting"),
+                 Contains("; waiting: the TPM is busy") && !Contains("refused", Catch::CaseSensitive::No));
+    REQUIRE_THAT(texts("refused"), Contains("; REFUSED: the TPM is busy") && !Contains("waiting"));
+}
+
 TEST_CASE("a group without a recovery key is told in the status, with what it loses by that") {
     const auto status = [](Json group) {
         group["group"] = "tenant";

@@ -260,7 +260,7 @@ TEST_CASE("OpenSSL follows a certificate to the CA, and to no other") {
 
 TEST_CASE("what was issued before another CA signed, and after, leads to that one") {
     const Bytes before = ek_of(p256_sample());
-    const Bytes imported = expect(signed_ca_from_pem(view(to_pem("CERTIFICATE", issued({}))), kCaName, p256(), kNow));
+    const Bytes imported = expect(signed_ca_from_pem(view(to_pem("CERTIFICATE", issued({}))), kCaName, ca_key(), kNow));
     const Bytes after = expect(ek_certificate(key_of(p384_sample()), uuid(), swtpm(), imported, ca_key(), kNow));
     REQUIRE(verdict({before, imported}, root_certificate()) == X509_V_OK);
     REQUIRE(verdict({after, imported}, root_certificate()) == X509_V_OK);

@@ -21,6 +21,7 @@ struct FakeAttestation {
     TPM2_GENERATED magic = TPM2_GENERATED_VALUE;
     TPM2_ST quote_type = TPM2_ST_ATTEST_QUOTE;
     vtpm::Bytes certified_name{};  // empty: the key's own
+    TPMS_CLOCK_INFO clock{123'456, 7, 2, TPM2_YES};
 
     [[nodiscard]] vtpm::Bytes public_area() const {
         TPM2B_PUBLIC area{0, vtpm::attestation_key_form()};
@@ -49,6 +50,8 @@ private:
         TPMS_ATTEST attest{};
         attest.magic = magic;
         attest.type = type;
+        attest.clockInfo = clock;
+        attest.firmwareVersion = 0x2019102300163636;
         attest.extraData.size = static_cast<UINT16>(data.size());
         std::ranges::copy(data, attest.extraData.buffer);
         return attest;

@@ -8,6 +8,7 @@
 #include "fake_sealer.hpp"
 #include "manager/keys/file_sealer.hpp"
 #include "manager/keys/inventory.hpp"
+#include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 
 namespace vtpm::group_keys_test {
@@ -103,6 +104,7 @@ TEST_CASE_METHOD(Fixture, "a group that does not open is refused, and no other")
     REQUIRE(error.code == ErrorCode::kRefused);
     REQUIRE_THAT(error.text, Contains("group 'tenant'") && Contains("other PCRs"));
     REQUIRE_THAT(expect(second.list())[1].refusal, Contains("other PCRs"));
+    REQUIRE_FALSE(expect(second.list())[1].waits);
     REQUIRE_FALSE(second.waits());
     REQUIRE(expect_error(second.open("tenant")).code == ErrorCode::kRefused);
     tpm.refused.clear();
@@ -111,6 +113,47 @@ TEST_CASE_METHOD(Fixture, "a group that does not open is refused, and no other")
     REQUIRE(expect_error(second.open("nobody")).code == ErrorCode::kNotFound);
     const auto refusals = std::ranges::count(expect(store.audit_records()), "group-refused", &AuditRecord::event);
     REQUIRE(refusals == 1);
+}
+
+TEST_CASE_METHOD(Fixture, "a group that waits for its TPM is not told as refused") {
+    const QuietErrors quiet;
+    GroupKeys first = keys();
+    REQUIRE(expect(first.list()).empty());
+    expect(first.unlock());
+    REQUIRE_FALSE(expect(first.list())[0].waits);
+    tpm.away = true;
+    GroupKeys second = keys();
+    REQUIRE(expect(second.list())[0].waits);  // not tried yet
+    REQUIRE_FALSE(second.unlock());
+    REQUIRE(expect(second.list())[0].waits);
+    REQUIRE_FALSE(expect(second.list())[0].refusal.empty());
+    tpm.away = false;
+    tpm.identity = {'t', 'w', 'o'};
+    REQUIRE_FALSE(second.unlock());
+    REQUIRE_FALSE(expect(second.list())[0].waits);
+}
+
+TEST_CASE_METHOD(Fixture, "a group that is not complete can be created again, also after it was tried again") {
+    const QuietErrors quiet;
+    TemporaryDirectory elsewhere;
+    expect(Store::open(elsewhere.path()));
+    // No group is deleted before the test lets it.
+    expect(expect(Database::open(elsewhere / "store.db"))
+               .script("CREATE TRIGGER kept BEFORE DELETE ON groups WHEN NOT EXISTS (SELECT 1 FROM policies) "
+                       "BEGIN SELECT RAISE(FAIL, 'kept'); END"));
+    Store kept = expect(Store::open(elsewhere.path()));
+    GroupKeys some(kept, "tpm", tpm.opener());
+    expect(some.unlock());
+    tpm.crash = FakeTpm::Crash::kBeforeEpoch;
+    REQUIRE_FALSE(some.create(sealed_to("tenant")));
+    REQUIRE_THAT(expect(some.list())[1].refusal, Contains("not complete") && Contains("create it again"));
+    expect(some.unlock());
+    REQUIRE_THAT(expect(some.list())[1].refusal, Contains("not complete") && Contains("create it again"));
+    expect(kept.insert_policy({"let", "default", "", 0}));
+    tpm.crash = FakeTpm::Crash::kNone;
+    expect(some.create(sealed_to("tenant")));
+    expect(some.key("tenant"));
+    REQUIRE(expect_error(some.create(sealed_to("tenant"))).code == ErrorCode::kInUse);
 }
 
 TEST_CASE_METHOD(Fixture, "where no group opens, that is the answer") {

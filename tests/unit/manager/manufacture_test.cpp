@@ -4,6 +4,8 @@
 
 #include <tss2/tss2_mu.h>
 
+#include <map>
+
 #include "certificates.hpp"
 #include "manager/policy/public_area.hpp"
 
@@ -80,6 +82,7 @@ EndorsementKey a_key(EkTemplate kind) {
 struct NewTpm {
     std::vector<std::uint32_t> commands;
     Bytes allocate;
+    std::map<std::uint32_t, Bytes> content;  // of NV indices
     std::size_t keys = 0;
     std::size_t spoiled = SIZE_MAX;  // which command
     Bytes (*spoil)(Bytes) = nullptr;
@@ -93,6 +96,7 @@ struct NewTpm {
             allocate = command;
             answered = response(0, allocated(TPM2_YES));
         }
+        if (code == TPM2_CC_NV_Write) write(command);
         if (code == TPM2_CC_CreatePrimary) {
             constexpr EkTemplate kKinds[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
             const TPM2B_PUBLIC area{0, a_key(kKinds[keys++]).area};
@@ -101,6 +105,16 @@ struct NewTpm {
         if (commands.size() == spoiled) answered = spoil(std::move(answered));
         commands.push_back(code);
         return answered;
+    }
+    // TPM2_NV_Write(TPM_RH_PLATFORM, index) by the empty password; it comes in order.
+    void write(const Bytes &command) {
+        constexpr std::size_t kSize = 10 + 4 + 4 + 4 + 9;
+        const std::size_t size = std::size_t{command.at(kSize)} << 8 | command.at(kSize + 1);
+        const std::uint32_t index = static_cast<std::uint32_t>(command.at(14)) << 24 |
+                                    static_cast<std::uint32_t>(command.at(15)) << 16 |
+                                    static_cast<std::uint32_t>(command.at(16)) << 8 | command.at(17);
+        const auto data = command.begin() + kSize + 2;
+        content[index].insert(content[index].end(), data, data + static_cast<std::ptrdiff_t>(size));
     }
     // To its end, or to the error.
     Result<> go_through(Manufacture &manufacture) {
@@ -143,6 +157,21 @@ TEST_CASE("a new TPM gets seeds, keys and certificates, and is shut down") {
     expected.push_back(TPM2_CC_Shutdown);
     REQUIRE(tpm.commands == expected);
     REQUIRE(expect(manufacture.next(response(0))).empty());  // and nothing more
+}
+
+TEST_CASE("certificates that no NV index has room for go into as many as they need") {
+    constexpr std::size_t kIndex = 2048;  // of libtpms; the TPM itself: tests/integration/endorsement
+    Bytes chain(2 * kIndex + 1);
+    for (std::size_t i = 0; i < chain.size(); ++i) chain[i] = static_cast<std::uint8_t>(i >> 8);
+    NewTpm tpm;
+    Manufacture manufacture(kEntropy, {}, [&](const auto &, const auto &) -> Result<Certificates> {
+        return Certificates{{Bytes(10, 1), Bytes(10, 2), Bytes(10, 3)}, chain};
+    });
+    expect(tpm.go_through(manufacture));
+    REQUIRE(tpm.content.at(0x01c00100) == Bytes(chain.begin(), chain.begin() + kIndex));
+    REQUIRE(tpm.content.at(0x01c00101) == Bytes(chain.begin() + kIndex, chain.begin() + 2 * kIndex));
+    REQUIRE(tpm.content.at(0x01c00102) == Bytes(chain.end() - 1, chain.end()));
+    REQUIRE(tpm.content.size() == 6);
 }
 
 TEST_CASE("a new TPM gets the PCR banks of its profile, and no other that it has") {

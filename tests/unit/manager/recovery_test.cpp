@@ -348,6 +348,21 @@ TEST_CASE_METHOD(Fixture, "what a group is sealed to is its manifest's word, not
     REQUIRE(expect(manager->keys.record("tenant")).approver.empty());
 }
 
+TEST_CASE_METHOD(Fixture, "a store that cannot be read is not taken for one without a manifest") {
+    const auto run_sql = [&](const char *sql) { expect(expect(Database::open(directory / "store.db")).script(sql)); };
+    run_sql("ALTER TABLE vtpms RENAME TO unreadable");
+    {
+        const auto manager = open(other_tpm);
+        REQUIRE_FALSE(manager->keys.unlock());
+        REQUIRE(expect_error(manager->keys.check_recovery("default", recovery_key)).code == ErrorCode::kStoreFailed);
+        REQUIRE(expect_error(manager->recover("default", recovery_key)).code == ErrorCode::kStoreFailed);
+    }
+    run_sql("ALTER TABLE unreadable RENAME TO vtpms");
+    const auto manager = open(other_tpm);
+    REQUIRE_FALSE(manager->keys.unlock());
+    expect(manager->recover("default", recovery_key));
+}
+
 TEST_CASE_METHOD(Fixture, "a row of a group that was changed or put back refuses it") {
     const std::string sql = GENERATE(as<std::string>(), "pcrs = 'sha256:4'", "generation = 2", "created = 1",
                                      "recovery = x''", "recovery = x'00'", "manifest = x'00'");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/store.hpp"
 
+#include <filesystem>
 #include <fstream>
 
 #include "expect.hpp"
@@ -240,6 +241,51 @@ TEST_CASE_METHOD(Fixture, "a state whose fsync failed is not stored") {
     faults.sync_error = SQLITE_OK;
     expect(write(store, some_state(vtpm.uuid, 1)));
     REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 1);
+}
+
+TEST_CASE("a copy of a database has what was written while it was made, and nothing by half") {
+    TemporaryDirectory directory;
+    Database database = expect(Database::open(directory / "original"));
+    expect(
+        database.script("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+                        "CREATE TABLE pairs (one INTEGER, other INTEGER); CREATE TABLE bulk (bytes BLOB);"
+                        "INSERT INTO pairs VALUES (0, 0)"));
+    for (int i = 0; i < 400; ++i) expect(database.execute("INSERT INTO bulk VALUES (?)", ByteView(Bytes(4000, 1))));
+    int writes = 0;
+    const auto write = [&] {
+        Transaction transaction = expect(Transaction::begin(database));
+        expect(database.execute("UPDATE pairs SET one = one + 1"));
+        expect(database.execute("UPDATE pairs SET other = other + 1"));
+        expect(transaction.commit());
+        ++writes;
+    };
+    expect(database.copy_to(directory / "copy", write));
+    REQUIRE(writes > 3);
+    write();  // this one comes too late
+    Database copy = expect(Database::open(directory / "copy"));
+    REQUIRE(expect(copy.integer("SELECT one FROM pairs")) == writes - 1);
+    REQUIRE(expect(copy.integer("SELECT other FROM pairs")) == writes - 1);
+    REQUIRE(expect(copy.integer("SELECT count(*) FROM bulk")) == 400);
+    REQUIRE(expect_error(database.copy_to(directory / "none/copy", write)).code == ErrorCode::kStoreFailed);
+}
+
+TEST_CASE("a copy of the store is a store, and one that nobody took is gone with the next start") {
+    TemporaryDirectory directory;
+    std::string copy;
+    std::string id;
+    {
+        Store store = expect(Store::open(directory.path()));
+        id = store.id();
+        copy = expect(store.back_up([] {}));
+        REQUIRE(std::filesystem::status(copy).permissions() == std::filesystem::status(store.path()).permissions());
+    }
+    {
+        TemporaryDirectory elsewhere;
+        std::filesystem::copy_file(copy, elsewhere / "store.db");
+        REQUIRE(expect(Store::open(elsewhere.path())).id() == id);
+    }
+    expect(Store::open(directory.path()));
+    REQUIRE_FALSE(std::filesystem::exists(copy));
 }
 
 }  // namespace vtpm::store_test

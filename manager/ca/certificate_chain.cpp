@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/attestation/certificate_chain.hpp"
+#include "manager/ca/certificate_chain.hpp"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kMaxRootsFile = 1'048'576;  // all makers' roots
 using Verification = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
+using Borrowed = std::unique_ptr<STACK_OF(X509), decltype([](STACK_OF(X509) * all) { sk_X509_free(all); })>;
 using TrustStore = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
 
 }  // namespace
@@ -32,13 +33,17 @@ Result<std::vector<Certificate>> certificates_from_pem(std::string_view text) {
     return certificates;
 }
 
-Result<> verify_chain(X509 *certificate, const std::vector<Certificate> &trusted, std::int64_t now, Strict strict) {
+Result<> verify_chain(X509 *certificate, const std::vector<Certificate> &trusted, std::int64_t now, Strict strict,
+                      const std::vector<Certificate> &between) {
     const TrustStore store(X509_STORE_new());
     const Verification verification(X509_STORE_CTX_new());
-    if (!store || !verification) return openssl_failed("verifying a certificate");
+    const Borrowed untrusted(sk_X509_new_null());
+    if (!store || !verification || !untrusted) return openssl_failed("verifying a certificate");
     for (const Certificate &anchor : trusted)
         if (X509_STORE_add_cert(store.get(), anchor.get()) != 1) return openssl_failed("X509_STORE_add_cert");
-    if (X509_STORE_CTX_init(verification.get(), store.get(), certificate, nullptr) != 1)
+    for (const Certificate &one : between)
+        if (sk_X509_push(untrusted.get(), one.get()) <= 0) return openssl_failed("sk_X509_push");
+    if (X509_STORE_CTX_init(verification.get(), store.get(), certificate, untrusted.get()) != 1)
         return openssl_failed("X509_STORE_CTX_init");
     unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
     if (strict == Strict::kYes) flags |= X509_V_FLAG_X509_STRICT;
