@@ -23,10 +23,10 @@ except OSError as error:
 
 
 class Victim:
-    """A guest, and which of its chips the backend serves."""
+    """A guest, and the chip that it has of the hostile backend: tpm0, or tpm1 where IMA keeps the one that it found at boot."""
 
-    def __init__(self, lab, name, chip="tpm0"):
-        self.lab, self.name, self.chip = lab, name, chip
+    def __init__(self, lab, name):
+        self.lab, self.name, self.chip = lab, name, None
 
     def sh(self, script, **options):
         return self.lab.guest(self.name, script, **options)
@@ -64,12 +64,12 @@ class Victim:
 @pytest.fixture(scope="module", params=[pytest.param("pv", marks=pytest.mark.long), "pvh"])
 def attacked(request, lab):
     lab.renew()
-    return Victim(lab, request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")
 def victim(lab, attacked):
-    victim = attacked
+    victim = Victim(lab, attacked)
     for program in ("hostile_backend.py", "xen_wire.py"):
         lab.run("push", str(HERE / program), "/root/")
     victim.become("honest")
@@ -77,6 +77,7 @@ def victim(lab, attacked):
         lab.dom0("systemctl stop xen-vtpmd; domid=$(xl domid %s); "
                  "xenstore-write /local/domain/0/backend/vtpm/$domid/0/state 2; "
                  "systemd-run --quiet --unit=hostile-backend python3 /root/hostile_backend.py $domid" % victim.name)
+    [victim.chip] = victim.chips()
     # The kernel's own user of the TPM, as it may come at any time; here all the time.
     victim.sh("(while head -c 64 /dev/hwrng || sleep 1; do sleep 0.3; done) > /dev/null 2>&1 &")
     yield victim

@@ -24,8 +24,9 @@ def guest(request, lab):
 
 @pytest.fixture(scope="module")
 def driven(lab, guest):
-    """IMA keeps the chip that it found at boot, also when its device has gone."""
-    return Driven(lab, guest, attached=1)
+    """IMA keeps the chip that it found at boot, also when its device has gone. On a busy machine it may have found none: the
+    backend connects too late."""
+    return Driven(lab, guest, attached=0 if "TPM-bypass" in lab.guest(guest, "dmesg").stdout else 1)
 
 
 def test_it_is_the_newest_linux_with_the_driver_built_in(lab, guest):
