@@ -512,6 +512,11 @@ static const struct tpm_class_ops tpmfront_ops = {
 	.status = tpmfront_status,
 };
 
+/*
+ * With the state: xenbus looks at it when one of these keys has changed, and takes Initialising for
+ * another device's if dev->state has gone on by then (Linux 7.2). xenbus_switch_state() says it
+ * again, and sets dev->state.
+ */
 static int publish_ring(struct tpmfront *front, evtchn_port_t port)
 {
 	struct xenbus_device *dev = front->dev;
@@ -528,6 +533,9 @@ static int publish_ring(struct tpmfront *front, evtchn_port_t port)
 					    port);
 		if (!err)
 			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_PROTOCOL_V2, "1");
+		if (!err)
+			err = xenbus_printf(xbt, dev->nodename, TPMIF_KEY_STATE, "%d",
+					    XenbusStateInitialised);
 		if (err) {
 			xenbus_transaction_end(xbt, 1);
 			return err;

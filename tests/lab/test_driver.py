@@ -9,6 +9,8 @@ import uuid
 
 import pytest
 
+from lab import complaints
+
 HERE = pathlib.Path(__file__).parent
 HOLDER = HERE / "holder.py"
 KILLS = int(os.environ.get("XEN_VTPM_LAB_WRITERS", "12"))
@@ -20,8 +22,11 @@ HASH_SEQUENCE_START = SEND.format("80010000000e000001860000000b")
 
 
 class Driven:
-    def __init__(self, lab, name):
-        self.lab, self.name = lab, name
+    """A guest with the driver. A TPM that is attached while it runs becomes tpm0, as the former was, or tpm1 where somebody keeps
+    the former's chip."""
+
+    def __init__(self, lab, name, attached=0):
+        self.lab, self.name, self.attached = lab, name, attached
 
     def sh(self, script, **options):
         return self.lab.guest(self.name, script, **options)
@@ -29,12 +34,17 @@ class Driven:
     def counters(self):
         return self.lab.driver_counters(self.name)
 
-    def hold(self):
-        """A process that keeps /dev/tpm0 open and uses it."""
+    @contextlib.contextmanager
+    def holder(self):
+        """A process that keeps /dev/tpm0 open, so that nobody else can open it, and uses it."""
         self.lab.run("push", "--guest", self.name, str(HOLDER), "/root/holder.py")
         self.sh("rm -f /root/holder.log; setsid python3 /root/holder.py < /dev/null > /dev/null 2>&1 & "
                 "echo $! > /root/holder.pid; timeout 30 sh -c 'until test -s /root/holder.log; do sleep 0.5; done'")
-        self.wait_for_held("ok")
+        try:
+            self.wait_for_held("ok")
+            yield
+        finally:
+            self.sh("kill $(cat /root/holder.pid)")
 
     def held(self):
         return self.sh("cat /root/holder.log").stdout.split()
@@ -45,12 +55,11 @@ class Driven:
             assert time.monotonic() < deadline, f"{outcome} after {self.held()[-5:]}"
             time.sleep(0.5)
 
-    def release(self):
-        self.sh("kill $(cat /root/holder.pid)")
-
     @contextlib.contextmanager
     def hanging_engine(self):
-        """Nobody answers meanwhile. Yields when it began."""
+        """Nobody answers meanwhile. Yields when it began. Where IMA measures, each program that it has not seen waits for the TPM
+        before it starts: what the tests run meanwhile has run before."""
+        self.sh(f"setsid sleep 0; timeout 100 {GET_RANDOM}")
         engine = self.lab.device(self.name)["engine_pid"]
         self.lab.dom0(f"kill -STOP {engine}")
         try:
@@ -133,37 +142,35 @@ def test_a_command_that_takes_long_does_not_keep_the_guest_from_being_saved(driv
 
 
 def test_save_and_restore_keep_the_chip(driven):
-    driven.hold()
-    driven.lab.dom0(f"xl save {driven.name} /var/lib/saved && xl restore /var/lib/saved; rm -f /var/lib/saved", timeout=400)
-    driven.lab.run("dom0", "--", "lab-guest", "running", driven.name)
-    driven.wait_for_held("ok")
-    assert driven.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
-    assert driven.counters()["rings"] == "2"
-    assert set(driven.held()) <= {"ok", "EIO"}
-    driven.release()
+    with driven.holder():
+        driven.lab.dom0(f"xl save {driven.name} /var/lib/saved && xl restore /var/lib/saved; rm -f /var/lib/saved", timeout=400)
+        driven.lab.run("dom0", "--", "lab-guest", "running", driven.name)
+        driven.wait_for_held("ok")
+        assert driven.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
+        assert driven.counters()["rings"] == "2"
+        # ETIME: where the machine is so busy that the new backend needs longer than a command may take.
+        assert set(driven.held()) <= {"ok", "EIO", "ETIME"}
 
 
 def test_a_cancelled_suspend_changes_nothing(driven):
-    driven.hold()
-    driven.lab.dom0(f"xl save -c {driven.name} /var/lib/saved; rm -f /var/lib/saved", timeout=400)
-    time.sleep(2)
-    driven.wait_for_held("ok")
-    driven.release()
+    with driven.holder():
+        driven.lab.dom0(f"xl save -c {driven.name} /var/lib/saved; rm -f /var/lib/saved", timeout=400)
+        time.sleep(2)
+        driven.wait_for_held("ok")
 
 
 def test_a_backend_that_closes_and_offers_again_gets_a_new_ring(driven):
     """Played by hand: what a backend may do that keeps its vTPM's power over a restart."""
-    driven.hold()
-    rings = int(driven.counters()["rings"])
     path = f"/local/domain/0/backend/vtpm/$(xl domid {driven.name})/0"
-    driven.lab.dom0(f"systemctl stop xen-vtpmd; xenstore-write {path}/state 5")
-    driven.wait_for_held("EIO")
-    driven.lab.dom0(f"xenstore-write {path}/state 6; sleep 1; xenstore-rm {path}/powered-on; xenstore-rm {path}/restored; "
-                    f"xenstore-write {path}/state 2; systemctl start xen-vtpmd")
-    driven.wait_for_held("ok")
-    assert int(driven.counters()["rings"]) == rings + 1
-    assert driven.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
-    driven.release()
+    with driven.holder():
+        rings = int(driven.counters()["rings"])
+        driven.lab.dom0(f"systemctl stop xen-vtpmd; xenstore-write {path}/state 5")
+        driven.wait_for_held("EIO")
+        driven.lab.dom0(f"xenstore-write {path}/state 6; sleep 1; xenstore-rm {path}/powered-on; xenstore-rm {path}/restored; "
+                        f"xenstore-write {path}/state 2; systemctl start xen-vtpmd")
+        driven.wait_for_held("ok")
+        assert int(driven.counters()["rings"]) == rings + 1
+        assert driven.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
 
 
 def test_the_module_comes_and_goes_many_times(driven):
@@ -174,18 +181,19 @@ def test_the_module_comes_and_goes_many_times(driven):
 def test_a_vtpm_is_detached_and_attached_while_the_guest_runs(driven):
     driven.sh("tpm2_pcrextend 16:sha256=$(printf %064d 1)")
     driven.lab.power_cycle_vtpm(driven.name)
-    driven.lab.await_tpm(driven.name)
-    assert driven.sh("cat /sys/class/tpm/tpm0/pcr-sha256/16").stdout.strip("0\n") == ""
+    driven.lab.await_tpm(driven.name, f"tpmrm{driven.attached}")
+    assert driven.sh(f"cat /sys/class/tpm/tpm{driven.attached}/pcr-sha256/16").stdout.strip("0\n") == ""
 
 
 def test_a_guest_has_two_vtpms(driven):
-    second = str(uuid.uuid4())
+    second, one, other = str(uuid.uuid4()), driven.attached, driven.attached + 1
     driven.lab.dom0(f"xl vtpm-attach {driven.name} uuid={second} backend=0")
-    driven.lab.await_tpm(driven.name, "tpmrm1")
-    driven.sh("set -e; TPM2TOOLS_TCTI=device:/dev/tpmrm1 tpm2_pcrextend 16:sha256=$(printf %064d 1); tpm2_getrandom --hex 4; "
-              "! cmp /sys/class/tpm/tpm0/pcr-sha256/16 /sys/class/tpm/tpm1/pcr-sha256/16")
+    driven.lab.await_tpm(driven.name, f"tpmrm{other}")
+    use_one = f"TPM2TOOLS_TCTI=device:/dev/tpmrm{one} tpm2_getrandom --hex 4"
+    driven.sh(f"set -e; TPM2TOOLS_TCTI=device:/dev/tpmrm{other} tpm2_pcrextend 16:sha256=$(printf %064d 1); {use_one}; "
+              f"! cmp /sys/class/tpm/tpm{one}/pcr-sha256/16 /sys/class/tpm/tpm{other}/pcr-sha256/16")
     driven.lab.dom0(f"xl vtpm-detach {driven.name} {second}; xen-vtpm destroy {second}")
-    driven.sh("set -e; timeout 60 sh -c 'while test -e /dev/tpm1; do sleep 0.5; done'; tpm2_getrandom --hex 4")
+    driven.sh(f"set -e; timeout 60 sh -c 'while test -e /dev/tpm{other}; do sleep 0.5; done'; {use_one}")
 
 
 def test_rmmod_does_not_hang_when_the_backend_is_dead(driven):
@@ -197,15 +205,13 @@ def test_rmmod_does_not_hang_when_the_backend_is_dead(driven):
         assert time.monotonic() - began < 40
     finally:
         driven.lab.dom0("systemctl start xen-vtpmd")
-    out = driven.sh("dmesg").stdout
-    for word in ("BUG:", "WARNING:", "Oops", "Call Trace"):
-        assert word not in out
+    assert complaints(driven.sh("dmesg").stdout) == []
 
 
 def test_power_off_does_not_hang_when_the_backend_is_dead(driven):
     driven.lab.power_cycle_vtpm(driven.name)
     driven.sh("modprobe xen-tpmfront")
-    driven.lab.await_tpm(driven.name)
+    driven.lab.await_tpm(driven.name, f"tpmrm{driven.attached}")
     driven.lab.dom0("systemctl stop xen-vtpmd")
     began = time.monotonic()
     try:

@@ -7,10 +7,12 @@ import re
 
 import pytest
 
+from lab import complaints
+
 HERE = pathlib.Path(__file__).parent
 EXCHANGE = """
 import errno, os
-tpm = os.open("/dev/tpm0", os.O_RDWR)
+tpm = os.open("/dev/{}", os.O_RDWR)
 try:
     os.write(tpm, bytes.fromhex("80010000000c0000017b0010"))
     answer = os.read(tpm, 4096)
@@ -21,8 +23,10 @@ except OSError as error:
 
 
 class Victim:
+    """A guest, and the chip that it has of the hostile backend: tpm0, or tpm1 where IMA keeps the one that it found at boot."""
+
     def __init__(self, lab, name):
-        self.lab, self.name = lab, name
+        self.lab, self.name, self.chip = lab, name, None
 
     def sh(self, script, **options):
         return self.lab.guest(self.name, script, **options)
@@ -31,7 +35,7 @@ class Victim:
         self.lab.dom0(f"echo '{mode}' > /run/hostile-backend.new; mv /run/hostile-backend.new /run/hostile-backend")
 
     def exchange(self):
-        return self.sh(f"timeout 60 python3 -c '{EXCHANGE}'").stdout.strip()
+        return self.sh(f"timeout 60 python3 -c '{EXCHANGE.format(self.chip)}'").stdout.strip()
 
     def exchange_with(self, mode):
         """What a command ends with, and that the next one works."""
@@ -40,6 +44,9 @@ class Victim:
         self.become("honest")
         assert self.exchange() == "ok"
         return outcome
+
+    def chips(self):
+        return self.sh("ls /sys/class/tpm").stdout.split()
 
     def counters(self):
         return self.lab.driver_counters(self.name)
@@ -70,6 +77,7 @@ def victim(lab, attacked):
         lab.dom0("systemctl stop xen-vtpmd; domid=$(xl domid %s); "
                  "xenstore-write /local/domain/0/backend/vtpm/$domid/0/state 2; "
                  "systemd-run --quiet --unit=hostile-backend python3 /root/hostile_backend.py $domid" % victim.name)
+    [victim.chip] = victim.chips()
     # The kernel's own user of the TPM, as it may come at any time; here all the time.
     victim.sh("(while head -c 64 /dev/hwrng || sleep 1; do sleep 0.3; done) > /dev/null 2>&1 &")
     yield victim
@@ -122,16 +130,17 @@ def test_a_backend_that_leaves_in_the_middle_ends_the_command_only(victim):
     rings = int(victim.counters()["rings"])
     victim.become("leave")
     assert victim.exchange() == "EIO"
-    victim.sh("timeout 60 sh -c 'until tpm2_getrandom 4; do sleep 0.5; done' > /dev/null 2>&1")
+    victim.sh(f"export TPM2TOOLS_TCTI=device:/dev/{victim.chip}; "
+              "timeout 60 sh -c 'until tpm2_getrandom 4; do sleep 0.5; done' > /dev/null 2>&1")
     assert int(victim.counters()["rings"]) == rings + 1
-    assert victim.sh("ls /sys/class/tpm").stdout.split() == ["tpm0"]
+    assert victim.chips() == [victim.chip]
 
 
 def test_a_probe_that_fails_leaves_nothing_behind(victim):
     for _ in range(3):
         with victim.unbound():
             victim.become("all short")
-        assert victim.sh("ls /sys/class/tpm").stdout.split() == []
+        assert victim.chips() == []
     with victim.unbound():
         victim.become("honest")
     assert victim.exchange() == "ok"
@@ -145,5 +154,4 @@ def test_a_backend_that_has_not_seen_the_end_is_waited_for(victim):
 
 
 def test_the_kernel_has_not_complained(victim):
-    complaints = re.findall(r"BUG:.*|WARNING:.*|Oops.*|Call Trace.*", victim.sh("dmesg").stdout)
-    assert complaints == []
+    assert complaints(victim.sh("dmesg").stdout) == []
