@@ -68,13 +68,16 @@ ExitKind kind_of_exit(int status) {
 // Not by our own hand, nor the kernel's for want of memory.
 bool has_crashed(int status) { return WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL; }
 
+// The zygote's end of its control socket.
+constexpr int kControl = 3;
+
 // posix_spawn: nothing of this process' threads and descriptors gets in the way.
 Result<pid_t> spawn_zygote(int program, int control) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
-    posix_spawn_file_actions_adddup2(&actions, control, 3);
+    posix_spawn_file_actions_adddup2(&actions, control, kControl);
     sigset_t none;
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
@@ -216,7 +219,8 @@ EngineHost::EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &servic
 
 Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std::string &program,
                                                       ServiceManager &service, std::function<void()> lost) {
-    UniqueFd file(::open(program.c_str(), O_PATH | O_CLOEXEC));
+    const UniqueFd opened(::open(program.c_str(), O_PATH | O_CLOEXEC));
+    UniqueFd file(::fcntl(opened.get(), F_DUPFD_CLOEXEC, kControl + 1));
     if (!file) return fail_errno("open {}", program);
     std::unique_ptr<EngineHost> host(new EngineHost(loop, std::move(file), service, std::move(lost)));
     for (KeptDescriptor &kept : service.kept()) host->take_over(std::move(kept));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // xen-vtpm-engine: started by xen-vtpmd, with the control socket as descriptor 3. Not for the command line.
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "backend/engine/zygote.hpp"
@@ -19,6 +20,7 @@ int main() {
         return 2;
     }
     (void)::fcntl(kControl, F_SETFD, FD_CLOEXEC);
+    (void)::prctl(PR_SET_NAME, "xen-vtpm-engine");  // it was started by a descriptor
     const auto ended = vtpm::run_zygote(vtpm::UniqueFd(kControl), vtpm::engine_program());
     if (!ended) vtpm::log::error("xen-vtpm-engine: {}", ended.error().text);
     return ended ? 0 : 1;

@@ -3,8 +3,8 @@
 //
 //   PROGRAM CORPUS_DIRECTORY STEPS SECONDS     at most; with XEN_VTPM_STEPS=N: N, however long they take
 //
-// XEN_VTPM_SEED=N (random): the first input's; each further one's is one more. An abort prints the seed of its input, by
-// which it is repeated as far as its timing allows.
+// XEN_VTPM_SEED=N (random): the first input's; each further one's is one more. An abort prints the seed of its input,
+// by which it is repeated as far as its timing allows.
 #include <unistd.h>
 
 #include <chrono>

@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 #include <csignal>
+#include <fstream>
 
 #include "tests/integration/backend/test_host.hpp"
 #include "tests/integration/process_status.hpp"
@@ -191,6 +192,16 @@ TEST_CASE("no two engines have the same user, whoever has started them") {
     host.restart_daemon();
     Measured two(host, kOther, Uuid::random());
     CHECK(process_status(host.engine_pid(kDevice)).at("Uid") != process_status(host.engine_pid(kOther)).at("Uid"));
+}
+
+TEST_CASE("an engine is known by its name") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    std::ifstream file(fmt::format("/proc/{}/comm", host.engine_pid(kDevice)));
+    std::string name;
+    file >> name;
+    CHECK(name == "xen-vtpm-engine");
 }
 
 TEST_CASE("an engine has nothing of another: three descriptors of its own") {
