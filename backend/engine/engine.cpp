@@ -174,11 +174,15 @@ Result<> Engine::await_manager(const Tpm::Take &take) {
         took_order_ = true;
         VTPM_ASSIGN(Order order, receive());
         const std::uint16_t type = message_type(order.message);
-        if (type == ReplaceStateChannel::kType) return replace_channel(order.received, take);
-        if (type == AskStatus::kType)
+        if (type == ReplaceStateChannel::kType) {
+            const auto taken = replace_channel(order.received, take);
+            // Unless it has gone again: another one follows.
+            if (taken || taken.error().code != ErrorCode::kUnavailable) return taken;
+        } else if (type == AskStatus::kType) {
             tell(status());
-        else
+        } else {
             postponed_ = std::move(order);
+        }
     }
     return fail(ErrorCode::kUnavailable, "the daemon wants something else");
 }

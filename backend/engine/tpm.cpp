@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "base/big_endian.hpp"
 #include "shared-protocol/tpmif.h"
@@ -276,9 +277,8 @@ Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
         if (clock_is_due() && may_tell_clock(command)) (void)keep_state();
         return response;
     }
-    const bool had_manager = can_store();
     Result<> stored = commit();
-    if (!stored && had_manager && !can_store()) stored = commit_to_next_manager();
+    if (!stored && !can_store() && std::exchange(may_wait_, false)) stored = commit_to_next_manager();
     if (stored) return response;
     if (clock_set || (version_ == TpmVersion::k20 && is_failed_try(response))) {
         storage.changed.reset();
@@ -343,6 +343,7 @@ Result<SecretBytes> Tpm::take_channel(ManagerChannel channel) {
         return fail(ErrorCode::kRefused, "the store is older than this TPM (sequence {}, acknowledged was {})",
                     loaded->sequence, sequence_);
     channel_ = std::move(channel);
+    may_wait_ = true;
     sequence_ = loaded->sequence;
     return std::move(loaded->state);
 }

@@ -83,6 +83,7 @@ private:
     // What cannot be undone could not be stored: a failed try of an authorization, since guessing would be free; Clock,
     // which is of the volatile state too. The TPM knows it, and does nothing else until it is stored.
     bool must_store_ = false;
+    bool may_wait_ = true;  // for the next manager: no command has, since the last one's channel was taken
     Bytes fault_;
     AttestationCommand attestation_;
     std::uint8_t *response_ = nullptr;  // libtpms' malloc'ed buffer, reused for each command

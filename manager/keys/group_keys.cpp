@@ -54,11 +54,11 @@ Result<bool> complete(Sealer &sealer, const GroupRecord &group) {
     return advanced.has_value();
 }
 
-// Whether the same attempt has the same answer until somebody changes something.
 tl::unexpected<Error> not_complete(const Error &error) {
     return fail(error.code, "it is not complete: {}; create it again", error.text);
 }
 
+// Whether the same attempt has the same answer until somebody changes something.
 bool is_final(const Error &error) { return error.code == ErrorCode::kRefused || error.code == ErrorCode::kInvalid; }
 
 }  // namespace
@@ -306,8 +306,7 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     if (auto begun = begin(*opened, record, group); !begun) {
         if (const auto undone = remove(record, WithVtpms::kNo); !undone) {
             incomplete_.insert(policy.group);
-            groups_.insert_or_assign(policy.group,
-                                     not_complete({ErrorCode::kStoreFailed, std::move(begun).error().text}));
+            groups_.insert_or_assign(policy.group, not_complete({ErrorCode::kStoreFailed, begun.error().text}));
         }
         return begun;
     }

@@ -298,9 +298,12 @@ TEST_CASE(
     REQUIRE(host.start());
     REQUIRE(is_connected(host, kDevice));
     host.run_for(std::chrono::milliseconds(300));
+    measured.guest.submit(commands::nv_define(kIndex, 8));
+    host.run_for(std::chrono::milliseconds(100));
+    CHECK(measured.guest.state() == TPMIF_STATE_SUBMIT);  // it waits
     on_its_way.reset();
-    REQUIRE(host.run_until([&] { return !host.manager.in_use(kUuid); }));
-    REQUIRE(host.run_until([&] { return host.manager.in_use(kUuid); }, std::chrono::seconds(3)));
+    REQUIRE(host.run_until([&] { return measured.guest.state() != TPMIF_STATE_SUBMIT; }));
+    CHECK(rc(measured.guest.response(std::chrono::milliseconds(0))) == 0);
     CHECK(host.run_until([&] { return host.reason(kDevice).empty(); }));
 }
 
