@@ -87,8 +87,11 @@ Result<> BackendServer::handle(int fd) {
     VTPM_ASSIGN(const Received received, receive_message(fd, buffer));
     if (received.size == 0) return fail(ErrorCode::kUnavailable, "the backend is gone");
     const ByteView message = ByteView(buffer).first(received.size);
+    const std::uint16_t type = message_type(message);
+    if (type != PrepareVtpm::kType && type != OpenVtpm::kType)
+        return fail(ErrorCode::kInvalid, "a request of unknown type {}", type);
     if (requested_protocol(message) != protocol_version(Channel::kRequests)) return send(fd, of_other_version());
-    return message_type(message) == PrepareVtpm::kType ? prepare(fd, message) : open(fd, message);
+    return type == PrepareVtpm::kType ? prepare(fd, message) : open(fd, message);
 }
 
 Result<> BackendServer::prepare(int fd, ByteView message) {
