@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace vtpm {
@@ -45,7 +46,10 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
         if (later) finished_ = std::move(*later);
     };
     services_.engine_ended = [this](const Uuid &uuid, DeviceId ended) {
-        auto later = services_.loop.when_idle([this, uuid, ended] { wake_others(uuid, ended); });
+        ended_engines_.emplace_back(uuid, ended);
+        auto later = services_.loop.when_idle([this] {
+            for (const auto &[vtpm, device] : std::exchange(ended_engines_, {})) wake_others(vtpm, device);
+        });
         if (later) ended_ = std::move(*later);
     };
 }

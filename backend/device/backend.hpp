@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backend/device/device.hpp"
@@ -42,6 +43,7 @@ private:
     std::string root_;
     EventSource readable_;
     EventSource finished_;
+    std::vector<std::pair<Uuid, DeviceId>> ended_engines_;
     EventSource ended_;
     EventSource look_;
     std::map<DeviceId, std::unique_ptr<Device>> devices_;
