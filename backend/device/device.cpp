@@ -430,8 +430,9 @@ Result<std::optional<Incarnation>> Device::ask_suspended() const {
     return tl::make_unexpected(facts.error());
 }
 
-std::optional<Incarnation> Device::suspended() const {
-    const auto asked = ask_suspended();
+std::optional<Incarnation> Device::suspended() const { return or_lost(ask_suspended()); }
+
+std::optional<Incarnation> Device::or_lost(const Result<std::optional<Incarnation>> &asked) const {
     if (asked) return *asked;
     log::error("device {}: if its guest was saved, its PCRs are lost: {}", to_string(id_), asked.error().text);
     return std::nullopt;
@@ -554,7 +555,7 @@ void Device::leave(const View &view) {
     }
     const auto asked = ask_suspended();
     if (!asked && has_time_before_save()) return reconcile_in(retry_, kRetry);
-    const auto incarnation = asked ? *asked : suspended();
+    const auto incarnation = or_lost(asked);
     if (waits_for_power_on()) {
         if (engine_state_ == EngineState::kNone) return open_vtpm();
         return reconcile_in(retry_, kRetry);

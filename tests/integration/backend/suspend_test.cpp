@@ -28,9 +28,12 @@ struct Guest {
 };
 
 // As `xl save` or the source of a migration ends.
-void save(TestHost &host, DeviceId device = kDevice) {
+void begin_save(TestHost &host, DeviceId device = kDevice) {
     host.domains.facts(device.domain).suspended = true;
     host.detach(device);
+}
+void save(TestHost &host, DeviceId device = kDevice) {
+    begin_save(host, device);
     REQUIRE(host.reaches(device, "6"));
     host.remove(device);
     host.run_for(std::chrono::milliseconds(20));
@@ -40,8 +43,7 @@ void save(TestHost &host, DeviceId device = kDevice) {
 void save_while_the_manager_restarts(TestHost &host, DeviceId device) {
     host.manager.stop();
     host.run_for(std::chrono::milliseconds(50));
-    host.domains.facts(device.domain).suspended = true;
-    host.detach(device);
+    begin_save(host, device);
     host.run_for(std::chrono::milliseconds(700));
     CHECK(host.own_state(device) == "5");
     host.manager.start();
@@ -57,6 +59,13 @@ void make_restored(TestHost &host, DeviceId device = kRestored, std::uint32_t li
 bool restore(TestHost &host, LoopbackGuest &page, DeviceId device = kRestored, std::uint32_t life = 2) {
     make_restored(host, device, life);
     return host.comes_up(device, kUuid, page);
+}
+
+// Its TPM knows what it knew.
+void check_restored(TestHost &host, const Guest &guest) {
+    LoopbackGuest page;
+    REQUIRE(restore(host, page));
+    CHECK(read_pcr(host, page) == guest.pcr);
 }
 
 // Its device is offered and then closed, with the reason.
@@ -318,9 +327,7 @@ TEST_CASE("a guest that is saved while the manager is restarted loses nothing") 
     TestHost host;
     Guest guest(host);
     save_while_the_manager_restarts(host, kDevice);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 TEST_CASE("a guest that is saved while daemon and manager are restarted loses nothing") {
@@ -328,17 +335,14 @@ TEST_CASE("a guest that is saved while daemon and manager are restarted loses no
     Guest guest(host);
     host.daemon_dies();
     host.manager.stop();
-    host.domains.facts(kDevice.domain).suspended = true;
-    host.detach(kDevice);
+    begin_save(host);
     REQUIRE(host.start());
     host.run_for(std::chrono::milliseconds(700));
     CHECK(host.own_state(kDevice) == "5");
     host.manager.start();
     REQUIRE(host.reaches(kDevice, "6"));
     host.remove(kDevice);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 TEST_CASE("a guest that is saved while Xen cannot be asked for a moment loses nothing") {
@@ -352,9 +356,7 @@ TEST_CASE("a guest that is saved while Xen cannot be asked for a moment loses no
     host.domains.silent = false;
     REQUIRE(host.reaches(kDevice, "6"));
     host.remove(kDevice);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 TEST_CASE("a save takes as long as what it stores: no engine is killed in the middle of that") {
@@ -363,14 +365,11 @@ TEST_CASE("a save takes as long as what it stores: no engine is killed in the mi
     host.restart_daemon();
     Guest guest(host);
     host.manager.store_takes = std::chrono::milliseconds(600);
-    host.domains.facts(kDevice.domain).suspended = true;
-    host.detach(kDevice);
+    begin_save(host);
     host.run_for(std::chrono::milliseconds(300));
     CHECK(host.own_state(kDevice) == "5");
     save(host);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 // libxl goes on after 10 s, and destroys the domain.
@@ -378,16 +377,13 @@ TEST_CASE("a guest that is restored while its TPM is still being stored waits fo
     TestHost host;
     Guest guest(host);
     host.manager.store_takes = std::chrono::seconds(2);
-    host.domains.facts(kDevice.domain).suspended = true;
-    host.detach(kDevice);
+    begin_save(host);
     host.run_for(std::chrono::milliseconds(300));
     host.remove(kDevice);
     host.domains.gone.insert(kDevice.domain);
     host.run_for(std::chrono::milliseconds(100));
     CHECK(host.engines->count() == 1);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 TEST_CASE("a guest that is saved as soon as its group is open again loses nothing") {
@@ -400,9 +396,7 @@ TEST_CASE("a guest that is saved as soon as its group is open again loses nothin
     host.run_for(std::chrono::milliseconds(300));
     host.manager.answer_load = ErrorCode::kNone;
     save(host);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 TEST_CASE("a guest that is saved while its engine takes a new channel, whose manager goes again, loses nothing") {
@@ -414,17 +408,14 @@ TEST_CASE("a guest that is saved while its engine takes a new channel, whose man
     const int loads = host.manager.loads;
     host.manager.start();
     REQUIRE(host.run_until([&] { return host.manager.loads == loads + 1; }));
-    host.domains.facts(kDevice.domain).suspended = true;
-    host.detach(kDevice);
+    begin_save(host);
     host.run_for(std::chrono::milliseconds(300));
     host.manager.stop();
     host.manager.silent_at_load = false;
     host.manager.start();
     REQUIRE(host.reaches(kDevice, "6"));
     host.remove(kDevice);
-    LoopbackGuest page;
-    REQUIRE(restore(host, page));
-    CHECK(read_pcr(host, page) == guest.pcr);
+    check_restored(host, guest);
 }
 
 TEST_CASE("a guest that ends does not wait for an engine that does not") {
