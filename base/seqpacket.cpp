@@ -11,6 +11,26 @@
 namespace vtpm {
 namespace {
 
+// A message that is lost for want of memory leaves two processes with different beliefs. So it is tried again, for half
+// a second: longer than the kernel needs to free some, and no one who waits in the sender's loop gives up for it.
+constexpr int kTries = 50;
+constexpr int kMoment = 10;  // milliseconds
+
+// sendmsg(2) or recvmsg(2): what it returns, and errno.
+template <typename Call>
+ssize_t patiently(Call call) {
+    ssize_t size = 0;
+    for (int left = kTries;; --left) {
+        do size = call();
+        while (size < 0 && errno == EINTR);
+        const int saved = errno;
+        // EAGAIN is no shortage here: the other end does not read, or says nothing.
+        if (size >= 0 || saved == EAGAIN || code_of_errno(saved) != ErrorCode::kShortage || left == 0) return size;
+        (void)::poll(nullptr, 0, kMoment);  // an engine may not sleep otherwise
+        errno = saved;
+    }
+}
+
 // The kernel doubles it: room for kMaxMessageSize of shared-protocol/ and its bookkeeping. Any user may set this much.
 constexpr int kSendBufferSize = 212'992;
 
@@ -107,10 +127,7 @@ Result<> send_message(int socket, ByteView message, std::initializer_list<int> f
         rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
         std::memcpy(CMSG_DATA(rights), fds.begin(), fds.size() * sizeof(int));
     }
-    ssize_t sent = 0;
-    do sent = ::sendmsg(socket, &header, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    if (sent >= 0) return {};
+    if (patiently([&] { return ::sendmsg(socket, &header, MSG_NOSIGNAL); }) >= 0) return {};
     const int saved = errno;
     const bool peer = saved == EPIPE || saved == ECONNRESET || saved == ENOTCONN || saved == EAGAIN;
     return fail(peer ? ErrorCode::kUnavailable : code_of_errno(saved), "send: {}", std::strerror(saved));
@@ -126,8 +143,8 @@ Result<Received> receive_order(int socket, MutableBytes buffer) {
     header.msg_controllen = sizeof control;
     ssize_t size = 0;
     // ECONNRESET: the peer closed its end, and had not read everything. It is told once, before what the peer sent.
-    do size = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-    while (size < 0 && (errno == EINTR || errno == ECONNRESET));
+    do size = patiently([&] { return ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC); });
+    while (size < 0 && errno == ECONNRESET);
     if (size < 0) {
         const int saved = errno;
         return fail(saved == EAGAIN ? ErrorCode::kUnavailable : code_of_errno(saved), "receive: {}",

@@ -34,6 +34,7 @@ Result<UniqueFd> listen_seqpacket(const std::string &path, unsigned mode);
 Result<UniqueFd> connect_seqpacket(const std::string &path);
 
 // kUnavailable if the peer is gone (no SIGPIPE). A full buffer blocks, unless the socket is non-blocking: kUnavailable.
+// Memory or descriptors that are short are waited for, for half a second; then kShortage.
 Result<> send_message(int socket, ByteView message, std::initializer_list<int> fds = {});
 
 // A message longer than `buffer` or with more than kMaxDescriptors descriptors is kInvalid and is dropped whole.
