@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -83,6 +85,13 @@ Result<UniqueFd> EngineGroups::make(std::uint32_t engine) const {
     auto processes = limit(group, controllers_);
     if (!processes) (void)::rmdir(group.c_str());
     return processes;
+}
+
+// "max" is no number: there is no limit.
+std::size_t EngineGroups::most() const {
+    std::ifstream file(scope_ + "/pids.max");
+    std::size_t tasks = 0;
+    return file >> tasks ? tasks - std::min<std::size_t>(tasks, 1) : std::numeric_limits<std::size_t>::max();
 }
 
 bool EngineGroups::remove(std::uint32_t engine) const {

@@ -25,6 +25,8 @@ public:
 
     // A group with its limits; its cgroup.procs, by which a process enters it.
     [[nodiscard]] Result<UniqueFd> make(std::uint32_t engine) const;
+    // So many engines its scope lets run, beside the zygote.
+    [[nodiscard]] std::size_t most() const;
     // Of an engine that has ended: was it ended for want of memory?
     [[nodiscard]] bool remove(std::uint32_t engine) const;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // xen-vtpmd: the backend daemon. See xen-vtpmd(8).
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #include <csignal>
@@ -13,7 +14,7 @@
 #include "backend/manager_client.hpp"
 #include "backend/service_manager.hpp"
 #include "backend/upgrade.hpp"
-#include "backend/xen/domains.hpp"
+#include "backend/xen/domains_client.hpp"
 #include "backend/xen/ring_opener.hpp"
 #include "backend/xen/xenstore.hpp"
 #include "base/log.hpp"
@@ -27,8 +28,22 @@ namespace {
 struct Options {
     std::string manager_socket = "/run/xen-vtpm/manager.sock";
     std::string engine_program = VTPM_ENGINE_PROGRAM;
+    std::string domains_socket = kDomainsSocket;
     bool checks_upgrade = false;
 };
+
+// As many guests as may be: with 1024, which a shell gives, some 480.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+    limit.rlim_cur = limit.rlim_max;
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) log::warning("the limit of descriptors stays as it is");
+}
+
+bus::Dictionary describe(const EngineHost &engines) {
+    return {{"engines", static_cast<std::uint32_t>(engines.count())},
+            {"room", static_cast<std::uint32_t>(engines.room())}};
+}
 
 bus::Rows describe(const Backend &backend) {
     bus::Rows rows;
@@ -45,6 +60,7 @@ bus::Rows describe(const Backend &backend) {
 }
 
 Result<> run(const Options &options) {
+    raise_descriptor_limit();
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
     std::function<void()> end = [&] { loop.stop(); };
     // Before libxenstore starts its thread.
@@ -70,15 +86,16 @@ Result<> run(const Options &options) {
         if (backend_if_built != nullptr) backend_if_built->manager_is_back();
     });
     const auto rings = make_xen_ring_opener();
-    VTPM_ASSIGN(const auto domains, open_domains());
+    DomainsClient domains(options.domains_socket);
     std::optional<Backend> backend(std::in_place,
-                                   DeviceServices{loop, *xenstore, manager, *engines, *rings, *domains, own_domain});
+                                   DeviceServices{loop, *xenstore, manager, *engines, *rings, domains, own_domain});
     backend_if_built = &*backend;
 
     bus::Server control(
         loop, kBackendBus,
         {{"ListDevices", "", "aa{sv}",
           [&](const bus::Arguments &) { return backend ? describe(*backend) : bus::Rows{}; }},
+         {"Status", "", "a{sv}", [&](const bus::Arguments &) { return describe(*engines); }},
          {"ListZygotes", "", "aa{sv}", [&](const bus::Arguments &) { return describe_zygotes(*engines); }}},
         [](const std::string &text) { log::warning("{}", text); });
 
@@ -113,6 +130,7 @@ int main(int argc, char **argv) {
                                 {{"--check-upgrade", &options.checks_upgrade,
                                   "Only say whether this program can take over the TPMs that run, and end"},
                                  {"--manager-socket", &options.manager_socket, "Where xen-vtpm-managerd listens"},
+                                 {"--domains-socket", &options.domains_socket, "Where xen-vtpm-domains listens"},
                                  {"--engine", &options.engine_program, "The engine program"}}};
     if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 

@@ -210,6 +210,15 @@ struct Layout<EngineStatus> {
     static void visit(auto &io, auto &m) { all(io, m.state_channel, m.ring_ref, m.event_channel); }
 };
 
+template <>
+struct Layout<AskDomain> {
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.domain); }
+};
+template <>
+struct Layout<DomainAnswer> {
+    static void visit(auto &io, auto &m) { all(io, m.domain, m.code, m.text, m.flags, m.incarnation); }
+};
+
 template <typename... Messages>
 std::string describe(const Messages &...messages) {
     Description all{
@@ -244,14 +253,16 @@ std::string protocol_layout(Channel channel) {
                             ListEngines{}, LivingEngine{}, EnginesListed{}, EngineReady{}, AttachRing{}, RingAttached{},
                             DetachRing{}, RingDetached{}, ReplaceStateChannel{}, StateChannelStatus{}, AskStatus{},
                             EngineStatus{}, SuspendTpm{});
+        case Channel::kDomains:
+            return describe(AskDomain{0, 0}, DomainAnswer{});
     }
     return {};
 }
 
 std::uint32_t protocol_version(Channel channel) {
-    static const std::array<std::uint32_t, 3> kVersions{digest(protocol_layout(Channel::kRequests)),
-                                                        digest(protocol_layout(Channel::kState)),
-                                                        digest(protocol_layout(Channel::kEngines))};
+    static const std::array<std::uint32_t, 4> kVersions{
+        digest(protocol_layout(Channel::kRequests)), digest(protocol_layout(Channel::kState)),
+        digest(protocol_layout(Channel::kEngines)), digest(protocol_layout(Channel::kDomains))};
     return kVersions.at(static_cast<std::size_t>(channel));
 }
 
@@ -324,5 +335,7 @@ VTPM_INSTANTIATE(StateChannelStatus);
 VTPM_INSTANTIATE(AskStatus);
 VTPM_INSTANTIATE(EngineStatus);
 VTPM_INSTANTIATE(SuspendTpm);
+VTPM_INSTANTIATE(AskDomain);
+VTPM_INSTANTIATE(DomainAnswer);
 
 }  // namespace vtpm

@@ -22,6 +22,7 @@ enum class Channel {
     kRequests,  // backend to manager
     kState,     // engine to manager. An engine is older than a backend that took it over.
     kEngines,   // backend with zygote and engine
+    kDomains,   // backend to xen-vtpm-domains
 };
 
 // A digest of the channel's messages, their fields and bounds: whoever changes one of these gives it another version. A
@@ -297,11 +298,36 @@ struct SuspendTpm {
     Incarnation incarnation;
 };
 
+// ---- backend -> xen-vtpm-domains, which alone may ask the hypervisor ----
+
+// Answered by DomainAnswer.
+struct AskDomain {
+    static constexpr std::uint16_t kType = 80;
+    std::uint32_t protocol = protocol_version(Channel::kDomains);
+    std::uint32_t domain = 0;
+};
+
+enum DomainFlag : std::uint32_t {
+    kDomainSuspended = 1,  // it has suspended itself (SHUTDOWN_suspend), to be saved or migrated
+    kDomainHasRun = 2,     // it has had processor time
+    kDomainPaused = 4,     // by the toolstack
+};
+
+// kNotFound: there is no such domain.
+struct DomainAnswer {
+    static constexpr std::uint16_t kType = 81;
+    std::uint32_t domain = 0;
+    ErrorCode code = ErrorCode::kNone;
+    std::string_view text{};
+    std::uint32_t flags = 0;  // DomainFlag
+    Incarnation incarnation{};
+};
+
 // ---- codec ----------------------------------------------------------------------------------------------------------
 
 // The type of a datagram, 0 if it is too short to have one.
 std::uint16_t message_type(ByteView datagram);
-// The version that a PrepareVtpm or OpenVtpm of any version begins with, 0 if it is too short to have one.
+// The version that a PrepareVtpm, OpenVtpm or AskDomain of any version begins with, 0 if it is too short to have one.
 std::uint32_t requested_protocol(ByteView datagram);
 
 // Encodes into `buffer`; the result is empty if it did not fit.

@@ -29,6 +29,7 @@ constexpr seconds kPowerOff{5};       // an engine that was told to stop is kill
 constexpr seconds kBeforeSave{4};
 constexpr seconds kSave{30};
 constexpr seconds kRefusedRetry{30};  // the pause before a state channel that was refused is asked for again
+constexpr seconds kDomainAnswer{2};   // of xen-vtpm-domains
 constexpr seconds kZygoteLists{10};   // a zygote of a former daemon
 constexpr seconds kAllPowerOff{15};   // when the daemon is stopped for good
 
@@ -48,6 +49,7 @@ static_assert(kStateAnswer < kDriver && kManagerRestart < kDriver);
 static_assert(kTpmCommand < kTpmOperation && kTpmOperation < kManagerAnswer && kTpmOperation < kStateAnswer);
 static_assert(kManagerAnswer < kAttach && kAttach < kLibxl);
 static_assert(kBeforeSave + kPowerOff < kLibxl);
+static_assert(kDomainAnswer < kBeforeSave);
 // A command that is under way, then the permanent and the volatile state.
 static_assert(3 * kStateAnswer < kSave);
 static_assert(kPowerOff < kAllPowerOff && kAllPowerOff < kServiceStop);

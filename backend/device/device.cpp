@@ -41,10 +41,6 @@ bool passes(ErrorCode code) {
     return code == ErrorCode::kUnavailable || code == ErrorCode::kInUse || code == ErrorCode::kShortage;
 }
 
-bool wants_ring(XenbusState frontend) {
-    return frontend == XenbusState::kInitialised || frontend == XenbusState::kConnected;
-}
-
 }  // namespace
 
 Device::Device(DeviceId id, DeviceServices &services)
@@ -62,7 +58,7 @@ Device::Device(DeviceId id, DeviceServices &services)
       self_(std::make_shared<Device *>(this)) {
     if (const auto text = services_.xenstore.read(own_path_ + "/uuid")) uuid_ = Uuid::parse(*text);
     watch_guest();
-    const View view = look();
+    const XenbusView view = look();
     answered_ = asked_ = view.own > XenbusState::kInitialising;
     if (services_.xenstore.read(own_path_ + "/" + kRestored)) beginning_ = Beginning::kResume;
     // The toolstack's order to leave comes with online = 0, in one transaction.
@@ -84,8 +80,9 @@ void Device::watch_guest() {
 
 Device::~Device() { services_.xenstore.unwatch(guest_path_ + "/state", to_string(id_)); }
 
-Device::View Device::look() const {
-    View view;
+XenbusView Device::look() const {
+    XenbusView view;
+    view.present = services_.xenstore.read(own_path_ + "/frontend-id").has_value();
     view.own = to_state(services_.xenstore.read_number(own_path_ + "/state"));
     view.online = services_.xenstore.read_number(own_path_ + "/online") == 1u;
     view.frontend = to_state(services_.xenstore.read_number(guest_path_ + "/state"));
@@ -114,25 +111,58 @@ void Device::rest() {
 }
 
 void Device::compare() {
-    const View view = look();
-    // For good: what is there afterwards is another device.
-    gone_ = gone_ || !services_.xenstore.read(own_path_ + "/frontend-id") || is_replaced(view);
-    if (gone_) {
-        stop_engine();
-        return finished() ? services_.finished() : void();
-    }
-    if (view.own == XenbusState::kUnknown) return;  // refused: the toolstack is about to remove it
-    if (is_told_to_leave(view)) return leave(view);
-    if (view.own == XenbusState::kInitialising) return prepare();
-    serve_frontend(view);
+    const XenbusView view = look();
+    gone_ = gone_ || !view.present || is_replaced(view);
+    const Progress now = progress(view);
+    const Step step = next_step(view, now);
+    if (now.ring_is_current) frontend_was_connected_ = view.frontend == XenbusState::kConnected;
+    take(step, view);
 }
 
-bool Device::is_told_to_leave(const View &view) const {
-    return !view.online || (view.own == XenbusState::kClosing && !closing_is_ours_);
+Progress Device::progress(const XenbusView &view) const {
+    return {.gone = gone_,
+            .asked = asked_,
+            .failed = failed_,
+            .closing_is_ours = closing_is_ours_,
+            .engine = engine_state_,
+            .ring = ring_state_,
+            .ring_is_current = is_ring_current(view)};
+}
+
+void Device::take(Step step, const XenbusView &view) {
+    switch (step) {
+        case Step::kWait:
+            return;
+        case Step::kEnd:
+            return end();
+        case Step::kLeave:
+            return leave(view);
+        case Step::kPrepare:
+            return prepare();
+        case Step::kOpen:
+            return open_vtpm();
+        case Step::kAttachRing:
+            return attach_ring();
+        case Step::kDetachRing:
+            return detach_ring();
+        case Step::kSayInitWait:
+            return set_state(view, XenbusState::kInitWait);
+        case Step::kSayConnected:
+            return say_connected(view);
+        case Step::kSayClosing:
+            return set_state(view, XenbusState::kClosing);
+        case Step::kSayClosed:
+            return set_state(view, XenbusState::kClosed);
+    }
+}
+
+void Device::end() {
+    stop_engine();
+    if (finished()) services_.finished();
 }
 
 // A toolstack may remove a device and attach another one before we look. It writes state 1, which we never do.
-bool Device::is_replaced(const View &view) const {
+bool Device::is_replaced(const XenbusView &view) const {
     if (view.own != XenbusState::kInitialising) return false;
     const auto text = services_.xenstore.read(own_path_ + "/uuid");
     return answered_ || (text ? Uuid::parse(*text) : std::nullopt) != uuid_;
@@ -141,7 +171,6 @@ bool Device::is_replaced(const View &view) const {
 // ---- attach ----
 
 void Device::prepare() {
-    if (asked_) return;
     if (const auto admitted = admit(); !admitted) {
         const ErrorCode code = admitted.error().code;
         const bool waits = passes(code) && code != ErrorCode::kInUse && Clock::now() - first_seen_ < limits::kAttach;
@@ -179,7 +208,7 @@ Result<> Device::admit() {
 }
 
 void Device::prepared(const Result<OpenedVtpm> &answer) {
-    const View view = look();
+    const XenbusView view = look();
     if (gone_ || view.own != XenbusState::kInitialising || is_replaced(view)) return reconcile();  // meanwhile
     if (answer) {
         offered_ = Clock::now();
@@ -205,43 +234,14 @@ void Device::refuse(const std::string &why) {
 
 // ---- the guest ----
 
-void Device::serve_frontend(const View &view) {
-    if (failed_ || !wants_ring(view.frontend)) return follow_frontend_away(view);
-    connect(view);
-}
-
-// 5 -> 5, 6 -> 6, 1 -> 2: the answers that a closing frontend waits for. A failed device closes and stays closed.
-void Device::follow_frontend_away(const View &view) {
-    if (ring_state_ == RingState::kAttached) return detach_ring();
-    if (ring_state_ != RingState::kNone) return;
-    const bool closed = view.own == XenbusState::kClosing || view.own == XenbusState::kClosed;
-    switch (view.frontend) {
-        case XenbusState::kClosing:
-            if (view.own != XenbusState::kClosed) set_state(view, XenbusState::kClosing);
-            break;
-        case XenbusState::kClosed:
-            set_state(view, XenbusState::kClosed);
-            break;
-        case XenbusState::kInitialising:
-            set_state(view, failed_ ? XenbusState::kClosed : XenbusState::kInitWait);
-            break;
-        default:
-            if (failed_ && !closed) set_state(view, XenbusState::kClosing);
-            break;
-    }
-}
-
-void Device::connect(const View &view) {
-    if (engine_state_ == EngineState::kNone) return open_vtpm();
-    if (engine_state_ != EngineState::kRunning) return;
-    if (ring_state_ == RingState::kNone) return attach_ring();
-    if (ring_state_ != RingState::kAttached) return;
-
-    // The same ring, or has the frontend started over without our seeing it close?
+// The same ring, or has the frontend started over without our seeing it close?
+bool Device::is_ring_current(const XenbusView &view) const {
+    if (ring_state_ != RingState::kAttached || !wants_ring(view.frontend)) return false;
     const bool started_over = view.frontend == XenbusState::kInitialised && frontend_was_connected_;
-    if (started_over || ring_numbers() != attached_) return detach_ring();
-    frontend_was_connected_ = view.frontend == XenbusState::kConnected;
+    return !started_over && ring_numbers() == attached_;
+}
 
+void Device::say_connected(const XenbusView &view) {
     const auto held = std::chrono::floor<std::chrono::milliseconds>(Clock::now() - offered_);
     if (held < services_.hold_init_wait) return reconcile_in(hold_, services_.hold_init_wait - held);
     set_state(view, XenbusState::kConnected);
@@ -315,7 +315,8 @@ void Device::open_vtpm() {
 void Device::opened(Result<OpenedVtpm> answer) {
     engine_state_ = EngineState::kNone;
     // Meanwhile; it has been told that nothing runs.
-    if (gone_ || (is_told_to_leave(look()) && !waits_for_power_on())) return reconcile();
+    const bool leaves = is_told_to_leave(look(), closing_is_ours_);
+    if (gone_ || (leaves && !(has_time_before_save() && is_suspended_unused()))) return reconcile();
     if (!answer) return try_later_or_fail(answer.error());
     const auto facts = services_.domains.ask(id_.domain);
     if (!facts) return try_later_or_fail(facts.error());
@@ -547,43 +548,45 @@ void Device::fail_for_good(const std::string &why) {
 // ---- detach ----
 
 // Needs nothing of the guest, which may be dying.
-void Device::leave(const View &view) {
+void Device::leave(const XenbusView &view) {
     if (leaves_since_ == Clock::time_point{}) {
         leaves_since_ = Clock::now();
         not_before_ = {};
         if (renewal_ == Renewal::kWaiting) renew_state_channel();
     }
     const auto asked = ask_suspended();
-    if (!asked && has_time_before_save()) return reconcile_in(retry_, kRetry);
-    const auto incarnation = or_lost(asked);
-    if (waits_for_power_on()) {
-        if (engine_state_ == EngineState::kNone) return open_vtpm();
-        return reconcile_in(retry_, kRetry);
+    const bool has_time = has_time_before_save();
+    const auto incarnation = asked || !has_time ? or_lost(asked) : std::nullopt;
+    switch (next_leaving_step({.has_time = has_time,
+                               .xen_answers = asked.has_value(),
+                               .suspended = incarnation.has_value(),
+                               .unused = is_unused(),
+                               .can_store = can_store(),
+                               .engine = engine_state_})) {
+        case LeavingStep::kWait:
+            return reconcile_in(retry_, kRetry);
+        case LeavingStep::kOpen:
+            return open_vtpm();
+        case LeavingStep::kSuspend:
+        case LeavingStep::kPowerOff:
+            return stop_engine(incarnation);
+        case LeavingStep::kSayClosed:
+            return set_state(view, XenbusState::kClosed);
     }
-    if (incarnation && waits_to_suspend()) return reconcile_in(retry_, kRetry);
-    stop_engine(incarnation);
-    if (!engine_) set_state(view, XenbusState::kClosed);
 }
 
 bool Device::has_time_before_save() const { return Clock::now() - leaves_since_ < limits::kBeforeSave; }
 
-// A guest that was saved before its driver asked for the TPM: it is powered on now, and suspended at once, so that the
-// restored guest finds what it would have found here.
-bool Device::waits_for_power_on() const { return has_time_before_save() && is_suspended_unused(); }
+bool Device::is_unused() const { return answered_ && !powered_on_ && !failed_ && !gone_; }
 
-bool Device::is_suspended_unused() const { return answered_ && !powered_on_ && !failed_ && !gone_ && suspended(); }
+bool Device::is_suspended_unused() const { return is_unused() && suspended(); }
 
-// A guest that was saved while the manager is being restarted: what its TPM knows is stored when that is back.
-bool Device::waits_to_suspend() const {
-    const bool runs = engine_state_ == EngineState::kRunning;
-    const bool can_store = runs && services_.manager.connected() && stores_ && renewal_ == Renewal::kNone;
-    // One that is taken over has not said yet whether it can.
-    return !can_store && (runs || engine_state_ == EngineState::kAdopting) && has_time_before_save();
-}
+// Not while the manager is being restarted.
+bool Device::can_store() const { return services_.manager.connected() && stores_ && renewal_ == Renewal::kNone; }
 
 // ---- little helpers ----
 
-void Device::set_state(const View &view, XenbusState state) {
+void Device::set_state(const XenbusView &view, XenbusState state) {
     if (view.own == state) return;
     closing_is_ours_ = state == XenbusState::kClosing;
     const auto written =

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "backend/device/engine_host.hpp"
+#include "backend/device/next_step.hpp"
 #include "backend/manager_client.hpp"
 #include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
@@ -76,26 +77,19 @@ public:
     [[nodiscard]] std::string engine_version() const { return engine_ ? engine_->version() : std::string(); }
 
 private:
-    struct View {
-        bool online = false;
-        XenbusState own = XenbusState::kUnknown;
-        XenbusState frontend = XenbusState::kUnknown;
-    };
-    enum class EngineState { kNone, kOpening, kStarting, kAdopting, kRunning, kStopping };
-    enum class RingState { kNone, kAttaching, kAttached, kDetaching };
     // Of the engine's state channel: none is due; a timer, or the engine, is waited for; the manager is asked; the
     // engine takes the new one.
     enum class Renewal { kNone, kWaiting, kAsked, kTaking };
 
-    // The steps of reconcile().
     void compare();
     void rest();
+    // The steps, as next_step() tells them.
+    void take(Step step, const XenbusView &view);
+    void end();
+    void leave(const XenbusView &view);
     void prepare();
     Result<> admit();
-    void leave(const View &view);
-    void serve_frontend(const View &view);
-    void follow_frontend_away(const View &view);
-    void connect(const View &view);
+    void say_connected(const XenbusView &view);
 
     void prepared(const Result<OpenedVtpm> &answer);
     void refuse(const std::string &why);
@@ -121,8 +115,8 @@ private:
     [[nodiscard]] std::optional<Incarnation> or_lost(const Result<std::optional<Incarnation>> &asked) const;
     // Where its guest was, if that was saved, or has gone to another domain.
     [[nodiscard]] std::optional<Incarnation> suspended() const;
-    [[nodiscard]] bool waits_for_power_on() const;
-    [[nodiscard]] bool waits_to_suspend() const;
+    [[nodiscard]] bool is_unused() const;
+    [[nodiscard]] bool can_store() const;
     [[nodiscard]] bool has_time_before_save() const;
     // Until the guest is power cycled, or the device detached.
     void fail_for_good(const std::string &why);
@@ -135,11 +129,12 @@ private:
     void engine_exited(const std::string &how, ExitKind end) override;
 
     void watch_guest();
-    [[nodiscard]] View look() const;
-    [[nodiscard]] bool is_told_to_leave(const View &view) const;
-    [[nodiscard]] bool is_replaced(const View &view) const;
+    [[nodiscard]] XenbusView look() const;
+    [[nodiscard]] bool is_replaced(const XenbusView &view) const;
+    [[nodiscard]] Progress progress(const XenbusView &view) const;
+    [[nodiscard]] bool is_ring_current(const XenbusView &view) const;
     [[nodiscard]] std::optional<RingNumbers> ring_numbers() const;
-    void set_state(const View &view, XenbusState state);
+    void set_state(const XenbusView &view, XenbusState state);
     void reconcile_in(EventSource &timer, std::chrono::milliseconds delay);
 
     DeviceId id_;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -30,8 +31,10 @@ constexpr std::uint32_t kFirstEngineUid = 1'900'000'000;
 // Engines that could not be taken over, and are about to end, have users below this distance.
 constexpr std::uint32_t kUidsOfLost = 1'000'000;
 
-// So much an engine may have said to a former daemon, which did not hear it.
-constexpr int kLeftBehind = 64;
+// Descriptors of a zygote, or of the daemon: what they have themselves, and while an engine starts; and for each engine
+// (its control socket, and its log or a timer).
+constexpr rlim_t kOwnDescriptors = 64;
+constexpr rlim_t kPerEngine = 2;
 
 std::optional<EngineGroups> groups_of(pid_t zygote) {
     auto groups = EngineGroups::of(zygote);
@@ -97,11 +100,6 @@ Result<pid_t> spawn_zygote(int program, int control) {
     return pid;
 }
 
-Result<> result_of(ErrorCode code, std::string_view text) {
-    if (code == ErrorCode::kNone) return {};
-    return tl::make_unexpected(Error{code, std::string(text)});
-}
-
 }  // namespace
 
 std::string to_string(const KeptName &name) {
@@ -117,97 +115,7 @@ std::optional<KeptName> parse_kept_name(std::string_view text) {
     return name;
 }
 
-// ---- EngineProcess ----
-
-EngineProcess::~EngineProcess() {
-    const auto entry = host_.running_.find(id_);
-    if (entry != host_.running_.end()) entry->second.process = nullptr;
-}
-
-template <typename Message>
-void EngineProcess::tell(const Message &message, int answers, std::initializer_list<int> fds) {
-    may_say_ += answers;
-    // If the engine is gone its exit is reported by the zygote.
-    if (control_) (void)send(control_.get(), message, fds);
-}
-
-template <typename Message>
-void EngineProcess::tell_zygote(const Message &message) {
-    const auto entry = host_.running_.find(id_);
-    if (entry != host_.running_.end()) (void)send(entry->second.zygote->control.get(), message);
-}
-
-void EngineProcess::attach_ring(const OpenedRing &ring) {
-    if (ring.fds[2])
-        tell(ring.order, 1, {ring.fds[0].get(), ring.fds[1].get(), ring.fds[2].get()});
-    else
-        tell(ring.order, 1, {ring.fds[0].get(), ring.fds[1].get()});
-}
-
-void EngineProcess::stop() {
-    readable_.reset();
-    control_.reset();
-    tell_zygote(ReleaseEngine{id_});
-}
-
-void EngineProcess::suspend(const Incarnation &incarnation) {
-    tell(SuspendTpm{incarnation}, 0);
-    stop();
-}
-
-void EngineProcess::detach_ring() { tell(DetachRing{}, 1); }
-
-void EngineProcess::replace_state_channel(UniqueFd channel) { tell(ReplaceStateChannel{}, 2, {channel.get()}); }
-
-void EngineProcess::kill() { tell_zygote(KillEngine{id_}); }
-
-void EngineProcess::receive() {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
-    const auto received = receive_message(control_.get(), buffer);
-    if (!received || received->size == 0) return readable_.reset();  // it is ending: engine_exited follows
-    const ByteView message = ByteView(buffer).first(received->size);
-    if (may_say_-- == 0) return end("sent a message that was not asked for");
-    switch (message_type(message)) {
-        case EngineReady::kType:
-            if (const auto ready = decode<EngineReady>(message))
-                return observer_->engine_ready(result_of(ready->code, ready->text));
-            break;
-        case EngineStatus::kType:
-            if (const auto status = decode<EngineStatus>(message)) return observer_->engine_status(*status);
-            break;
-        case RingAttached::kType:
-            if (const auto attached = decode<RingAttached>(message))
-                return observer_->ring_attached(result_of(attached->code, attached->text));
-            break;
-        case RingDetached::kType:
-            return observer_->ring_detached();
-        case StateChannelStatus::kType:
-            if (const auto status = decode<StateChannelStatus>(message))
-                return observer_->state_channel_changed(result_of(status->code, status->text));
-            break;
-        default:
-            break;
-    }
-    end("sent a malformed message");
-}
-
-// An engine is not trusted: one that does not speak the protocol has been taken over, or is broken.
-void EngineProcess::end(std::string_view why) {
-    log::error("engine {} {} and is ended", id_, why);
-    readable_.reset();
-    kill();
-}
-
-void EngineProcess::hear_out() {
-    while (readable_ && wait_readable(control_.get(), std::chrono::milliseconds(0))) receive();
-}
-
-Result<> EngineProcess::listen() {
-    VTPM_ASSIGN(readable_, host_.loop_.on_readable(control_.get(), [this] { receive(); }));
-    return {};
-}
-
-// ---- EngineHost: zygotes ----
+// ---- zygotes ----
 
 EngineHost::EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &service, std::function<void()> lost)
     : loop_(loop),
@@ -335,6 +243,7 @@ Result<> EngineHost::list_engines(Zygote &zygote) {
 void EngineHost::receive(Zygote &zygote) {
     std::array<std::uint8_t, kMaxSmallMessage> buffer;
     const auto received = receive_message(zygote.control.get(), buffer);
+    if (!received && received.error().code == ErrorCode::kShortage) return;  // it is still there
     const ByteView message = ByteView(buffer).first(received ? received->size : 0);
     if (const auto report = decode<EngineStarted>(message)) return started(*report);
     if (const auto report = decode<EngineExited>(message)) return exited(zygote, *report);
@@ -368,7 +277,7 @@ void EngineHost::reap_zygotes() {
     std::erase_if(dropped_, [](pid_t zygote) { return ::waitpid(zygote, nullptr, WNOHANG) != 0; });
 }
 
-// ---- EngineHost: engines ----
+// ---- engines ----
 
 Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
                                                                 UniqueFd state_channel, EngineObserver &observer,
@@ -378,10 +287,10 @@ Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device,
     const std::uint32_t uid = free_uid();
     const StartEngine order{next_id_++, uid, version, uuid, device.domain, device.device, beginning, incarnation};
     const int ours = ends.ours.get();
-    std::unique_ptr<EngineProcess> engine(
-        new EngineProcess(*this, zygote, order.engine, std::move(ends.ours), observer));
+    auto engine = std::make_unique<EngineProcess>(*this, order.engine, zygote.version, zygote.name.state_protocol,
+                                                  std::move(ends.ours), observer);
     // Before the zygote has the other ends: what fails afterwards would leave an engine that nobody knows.
-    VTPM_TRY(engine->listen());
+    VTPM_TRY(engine->listen(loop_));
     UniqueFd group;
     if (zygote.groups) {
         VTPM_ASSIGN(group, zygote.groups->make(order.engine));
@@ -412,16 +321,15 @@ std::unique_ptr<EngineProcess> EngineHost::adopt(DeviceId device, const Uuid &uu
     if (entry == running_.end()) return nullptr;
     Running &running = entry->second;
     const auto left = std::move(running.unclaimed);
-    std::unique_ptr<EngineProcess> engine(
-        new EngineProcess(*this, *running.zygote, entry->first, std::move(left->control), observer));
-    engine->pid_ = left->engine.pid;
+    const Zygote &zygote = *running.zygote;
+    auto engine = std::make_unique<EngineProcess>(*this, entry->first, zygote.version, zygote.name.state_protocol,
+                                                  std::move(left->control), observer);
     running.process = engine.get();
-    if (const auto listening = engine->listen(); !listening) {
+    if (const auto listening = engine->listen(loop_); !listening) {
         log::error("engine {}: {}", entry->first, listening.error().text);
         engine->stop();
     }
-    engine->may_say_ += kLeftBehind;
-    engine->tell(AskStatus{}, 1);
+    engine->take_over(left->engine.pid);
     return engine;
 }
 
@@ -430,7 +338,7 @@ void EngineHost::stop_unclaimed() {
         if (!running.unclaimed) continue;
         log::info("vTPM {} is powered off: its guest has gone", running.unclaimed->engine.uuid.to_string());
         running.unclaimed.reset();
-        (void)send(running.zygote->control.get(), ReleaseEngine{id});
+        release(id);
     }
 }
 
@@ -438,12 +346,37 @@ void EngineHost::stop_all(std::function<void()> stopped) {
     if (running_.empty()) return stopped();
     stopped_ = std::move(stopped);
     stop_unclaimed();
-    for (auto &[id, running] : running_) (void)send(running.zygote->control.get(), ReleaseEngine{id});
+    for (const auto &entry : running_) release(entry.first);
     if (auto timer = loop_.after(limits::kAllPowerOff, [this] {
             log::warning("{} engines do not stop and are killed", running_.size());
-            for (auto &[id, running] : running_) (void)send(running.zygote->control.get(), KillEngine{id});
+            for (const auto &entry : running_) kill(entry.first);
         }))
         stop_limit_ = std::move(*timer);
+}
+
+// Of one that has ended, its zygote may have gone, too, and knows it no more.
+template <typename Message>
+void EngineHost::order(std::uint32_t engine, const Message &message) {
+    const auto entry = running_.find(engine);
+    if (entry == running_.end()) return;
+    // If the zygote is gone its end is heard of.
+    const auto sent = send(entry->second.zygote->control.get(), message);
+    if (!sent && sent.error().code != ErrorCode::kUnavailable)
+        log::error("the parent process of the engines does not hear what to do: {}", sent.error().text);
+}
+
+void EngineHost::forget(std::uint32_t engine) {
+    const auto entry = running_.find(engine);
+    if (entry != running_.end()) entry->second.process = nullptr;
+}
+
+std::size_t EngineHost::room() const {
+    const auto beyond = [](std::size_t most, std::size_t used) { return most - std::min(most, used); };
+    rlimit descriptors{};
+    (void)::getrlimit(RLIMIT_NOFILE, &descriptors);  // the zygotes have the same
+    const std::size_t room = beyond(beyond(descriptors.rlim_cur, kOwnDescriptors) / kPerEngine, running_.size());
+    const Zygote &zygote = zygotes_.back();
+    return zygote.groups ? std::min(room, beyond(zygote.groups->most(), engines_of(zygote))) : room;
 }
 
 std::uint32_t EngineHost::free_uid() const {
@@ -455,7 +388,7 @@ std::uint32_t EngineHost::free_uid() const {
 
 void EngineHost::started(const EngineStarted &report) {
     const auto entry = running_.find(report.engine);
-    if (entry != running_.end() && entry->second.process != nullptr) entry->second.process->pid_ = report.pid;
+    if (entry != running_.end() && entry->second.process != nullptr) entry->second.process->started(report.pid);
 }
 
 void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
@@ -465,10 +398,7 @@ void EngineHost::exited(Zygote &zygote, const EngineExited &report) {
     const Running running = std::move(entry->second);
     running_.erase(entry);
     const int status = static_cast<int>(report.wait_status);
-    if (running.process != nullptr) {
-        running.process->hear_out();
-        running.process->observer_->engine_exited(describe_exit(status, out_of_memory), kind_of_exit(status));
-    }
+    if (running.process != nullptr) running.process->exited(describe_exit(status, out_of_memory), kind_of_exit(status));
     if (!started_) return;  // the zygote that tells this is just being taken over
     if (has_crashed(status) && &zygote == &zygotes_.back() && !stopped_) renew_zygote();
     drop_idle_zygotes();

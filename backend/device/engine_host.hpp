@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts engines by the zygote and speaks with them. Engines outlive the daemon: the service manager keeps the
+// Starts engines by the zygote. Engines outlive the daemon: the service manager keeps the
 // connection to their zygote, the zygote keeps theirs, and the next daemon takes over both (docs/decisions/0007).
 #pragma once
 
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "backend/control_groups.hpp"
+#include "backend/device/engine_process.hpp"
 #include "backend/service_manager.hpp"
-#include "backend/xen/ring_opener.hpp"
 #include "base/allowance.hpp"
 #include "base/event_loop.hpp"
 #include "base/unique_fd.hpp"
@@ -25,26 +25,6 @@
 #include "shared-protocol/xenstore_names.hpp"
 
 namespace vtpm {
-
-class EngineHost;
-
-enum class ExitKind {
-    kOrderly,
-    kNotStarted,  // for a shortage that passes; no guest has had this TPM
-    kFault,
-};
-
-// What an engine reports. Called from the loop.
-class EngineObserver {
-public:
-    virtual ~EngineObserver() = default;
-    virtual void engine_ready(const Result<> &started) = 0;
-    virtual void engine_status(const EngineStatus &status) = 0;
-    virtual void ring_attached(const Result<> &attached) = 0;
-    virtual void ring_detached() = 0;
-    virtual void state_channel_changed(const Result<> &usable) = 0;
-    virtual void engine_exited(const std::string &how, ExitKind end) = 0;
-};
 
 // By which the service manager keeps a zygote's connection: the versions that it and its engines speak.
 struct KeptName {
@@ -66,61 +46,12 @@ struct Zygote {
     std::optional<EngineGroups> groups = {};  // none: its engines have no limits
 };
 
-// One engine process. Destroying it only means that nobody waits for its end any more.
-class EngineProcess {
+class EngineHost final : public EngineParent {
 public:
-    ~EngineProcess();
-    EngineProcess(const EngineProcess &) = delete;
-    EngineProcess &operator=(const EngineProcess &) = delete;
+    ~EngineHost() = default;
+    EngineHost(const EngineHost &) = delete;
+    EngineHost &operator=(const EngineHost &) = delete;
 
-    void attach_ring(const OpenedRing &ring);
-    void detach_ring();
-    void replace_state_channel(UniqueFd channel);
-    // Asks for an orderly end: TPM2_Shutdown, then exit. engine_exited follows; kill() hastens it.
-    void stop();
-    // The same, but what the TPM knows is stored for Beginning::kResume.
-    void suspend(const Incarnation &incarnation);
-    void kill();
-    // 0 until the zygote has said so.
-    [[nodiscard]] std::uint32_t pid() const { return pid_; }
-    [[nodiscard]] const std::string &version() const { return version_; }
-    // Channel::kState, as this engine speaks it.
-    [[nodiscard]] std::uint32_t state_protocol() const { return state_protocol_; }
-
-private:
-    friend class EngineHost;
-    EngineProcess(EngineHost &host, const Zygote &zygote, std::uint32_t id, UniqueFd control, EngineObserver &observer)
-        : host_(host),
-          version_(zygote.version),
-          state_protocol_(zygote.name.state_protocol),
-          id_(id),
-          control_(std::move(control)),
-          observer_(&observer) {}
-    Result<> listen();
-    // `answers`: so many messages it may send for this one.
-    template <typename Message>
-    void tell(const Message &message, int answers, std::initializer_list<int> fds = {});
-    // Which may have gone, and does not know the engine, once that has ended.
-    template <typename Message>
-    void tell_zygote(const Message &message);
-    void receive();
-    void end(std::string_view why);
-    // It has ended: its last words, which the zygote's report may have overtaken.
-    void hear_out();
-
-    EngineHost &host_;
-    std::string version_;
-    std::uint32_t state_protocol_;
-    std::uint32_t id_;
-    std::uint32_t pid_ = 0;
-    UniqueFd control_;
-    EventSource readable_;
-    EngineObserver *observer_;
-    int may_say_ = 2;  // so many messages: the answers that are due, and, once for each state channel, that it is lost
-};
-
-class EngineHost {
-public:
     // Runs `program` as the zygote, and takes over those that `service` has kept. `lost` is called if one ends: its
     // engines then end too, and so should the daemon.
     static Result<std::unique_ptr<EngineHost>> start(EventLoop &loop, const std::string &program,
@@ -138,11 +69,12 @@ public:
     // Stops all engines; `stopped` is called when the last has ended. No EngineProcess is left.
     void stop_all(std::function<void()> stopped);
     [[nodiscard]] std::size_t count() const { return running_.size(); }
+    // So many more have descriptors and processes. (Memory is the host's matter: an engine needs about one MiB.)
+    [[nodiscard]] std::size_t room() const;
     // Each with the number of its engines.
     [[nodiscard]] std::vector<std::pair<KeptName, std::size_t>> zygotes() const;
 
 private:
-    friend class EngineProcess;
     struct Unclaimed {
         LivingEngine engine;
         UniqueFd control;
@@ -153,6 +85,10 @@ private:
         EngineProcess *process = nullptr;                // null: nobody waits for its end
         std::unique_ptr<Unclaimed> unclaimed = nullptr;  // left by a former daemon, and not yet adopted
     };
+
+    void release(std::uint32_t engine) override { order(engine, ReleaseEngine{engine}); }
+    void kill(std::uint32_t engine) override { order(engine, KillEngine{engine}); }
+    void forget(std::uint32_t engine) override;
 
     EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &service, std::function<void()> lost);
     Result<> start_zygote();
@@ -167,6 +103,8 @@ private:
     void living(Zygote &zygote, const LivingEngine &engine, UniqueFd control);
     void exited(Zygote &zygote, const EngineExited &report);
     std::size_t engines_of(const Zygote &zygote) const;
+    template <typename Message>
+    void order(std::uint32_t engine, const Message &message);
     void drop_idle_zygotes();
     void reap_zygotes();
     std::uint32_t free_uid() const;

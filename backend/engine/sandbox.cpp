@@ -91,15 +91,23 @@ Result<LonelyFork> LonelyFork::prepare() {
 }
 
 // Not clone(2) with CLONE_NEWPID: fork(2) runs the handlers of the libraries.
-Result<pid_t> LonelyFork::fork() const {
+Result<pid_t> LonelyFork::fork() {
+    VTPM_TRY(return_home());  // the last one may not have had the memory
     if (::unshare(CLONE_NEWPID) != 0) return fail_errno("unshare the PID namespace");
+    is_away_ = true;
     const pid_t child = ::fork();
     if (child == 0) return child;
     const int saved = errno;
-    if (::setns(own_.get(), CLONE_NEWPID) != 0) return fail_errno("return to the PID namespace");
+    (void)return_home();
     errno = saved;
     if (child < 0) return fail_errno("fork");
     return child;
+}
+
+Result<> LonelyFork::return_home() {
+    if (is_away_ && ::setns(own_.get(), CLONE_NEWPID) != 0) return fail_errno("return to the PID namespace");
+    is_away_ = false;
+    return {};
 }
 
 int landlock_version() {

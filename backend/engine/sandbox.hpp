@@ -19,11 +19,15 @@ class LonelyFork {
 public:
     // Before enter_empty_world(): needs /proc.
     static Result<LonelyFork> prepare();
-    [[nodiscard]] Result<pid_t> fork() const;
+    // An error: there is no child.
+    [[nodiscard]] Result<pid_t> fork();
 
 private:
     explicit LonelyFork(UniqueFd own) : own_(std::move(own)) {}
-    UniqueFd own_;  // the PID namespace of this process
+    Result<> return_home();
+
+    UniqueFd own_;          // the PID namespace of this process
+    bool is_away_ = false;  // its next child would be born into the last one's
 };
 
 // For an engine: another user, with no capability and no way back.

@@ -2,149 +2,30 @@
 #include "backend/engine/tpm.hpp"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string_view>
 #include <utility>
 
 #include "base/big_endian.hpp"
-#include "shared-protocol/tpmif.h"
-
-extern "C" {
-#include <libtpms/tpm_error.h>
-#include <libtpms/tpm_library.h>
-#include <libtpms/tpm_nvfilename.h>
-}
 
 namespace vtpm {
 namespace {
-
-// libtpms' callbacks carry no user pointer: what they work on is as global as libtpms' own state.
-struct Storage {
-    SecretBytes durable;                 // the permanent state as last stored
-    std::optional<SecretBytes> changed;  // the permanent state that libtpms wants stored
-    SecretBytes volatile_state;          // handed to libtpms when it starts
-    bool may_manufacture = false;        // the inventory says that there was never a state
-    std::string algorithms;              // that a new TPM 2.0 is to have; empty: all
-};
-Storage storage;
 
 // libtpms 0.9 stores nothing for Clock alone. So that Clock never goes back, it is stored this often, if anyone asks
 // the TPM for anything, and is advanced by more after an end without TPM2_Shutdown.
 constexpr std::chrono::milliseconds kClockInterval = std::chrono::minutes(1);
 constexpr std::chrono::milliseconds kClockLost = 2 * kClockInterval;  // a guest may make Clock run faster, by a fifth
 
-// TPM_RETRY is libtpms' word for "there is no such state", on which it makes a new TPM.
-TPM_RESULT hand_out(const SecretBytes &state, unsigned char **data, uint32_t *length) noexcept {
-    const ByteView view = state.view();
-    auto *copy = static_cast<unsigned char *>(std::malloc(view.size()));  // libtpms frees it
-    if (copy == nullptr) return TPM_SIZE;
-    std::memcpy(copy, view.data(), view.size());
-    *data = copy;
-    *length = static_cast<uint32_t>(view.size());
-    return TPM_SUCCESS;
-}
-
-TPM_RESULT load_data(unsigned char **data, uint32_t *length, uint32_t, const char *name) noexcept {
-    const std::string_view wanted(name);
-    if (wanted == TPM_PERMANENT_ALL_NAME) {
-        // libtpms reads back what it has just manufactured, before anyone could have stored it.
-        if (storage.changed) return hand_out(*storage.changed, data, length);
-        if (!storage.durable.empty()) return hand_out(storage.durable, data, length);
-        return storage.may_manufacture ? TPM_RETRY : TPM_FAIL;
-    }
-    if (wanted == TPM_VOLATILESTATE_NAME && !storage.volatile_state.empty())
-        return hand_out(storage.volatile_state, data, length);
-    return TPM_RETRY;
-}
-
-TPM_RESULT store_data(const unsigned char *data, uint32_t length, uint32_t, const char *name) noexcept {
-    // TPM_SaveState of TPM 1.2 is for a suspend in which the TPM loses power. Ours does not, and every power-on is
-    // TPM_ST_CLEAR, which discards it: nothing to keep.
-    if (std::string_view(name) != TPM_PERMANENT_ALL_NAME) return TPM_SUCCESS;
-    if (length == 0 || length > kMaxState) return TPM_SIZE;
-    storage.changed = SecretBytes(ByteView(data, length));
-    return TPM_SUCCESS;
-}
-
-TPM_RESULT delete_name(uint32_t, const char *name, TPM_BOOL) noexcept {
-    return std::string_view(name) == TPM_PERMANENT_ALL_NAME ? TPM_FAIL : TPM_SUCCESS;
-}
-
-// The engine lets only locality 0 through (Engine::serve).
-TPM_RESULT get_locality(TPM_MODIFIER_INDICATOR *locality, uint32_t) noexcept {
-    *locality = 0;
-    return TPM_SUCCESS;
-}
-
-TPM_RESULT no_physical_presence(TPM_BOOL *presence, uint32_t) noexcept {
-    *presence = 0;
-    return TPM_SUCCESS;
-}
-
-TPM_RESULT succeed() noexcept { return TPM_SUCCESS; }
-
-Result<SecretBytes> state_of(TPMLIB_StateType type) {
-    unsigned char *blob = nullptr;
-    std::uint32_t size = 0;
-    if (TPMLIB_GetState(type, &blob, &size) != TPM_SUCCESS)
-        return fail(ErrorCode::kRefused, "libtpms does not give its state");
-    SecretBytes state({blob, size});
-    wipe({blob, size});
-    std::free(blob);
-    return state;
-}
-
 // A guest's memory and what its TPM knows belong together: whose life a volatile state is of stands before it.
 Bytes owner_of(const Uuid &domain, std::uint32_t life) { return BigEndian().raw(domain.bytes).u32(life).bytes(); }
-
-tl::unexpected<Error> not_made(const std::string &algorithms, TPM_RESULT result) {
-    return fail(ErrorCode::kRefused, "libtpms does not make a TPM with the algorithms '{}' (error {:#x})", algorithms,
-                result);
-}
-
-// Before libtpms makes a TPM; one that is there has its own. Without this it makes what libtpms 0.9 did ("null"
-// profile). What it does not know it may find later (TPMLIB_MainInit).
-Result<> choose_algorithms([[maybe_unused]] const std::string &algorithms) {
-#if VTPM_CHOOSES_ALGORITHMS
-    const std::string profile = fmt::format(R"({{"Name":"custom","Algorithms":"{}"}})", algorithms);
-    if (const TPM_RESULT result = TPMLIB_SetProfile(profile.c_str()); result != TPM_SUCCESS)
-        return not_made(algorithms, result);
-    return {};
-#else
-    return fail(ErrorCode::kRefused, "a TPM with chosen algorithms needs libtpms 0.10, this engine has an older one");
-#endif
-}
-
-Result<> start_libtpms(TpmVersion version) {
-    libtpms_callbacks callbacks{};
-    callbacks.sizeOfStruct = sizeof callbacks;
-    callbacks.tpm_nvram_init = succeed;
-    callbacks.tpm_nvram_loaddata = load_data;
-    callbacks.tpm_nvram_storedata = store_data;
-    callbacks.tpm_nvram_deletename = delete_name;
-    callbacks.tpm_io_init = succeed;
-    callbacks.tpm_io_getlocality = get_locality;
-    callbacks.tpm_io_getphysicalpresence = no_physical_presence;
-    const auto family = version == TpmVersion::k12 ? TPMLIB_TPM_VERSION_1_2 : TPMLIB_TPM_VERSION_2;
-    if (TPMLIB_ChooseTPMVersion(family) != TPM_SUCCESS || TPMLIB_RegisterCallbacks(&callbacks) != TPM_SUCCESS)
-        return fail(ErrorCode::kRefused, "libtpms lacks TPM {}", to_string(version));
-    if (storage.may_manufacture && !storage.algorithms.empty()) VTPM_TRY(choose_algorithms(storage.algorithms));
-    (void)TPMLIB_SetBufferSize(TPMIF_MAX_MESSAGE, nullptr, nullptr);
-    const TPM_RESULT result = TPMLIB_MainInit();
-    if (result == TPM_SUCCESS) return {};
-    if (storage.may_manufacture) return not_made(storage.algorithms, result);
-    return fail(ErrorCode::kRefused, "libtpms does not accept the stored state (error {:#x})", result);
-}
 
 }  // namespace
 
 Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel channel) {
     std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
     VTPM_TRY(tpm->load());
-    VTPM_TRY(start_libtpms(version));
-    if (storage.may_manufacture) VTPM_TRY(tpm->finish_manufacture());
+    VTPM_TRY(tpm->libtpms_.start());
+    if (tpm->libtpms_.may_manufacture) VTPM_TRY(tpm->finish_manufacture());
     VTPM_ASSIGN(const auto of_the_host, tpm->channel_.power_on());
     VTPM_TRY(tpm->start_up());
     VTPM_TRY(tpm->run_firmware(of_the_host));
@@ -156,7 +37,7 @@ Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, ManagerChannel chan
     std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
     VTPM_TRY(tpm->load());
     VTPM_ASSIGN(const ManagerChannel::Loaded suspended, tpm->channel_.load(StateKind::kVolatile));
-    if (storage.may_manufacture || suspended.is_new)
+    if (tpm->libtpms_.may_manufacture || suspended.is_new)
         return fail(ErrorCode::kRefused,
                     "its guest was restored, but what the TPM knew then (PCRs, sessions) is not here: it was restored "
                     "before, or the guest has been started anew since it was saved; power cycle the guest");
@@ -170,21 +51,14 @@ Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, ManagerChannel chan
     return tpm;
 }
 
-Tpm::~Tpm() {
-    TPMLIB_Terminate();
-    storage = Storage{};
-    if (response_ != nullptr) wipe({response_, response_capacity_});
-    std::free(response_);
-}
-
 Result<> Tpm::finish_manufacture() {
     if (version_ == TpmVersion::k12)
         VTPM_TRY(run_firmware(first_power_on_commands_12()));
     else
         VTPM_TRY(obey_manufacturer());
     VTPM_TRY(commit());
-    storage.may_manufacture = false;
-    TPMLIB_Terminate();
+    libtpms_.may_manufacture = false;
+    libtpms_.stop();
     return start_with({});
 }
 
@@ -200,9 +74,9 @@ Result<> Tpm::obey_manufacturer() {
 Result<> Tpm::load() {
     auto loaded = channel_.load(StateKind::kPermanent);
     if (!loaded) return tl::make_unexpected(std::move(loaded).error());
-    storage.may_manufacture = loaded->is_new;
-    storage.algorithms = std::move(loaded->algorithms);
-    storage.durable = std::move(loaded->state);
+    libtpms_.may_manufacture = loaded->is_new;
+    libtpms_.algorithms = std::move(loaded->algorithms);
+    libtpms_.durable = std::move(loaded->state);
     sequence_ = loaded->sequence;
     return {};
 }
@@ -226,7 +100,7 @@ Result<> Tpm::advance_clock() {
 
 // The permanent state as it is now, Clock included, is to be stored.
 Result<> Tpm::take_state() {
-    VTPM_ASSIGN(storage.changed, state_of(TPMLIB_STATE_PERMANENT));
+    VTPM_ASSIGN(libtpms_.changed, libtpms_.state(StateKind::kPermanent));
     return {};
 }
 
@@ -242,7 +116,7 @@ void Tpm::store_clock_if_due() {
 bool Tpm::keep_state() {
     if (!can_store() || !take_state()) return false;
     const bool stored = commit().has_value();
-    storage.changed.reset();
+    libtpms_.changed.reset();
     return stored;
 }
 
@@ -255,13 +129,8 @@ Result<> Tpm::run_firmware(const std::vector<Bytes> &commands) {
 }
 
 ByteView Tpm::process(ByteView command) {
-    std::uint32_t size = 0;
-    // libtpms takes the command as writable, but only reads it.
-    const TPM_RESULT result =
-        TPMLIB_Process(&response_, &size, &response_capacity_, const_cast<std::uint8_t *>(command.data()),
-                       static_cast<std::uint32_t>(command.size()));
-    if (result != TPM_SUCCESS || size < TPM_MESSAGE_HEADER_SIZE) return answer_fault(GuestFault::kFailure);
-    return {response_, size};
+    const ByteView response = libtpms_.process(command);
+    return response.size() < TPM_MESSAGE_HEADER_SIZE ? answer_fault(GuestFault::kFailure) : response;
 }
 
 ByteView Tpm::answer_fault(GuestFault fault) { return fault_ = error_response(version_, fault); }
@@ -273,7 +142,7 @@ Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
     const ByteView response = process(command);
     const bool clock_set = version_ == TpmVersion::k20 && sets_clock(command, response);
     if (clock_set) VTPM_TRY(take_state());  // libtpms 0.9 does not ask for it
-    if (!storage.changed) {
+    if (!libtpms_.changed) {
         if (clock_is_due() && may_tell_clock(command)) (void)keep_state();
         return response;
     }
@@ -281,7 +150,7 @@ Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
     if (!stored && !can_store() && std::exchange(may_wait_, false)) stored = commit_to_next_manager();
     if (stored) return response;
     if (clock_set || (version_ == TpmVersion::k20 && is_failed_try(response))) {
-        storage.changed.reset();
+        libtpms_.changed.reset();
         must_store_ = true;
         return answer_fault(GuestFault::kNvUnavailable);
     }
@@ -290,11 +159,11 @@ Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
 }
 
 Result<> Tpm::commit() {
-    if (!storage.changed) return {};
-    const auto sequence = channel_.store(StateKind::kPermanent, storage.changed->view());
+    if (!libtpms_.changed) return {};
+    const auto sequence = channel_.store(StateKind::kPermanent, libtpms_.changed->view());
     if (!sequence) return tl::make_unexpected(sequence.error());
-    storage.durable = std::move(*storage.changed);
-    storage.changed.reset();
+    libtpms_.durable = std::move(*libtpms_.changed);
+    libtpms_.changed.reset();
     must_store_ = false;
     sequence_ = *sequence;
     stored_ = std::chrono::steady_clock::now();
@@ -309,29 +178,27 @@ Result<> Tpm::commit_to_next_manager() {
         VTPM_ASSIGN(stored, take_channel(std::move(channel)));
         return {};
     }));
-    const bool has_change = std::ranges::equal(stored.view(), storage.changed->view());
-    const bool lacks_change = std::ranges::equal(stored.view(), storage.durable.view());
-    storage.durable = std::move(stored);
+    const bool has_change = std::ranges::equal(stored.view(), libtpms_.changed->view());
+    const bool lacks_change = std::ranges::equal(stored.view(), libtpms_.durable.view());
+    libtpms_.durable = std::move(stored);
     if (lacks_change) return commit();
     if (!has_change) return fail(ErrorCode::kRefused, "the store has neither the state before nor the one after");
-    storage.changed.reset();
+    libtpms_.changed.reset();
     must_store_ = false;
     return {};
 }
 
 // Back to the permanent state that is durable. PCRs, sessions and loaded objects stay as the command left them.
 Result<> Tpm::undo() {
-    storage.changed.reset();
-    VTPM_ASSIGN(const SecretBytes volatile_state, state_of(TPMLIB_STATE_VOLATILE));
-    TPMLIB_Terminate();
+    libtpms_.changed.reset();
+    VTPM_ASSIGN(const SecretBytes volatile_state, libtpms_.state(StateKind::kVolatile));
+    libtpms_.stop();
     return start_with(volatile_state.view());
 }
 
 Result<> Tpm::start_with(ByteView volatile_state) {
-    storage.volatile_state = SecretBytes(volatile_state);
-    auto started = start_libtpms(version_);
-    storage.volatile_state = SecretBytes{};
-    storage.changed.reset();  // start-up rewrites what it just loaded
+    auto started = libtpms_.start(volatile_state);
+    libtpms_.changed.reset();  // start-up rewrites what it just loaded
     return started;
 }
 
@@ -350,8 +217,8 @@ Result<SecretBytes> Tpm::take_channel(ManagerChannel channel) {
 
 Result<> Tpm::replace_channel(ManagerChannel channel) {
     VTPM_ASSIGN(SecretBytes stored, take_channel(std::move(channel)));
-    if (std::ranges::equal(stored.view(), storage.durable.view())) return {};
-    storage.durable = std::move(stored);
+    if (std::ranges::equal(stored.view(), libtpms_.durable.view())) return {};
+    libtpms_.durable = std::move(stored);
     return undo();
 }
 
@@ -365,7 +232,7 @@ Result<> Tpm::power_off() {
 Result<> Tpm::suspend(const Incarnation &incarnation) {
     VTPM_TRY(take_state());
     VTPM_TRY(commit());
-    VTPM_ASSIGN(const SecretBytes volatile_state, state_of(TPMLIB_STATE_VOLATILE));
+    VTPM_ASSIGN(const SecretBytes volatile_state, libtpms_.state(StateKind::kVolatile));
     const Bytes owner = owner_of(incarnation.domain, incarnation.number);
     SecretBytes state(owner.size() + volatile_state.view().size());
     std::ranges::copy(volatile_state.view(), std::ranges::copy(owner, state.writable().begin()).out);

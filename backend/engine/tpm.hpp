@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TPM: libtpms, whose state lives in this process and nowhere else (so: one Tpm per process), and the rule that a
-// change of its permanent state is answered only after the manager has made it durable.
+// One TPM (so: one Tpm per process, see Libtpms), and the rule that a change of its permanent state is answered only
+// after the manager has made it durable.
 #pragma once
 
 #include <chrono>
@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "backend/engine/attestation_command.hpp"
+#include "backend/engine/libtpms.hpp"
 #include "backend/engine/state_channel.hpp"
 #include "backend/engine/tpm_messages.hpp"
 #include "base/bytes.hpp"
@@ -26,7 +27,7 @@ public:
     // go on with, or nothing of the life before `incarnation`.
     static Result<std::unique_ptr<Tpm>> resume(TpmVersion version, ManagerChannel channel,
                                                const Incarnation &incarnation);
-    ~Tpm();
+    ~Tpm() = default;
     Tpm(const Tpm &) = delete;
     Tpm &operator=(const Tpm &) = delete;
 
@@ -57,7 +58,8 @@ public:
     Result<> suspend(const Incarnation &incarnation);
 
 private:
-    Tpm(TpmVersion version, ManagerChannel channel) : version_(version), channel_(std::move(channel)) {}
+    Tpm(TpmVersion version, ManagerChannel channel)
+        : version_(version), libtpms_(version), channel_(std::move(channel)) {}
 
     Result<> load();
     Result<> finish_manufacture();
@@ -76,6 +78,7 @@ private:
     Result<> start_with(ByteView volatile_state);
 
     TpmVersion version_;
+    Libtpms libtpms_;
     ManagerChannel channel_;
     AwaitManager await_manager_;
     std::uint64_t sequence_ = 0;                      // of the state that is known to be durable
@@ -86,8 +89,6 @@ private:
     bool may_wait_ = true;  // for the next manager: no command has, since the last one's channel was taken
     Bytes fault_;
     AttestationCommand attestation_;
-    std::uint8_t *response_ = nullptr;  // libtpms' malloc'ed buffer, reused for each command
-    std::uint32_t response_capacity_ = 0;
 };
 
 }  // namespace vtpm

@@ -21,8 +21,6 @@
 #include <variant>
 #include <vector>
 
-#include "backend/engine/command_limit.hpp"
-#include "backend/engine/engine.hpp"
 #include "backend/engine/engine_log.hpp"
 #include "backend/engine/sandbox.hpp"
 #include "base/log.hpp"
@@ -32,75 +30,6 @@
 
 namespace vtpm {
 namespace {
-
-// Of processor time. The longest that a guest may ask for, an RSA key, takes some seconds.
-constexpr std::chrono::seconds kCommandPeriod{60};
-
-// ---- in the child ----
-
-Result<> tell_ready(int control, const Result<> &started) {
-    return send(control, started ? EngineReady{} : EngineReady{started.error().code, started.error().text});
-}
-
-// cgroups(7): "0" is who writes.
-Result<> enter_group(const UniqueFd &group) {
-    if (group && ::write(group.get(), "0", 1) != 1) return fail_errno("enter the control group");
-    return {};
-}
-
-Result<> confine(const StartEngine &order, Result<> (*filter)()) {
-    VTPM_TRY(become_user(order.uid));
-    VTPM_TRY(give_up_paths());
-    VTPM_TRY(limit_commands(kCommandPeriod));
-    return filter();
-}
-
-Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
-    ManagerChannel channel(std::move(state_channel));
-    auto tpm = order.beginning == Beginning::kResume ? Tpm::resume(order.version, std::move(channel), order.incarnation)
-                                                     : Tpm::power_on(order.version, std::move(channel));
-    Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
-    (void)tell_ready(control.get(), started);  // a daemon that has let go does not hear it
-    if (!tpm) return started;
-    return Engine(std::move(control), std::move(*tpm)).run();
-}
-
-// Closes what the zygote has of other engines and for itself. Nothing is written: what engines share with it stays
-// shared.
-Result<> close_all_but(std::array<int, 2> kept) {
-    std::ranges::sort(kept);
-    unsigned first = STDERR_FILENO + 1;
-    for (const int fd : kept) {
-        const auto next = static_cast<unsigned>(fd);
-        if (first < next && ::close_range(first, next - 1, 0) != 0) return fail_errno("close_range");
-        first = next + 1;
-    }
-    return ::close_range(first, ~0U, 0) == 0 ? Result<>{} : fail_errno("close_range");
-}
-
-// Confined before the first byte of state or of a guest is read.
-Result<> run_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel,
-                    const UniqueFd &group) {
-    Result<> confined = enter_group(group);
-    if (confined) confined = close_all_but({control.get(), state_channel.get()});
-    if (confined) confined = confine(order, program.filter);
-    if (!confined) {
-        (void)tell_ready(control.get(), confined);
-        return confined;
-    }
-    return program.run(order, std::move(control), std::move(state_channel));
-}
-
-// noexcept: nothing of the zygote's may catch what is thrown here.
-[[noreturn]] void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control,
-                            UniqueFd state_channel, const UniqueFd &group, const UniqueFd &log) noexcept {
-    if (::dup2(log.get(), STDERR_FILENO) < 0) ::_exit(1);
-    const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group);
-    if (!ended) log::error("{}", ended.error().text);
-    ::_exit(ended ? 0 : 1);
-}
-
-// ---- in the zygote ----
 
 // For what an engine has no business with: it is not there in a child. Also, what the zygote writes between two forks
 // would otherwise leave the older child with a copy of its own of each page.
@@ -182,7 +111,10 @@ private:
             return received.error().code == ErrorCode::kSystem ? tl::make_unexpected(received.error())
                                                                : wait_a_moment();
         ended_ = received->size == 0;
-        return ended_ ? Result<>{} : obey(ByteView(buffer).first(received->size), std::move(*received));
+        if (ended_) return {};
+        if (const auto obeyed = obey(ByteView(buffer).first(received->size), std::move(*received)); !obeyed)
+            log::error("an order is ignored: {}", obeyed.error().text);
+        return {};
     }
 
     // For memory: the message is still there.
@@ -270,12 +202,28 @@ private:
             const StartEngine &order = child.order;
             const LivingEngine living{engine,     order.uid,    static_cast<std::uint32_t>(child.pid),
                                       order.uuid, order.domain, order.device};
-            VTPM_TRY(await_room());
-            (void)(child.control ? send(control_.get(), living, {child.control.get()}) : send(control_.get(), living));
+            // Of an engine that it is not told of, a daemon would start a second one.
+            if (child.control)
+                VTPM_TRY(send_at_last(living, {child.control.get()}));
+            else
+                VTPM_TRY(send_at_last(living));
         }
-        VTPM_TRY(await_room());
-        (void)send(control_.get(), EnginesListed{asker, kVersion});
+        return send_at_last(EnginesListed{asker, kVersion});
+    }
+
+    template <typename Message>
+    Result<> send_at_last(const Message &message, std::initializer_list<int> fds = {}) {
+        do VTPM_TRY(await_room());
+        while (!is_sent(message, fds));
         return {};
+    }
+
+    // Or will never be, for nobody is there to hear it.
+    template <typename Message>
+    bool is_sent(const Message &message, std::initializer_list<int> fds = {}) {
+        if (send(control_.get(), message, fds)) return true;
+        pollfd room{control_.get(), POLLOUT, 0};
+        return ::poll(&room, 1, 0) == 1 && (room.revents & (POLLERR | POLLHUP)) != 0;
     }
 
     Result<> await_room() {
@@ -312,9 +260,7 @@ private:
 
     // Or nobody is there to be told.
     bool is_told(const Report &report) {
-        const auto sent = std::visit([this](const auto &message) { return send(control_.get(), message); }, report);
-        pollfd room{control_.get(), POLLOUT, 0};
-        return sent || (::poll(&room, 1, 0) == 1 && (room.revents & (POLLERR | POLLHUP)) != 0);
+        return std::visit([this](const auto &message) { return is_sent(message); }, report);
     }
 
     void tell_rest() {
@@ -365,8 +311,6 @@ Result<> give_up_standard_streams() {
 }
 
 }  // namespace
-
-EngineProgram engine_program() { return {allow_only_engine_calls, serve_guest}; }
 
 Result<> run_zygote(UniqueFd control, const EngineProgram &program) {
     warm_up();

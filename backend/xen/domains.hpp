@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "base/result.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
+
+// Where xen-vtpm-domains listens.
+constexpr const char *kDomainsSocket = "/run/xen-vtpm-domains.sock";
 
 struct DomainFacts {
     bool suspended = false;  // it has suspended itself (SHUTDOWN_suspend), to be saved or migrated
@@ -23,7 +25,5 @@ public:
     // kNotFound: there is no such domain.
     virtual Result<DomainFacts> ask(std::uint32_t domain) = 0;
 };
-
-Result<std::unique_ptr<Domains>> open_domains();
 
 }  // namespace vtpm

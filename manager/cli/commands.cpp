@@ -53,10 +53,12 @@ Result<Json> status(Daemons &daemons) {
     VTPM_ASSIGN(const auto manager, daemons.status());
     VTPM_ASSIGN(const Json groups, list_groups(daemons));
     VTPM_ASSIGN(const auto devices, daemons.devices());
-    const Json rows = json_of(devices.value_or(bus::Rows{}));
-    return Json{{"manager", json_of(manager)},
-                {"groups", groups},
-                {"backend", {{"running", devices.has_value()}, {"devices", rows}}}};
+    // A backend of an older version does not say.
+    const auto engines = daemons.backend_status();
+    Json backend = json_of(engines ? engines->value_or(bus::Dictionary{}) : bus::Dictionary{});
+    backend["running"] = devices.has_value();
+    backend["devices"] = json_of(devices.value_or(bus::Rows{}));
+    return Json{{"manager", json_of(manager)}, {"groups", groups}, {"backend", backend}};
 }
 
 Result<Json> list(Daemons &daemons) {

@@ -128,11 +128,15 @@ Result<> Daemons::revoke_policy(const std::string &id) {
     return {};
 }
 
-Result<std::optional<bus::Rows>> Daemons::devices() {
-    auto rows = expect<bus::Rows>(bus_.call(kBackendBus, "ListDevices"), "ListDevices");
-    if (!rows && rows.error().code == ErrorCode::kUnavailable) return std::nullopt;
-    if (!rows) return tl::make_unexpected(std::move(rows).error());
-    return std::move(*rows);
+template <typename T>
+Result<std::optional<T>> Daemons::ask_backend(const char *method) {
+    auto value = expect<T>(bus_.call(kBackendBus, method), method);
+    if (!value && value.error().code == ErrorCode::kUnavailable) return std::nullopt;
+    if (!value) return tl::make_unexpected(std::move(value).error());
+    return std::move(*value);
 }
+
+Result<std::optional<bus::Rows>> Daemons::devices() { return ask_backend<bus::Rows>("ListDevices"); }
+Result<std::optional<bus::Dictionary>> Daemons::backend_status() { return ask_backend<bus::Dictionary>("Status"); }
 
 }  // namespace vtpm::cli

@@ -68,11 +68,15 @@ public:
     Result<> revoke_policy(const std::string &id);
     // The backend's devices; nothing if it does not run.
     Result<std::optional<bus::Rows>> devices();
+    // How many engines it has, and for how many more there is room; nothing if it does not run.
+    Result<std::optional<bus::Dictionary>> backend_status();
 
 private:
     explicit Daemons(bus::Client bus) : bus_(std::move(bus)) {}
     template <typename T>
     Result<T> ask_manager(const char *method, const bus::Arguments &arguments = {});
+    template <typename T>
+    Result<std::optional<T>> ask_backend(const char *method);
     bus::Client bus_;
 };
 

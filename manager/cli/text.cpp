@@ -85,6 +85,14 @@ std::string loss(const Json &group) {
     return fmt::format("none of {}: {} loses its vTPMs for good: xen-vtpm group export-recovery {}", name, when, name);
 }
 
+// An older backend does not say for how many there is room.
+std::string backend_line(const Json &backend) {
+    if (!flag(backend, "running")) return "not running";
+    const std::string room = text(backend, "room");
+    return fmt::format("running, {} devices{}", backend.at("devices").size(),
+                       room.empty() ? "" : fmt::format(", room for {} more TPMs", room));
+}
+
 std::string used_by(const Json &vtpm) {
     std::string devices;
     for (const Json &device : vtpm.value("devices", Json::array()))
@@ -109,7 +117,7 @@ std::string status_text(const Json &status) {
     for (const Json &group : groups) line(out, "  group", group_line(group));
     for (const Json &group : groups) line(out, "recovery key", loss(group));
     const Json &devices = backend.at("devices");
-    line(out, "backend", flag(backend, "running") ? fmt::format("running, {} devices", devices.size()) : "not running");
+    line(out, "backend", backend_line(backend));
     for (const Json &device : devices)
         line(out, "  device", fmt::format("{}  vTPM {}", device_line(device), text(device, "uuid")));
     return out;

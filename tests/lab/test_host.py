@@ -168,6 +168,32 @@ def test_hot_attach_and_detach(lab):
     assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
 
 
+def test_xen_vtpmd_may_make_no_hypercall(lab):
+    """Tried from within its control group, which decides on devices."""
+    for device, may in (("gntdev", True), ("evtchn", True), ("xenbus", True), ("privcmd", False), ("hypercall", False), ("mem", False)):
+        path = "/dev/mem" if device == "mem" else f"/dev/xen/{device}"
+        script = f"echo $$ > /sys/fs/cgroup/system.slice/xen-vtpmd.service/cgroup.procs && exec 3<>{path}"
+        assert (rc_dom0(lab, f"sh -c '{script}'") == 0) is may, device
+    # Who may is asked by nobody but root.
+    assert rc_dom0(lab, "setpriv --reuid 65534 --clear-groups python3 -c \"import socket; "
+                        "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect('/run/xen-vtpm-domains.sock')\"") != 0
+
+
+def test_a_moment_without_the_hypervisors_word_costs_no_attach(lab):
+    uuid = lab.dom0("cat /proc/sys/kernel/random/uuid").stdout.strip()
+    attach = f"xl vtpm-attach {TWO} uuid={uuid} backend=0 && xl vtpm-detach {TWO} {uuid}"
+    lab.dom0(f"systemctl kill -s KILL xen-vtpm-domains; {attach}")
+    lab.dom0(f"systemctl stop xen-vtpm-domains.service; {attach}")  # its socket starts it
+    lab.dom0("systemctl kill -s STOP xen-vtpm-domains; (sleep 3; systemctl kill -s CONT xen-vtpm-domains) & " + attach)
+    assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
+
+
+def test_the_status_says_for_how_many_more_tpms_there_is_room(lab):
+    room = json.loads(lab.dom0("xen-vtpm --json status").stdout)["backend"]["room"]
+    assert 8000 < room < 8192
+    assert f"room for {room} more TPMs" in lab.dom0("xen-vtpm status").stdout
+
+
 def test_a_guest_sees_the_hosts_pcrs_where_it_is_to(lab):
     config = "/etc/xen-vtpm/manager.toml"
     lab.dom0(f"sed -i.before 's/^#host_pcrs.*/host_pcrs = \"0,7\"/' {config} && systemctl restart xen-vtpm-managerd")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shortages pass, and no TPM ends by one. And what costs a thousand guests no more than their number.
+#include <seccomp.h>
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <set>
 
+#include "backend/engine/sandbox.hpp"
 #include "base/seqpacket.hpp"
 #include "tests/integration/backend/test_host.hpp"
 
@@ -173,6 +175,57 @@ TEST_CASE("a zygote that has much to say to a daemon that does not listen goes o
     int status = 0;
     CHECK(::waitpid(zygote, &status, 0) == zygote);
     CHECK(status == 0);
+}
+
+TEST_CASE("an order that nobody understands costs no TPM but its own") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    const int zygote = host.service.store.begin()->second.get();
+    REQUIRE(send_message(zygote, Bytes{1}));
+    REQUIRE(send(zygote, AskStatus{}));  // an engine's, not a zygote's
+    LoopbackGuest coming;
+    host.bring_up(kOther, Uuid::random(), coming);
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+    CHECK(rc(host.execute(coming, commands::get_random())) == 0);
+}
+
+TEST_CASE(
+    "who cannot return to its PID namespace has its child all the same, and no other one before it has returned") {
+    const pid_t parent = ::fork();
+    if (parent == 0) {
+        auto lonely_fork = LonelyFork::prepare();
+        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+        const bool short_of_memory =
+            seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOMEM), SCMP_SYS(setns), 0) == 0 && seccomp_load(filter) == 0;
+        if (!lonely_fork || !short_of_memory) ::_exit(1);
+        const auto first = lonely_fork->fork();
+        if (first && *first == 0) ::_exit(42);
+        int status = 0;
+        if (!first || ::waitpid(*first, &status, 0) != *first || WEXITSTATUS(status) != 42) ::_exit(2);
+        const auto second = lonely_fork->fork();
+        ::_exit(second || second.error().code != ErrorCode::kShortage ? 3 : 0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(parent, &status, 0) == parent);
+    CHECK(status == 0);
+}
+
+TEST_CASE("for how many more TPMs there is room is told before they come") {
+    TestHost host;
+    const std::size_t room = host.engines->room();
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(host.engines->room() == room - 1);
+    for (const auto &[descriptors, left] : {std::pair<rlim_t, std::size_t>{84, 9}, {66, 0}, {10, 0}}) {
+        rlimit former{};
+        REQUIRE(::getrlimit(RLIMIT_NOFILE, &former) == 0);
+        const rlimit few{descriptors, former.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+        const std::size_t told = host.engines->room();
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &former) == 0);
+        CHECK(told == left);
+    }
 }
 
 TEST_CASE("the end of a guest costs the same, however many there are") {

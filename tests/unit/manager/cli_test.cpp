@@ -10,6 +10,13 @@ namespace vtpm::cli_test {
 using Catch::Matchers::Contains;
 using cli::Json;
 
+TEST_CASE("the status says for how many more TPMs there is room") {
+    Json status{{"manager", Json::object()}, {"backend", {{"running", true}, {"devices", Json::array()}}}};
+    CHECK(cli::status_text(status).find("running, 0 devices\n") != std::string::npos);  // a backend of an older version
+    status["backend"]["room"] = 8190;
+    CHECK(cli::status_text(status).find("running, 0 devices, room for 8190 more TPMs\n") != std::string::npos);
+}
+
 TEST_CASE("the exit statuses are those of the manual page") {
     REQUIRE(cli::exit_status(ErrorCode::kSystem) == 1);
     REQUIRE(cli::exit_status(ErrorCode::kStoreFailed) == 1);

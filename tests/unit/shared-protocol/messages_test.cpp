@@ -63,6 +63,8 @@ TEST_CASE("each message decodes from exactly its own bytes") {
     check_bounds(ReplaceStateChannel{});
     check_bounds(StateChannelStatus{});
     check_bounds(AskStatus{});
+    check_bounds(AskDomain{.domain = 7});
+    check_bounds(DomainAnswer{7, ErrorCode::kNone, "", kDomainHasRun | kDomainPaused, {kUuid, 2}});
     check_bounds(EngineStatus{ErrorCode::kUnavailable, 8, 9});
 }
 

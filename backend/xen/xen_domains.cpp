@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/xen/domains.hpp"
+#include "backend/xen/xen_domains.hpp"
 
 #include <algorithm>
 
@@ -47,7 +47,7 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<Domains>> open_domains() {
+Result<std::unique_ptr<Domains>> open_xen_domains() {
     xc_interface *handle = xc_interface_open(nullptr, nullptr, 0);
     if (handle == nullptr) return fail_errno("open /dev/xen/privcmd and /dev/xen/hypercall");
     return std::make_unique<XenDomains>(handle);
