@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "backend/device/admission.hpp"
 #include "base/log.hpp"
 #include "shared-protocol/time_limits.hpp"
 
@@ -28,8 +29,6 @@ constexpr std::chrono::seconds kRenewInterval{1};
 constexpr const char *kPoweredOn = "powered-on";
 // The same: this device came with a domain that was restored, which only a look before it first runs can tell.
 constexpr const char *kRestored = "restored";
-
-constexpr const char *kRunsElsewhere = "this vTPM already runs for another guest";
 
 XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
@@ -171,40 +170,24 @@ bool Device::is_replaced(const XenbusView &view) const {
 // ---- attach ----
 
 void Device::prepare() {
-    if (const auto admitted = admit(); !admitted) {
+    const auto admitted = ask_admission();
+    if (!admitted) {
         const ErrorCode code = admitted.error().code;
         const bool waits = passes(code) && code != ErrorCode::kInUse && Clock::now() - first_seen_ < limits::kAttach;
         return waits ? reconcile_in(retry_, kRetry) : refuse(admitted.error().text);
     }
+    beginning_ = *admitted;
     asked_ = true;
     services_.manager.prepare(*uuid_, beginning_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
         if (const auto self = weak.lock()) (*self)->prepared(answer);
     });
 }
 
-Result<> Device::admit() {
+Result<Beginning> Device::ask_admission() const {
     if (!uuid_) return fail(ErrorCode::kInvalid, "its uuid is missing or malformed");
-    VTPM_ASSIGN(const DomainFacts facts, services_.domains.ask(id_.domain));
-    // In a soft reset the toolstack takes the TPM away and gives it again, and the guest's kernel goes on.
-    if (facts.has_run && facts.paused)
-        return fail(ErrorCode::kRefused,
-                    "domain {} has run and is paused: after a soft reset it would go on with zero PCRs; if it was "
-                    "paused by hand, attach the vTPM when it runs",
-                    id_.domain);
-    const bool restored = !facts.has_run && facts.incarnation.number > 1;
-    beginning_ = restored ? Beginning::kResume : Beginning::kPowerOn;
+    const auto facts = services_.domains.ask(id_.domain);
     const auto other = services_.runs_elsewhere(*uuid_, id_);
-    if (!other) return {};
-    // In a migration a restored domain comes before the suspended one, whose memory it has, goes. After a save that
-    // domain may have gone while its engine still stores.
-    const auto others = services_.domains.ask(other->domain);
-    const bool has_gone = !others && others.error().code == ErrorCode::kNotFound;
-    if (!others && !has_gone) return tl::make_unexpected(others.error());
-    if (restored && (has_gone || (others->suspended && others->incarnation.domain == facts.incarnation.domain)))
-        return {};
-    if (has_gone)
-        return fail(ErrorCode::kUnavailable, "the TPM of the guest that was here before is still being stored");
-    return fail(ErrorCode::kInUse, "{}", kRunsElsewhere);
+    return admit(id_.domain, facts, other ? std::optional(services_.domains.ask(other->domain)) : std::nullopt);
 }
 
 void Device::prepared(const Result<OpenedVtpm> &answer) {

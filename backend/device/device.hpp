@@ -88,7 +88,7 @@ private:
     void end();
     void leave(const XenbusView &view);
     void prepare();
-    Result<> admit();
+    [[nodiscard]] Result<Beginning> ask_admission() const;
     void say_connected(const XenbusView &view);
 
     void prepared(const Result<OpenedVtpm> &answer);

@@ -8,6 +8,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "base/secret.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {

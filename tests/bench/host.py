@@ -71,30 +71,33 @@ def round_trips(raw):
             us = {who: statistics.median(values) for who, values in turns.items()}
             floor = us["ping-pong"] + us["direct"]
             what = f"round trip, {where}, {command}"
-            yield row(f"{what}: ours / swtpm", f"{us['ours']:.1f} us", f"{us['swtpm']:.1f} us",
-                      us["ours"] / us["swtpm"], ("at most", 0.25))
             yield row(f"{what}: ours / floor", f"{us['ours']:.1f} us", f"{us['ping-pong']:.1f} + {us['direct']:.1f} us",
-                      us["ours"] / floor, ("at most", 1.3))
-            yield note("  the floor / swtpm", f"{floor / us['swtpm']:.2f}")
+                      us["ours"] / floor, ("at most", 1.1))
+            yield note("  ours / swtpm; the floor / swtpm",
+                       f"{us['ours'] / us['swtpm']:.2f}; {floor / us['swtpm']:.2f} ({us['swtpm']:.1f} us)")
 
 
 def throughputs(raw):
     for guests, turns in sorted(raw["commands per second"].items(), key=lambda item: int(item[0])):
         rate = {who: statistics.median(values) for who, values in turns.items()}
-        yield row(f"commands, {guests} guests: ours / swtpm", f"{rate['ours']:.0f} /s", f"{rate['swtpm']:.0f} /s",
-                  rate["ours"] / rate["swtpm"], ("at least", 3))
-        yield note("  as many bare ping-pongs / swtpm",
-                   f"{rate['ping-pong'] / rate['swtpm']:.2f} ({rate['ping-pong']:.0f} /s)")
+        # Between two processes on two processors it is the round trip again.
+        yield row(f"commands, {guests} guests: ours / ping-pong", f"{rate['ours']:.0f} /s", f"{rate['ping-pong']:.0f} /s",
+                  rate["ours"] / rate["ping-pong"], ("at least", 0.8))
+        yield note("  ours / swtpm", f"{rate['ours'] / rate['swtpm']:.2f} ({rate['swtpm']:.0f} /s)")
 
 
 def starts_and_memory(raw):
     count = raw["guests"]
     start = {who: statistics.median(values) * 1e3 for who, values in raw["start, seconds"].items()}
     yield row(f"start of {count} existing vTPMs: ours / swtpm", f"{start['ours']:.1f} ms", f"{start['swtpm']:.1f} ms",
-              start["ours"] / start["swtpm"], ("at most", 0.5))
+              start["ours"] / start["swtpm"], ("at most", 0.18 if count == 1000 else 0.3))
     pss = {who: statistics.median(values) / count for who, values in raw["PSS, KiB"].items()}
+    ratio = pss["ours"] / pss["swtpm"]
+    if count == 1:  # the zygote is most of it
+        yield note("memory of an idle vTPM: ours / swtpm", f"{ratio:.2f} ({pss['ours']:.0f} KiB)")
+        return
     yield row(f"memory of each of {count} idle vTPMs: ours / swtpm", f"{pss['ours']:.0f} KiB", f"{pss['swtpm']:.0f} KiB",
-              pss["ours"] / pss["swtpm"], ("at most", 0.3))
+              ratio, ("at most", 0.22 if count == 1000 else 0.3))
 
 
 def durable_writes(raw, ping_pong):
