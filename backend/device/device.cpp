@@ -537,6 +537,7 @@ void Device::leave(const XenbusView &view) {
         not_before_ = {};
         if (renewal_ == Renewal::kWaiting) renew_state_channel();
     }
+    if (engine_state_ == EngineState::kStopping) return;  // its end follows, and Xen has been asked
     const auto asked = ask_suspended();
     const bool has_time = has_time_before_save();
     const auto incarnation = asked || !has_time ? or_lost(asked) : std::nullopt;

@@ -292,8 +292,9 @@ TEST_CASE("a host's bad days cost no guest its TPM") {
     const std::size_t descriptors = open_descriptors() - 2 * host.service.store.size();
     const auto memory = [&] {
         std::size_t all = 0;
-        for (const auto &[name, engines] : host.engines->zygotes()) all += anonymous_memory(name.zygote);
-        return all;
+        const auto zygotes = host.engines->zygotes();  // there is one for each daemon whose engines still run
+        for (const auto &[name, engines] : zygotes) all += anonymous_memory(name.zygote);
+        return all / zygotes.size();
     };
     std::vector<std::size_t> memories;
     BadDays days(host, guests, seed);
@@ -313,7 +314,7 @@ TEST_CASE("a host's bad days cost no guest its TPM") {
     for (const Soaked &guest : guests) gave_up += guest.gave_up;
     std::cout << steps << " steps with " << count << " guests, " << gave_up << " writes gave up\n";
     std::cout << fmt::format(
-        "a quiet guest's PCR_Read, p99: alone {:.0f} us, then {:.0f} us; the zygotes' memory, KiB: {}\n", alone,
+        "a quiet guest's PCR_Read, p99: alone {:.0f} us, then {:.0f} us; a zygote's memory, KiB: {}\n", alone,
         among_others, fmt::join(memories, " "));
     CHECK(static_cast<std::uint64_t>(gave_up) <= 1 + steps / 50);
     CHECK(quiet.failed() == 0);
