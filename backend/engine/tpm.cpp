@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/big_endian.hpp"
+#include "shared-protocol/tpmif.h"
 
 namespace vtpm {
 namespace {
