@@ -107,6 +107,20 @@ TEST_CASE_METHOD(Fixture, "a copy taken while the manager ran is refused after a
     REQUIRE_THAT(refusal("default"), Contains("last used"));
 }
 
+// It would undo each store of a vTPM, and no row would be another one than the manifest's before the next start.
+TEST_CASE_METHOD(Fixture, "a store whose tables do more, or others, than ours is refused") {
+    const char *change = GENERATE(
+        "CREATE TRIGGER back AFTER UPDATE ON states BEGIN UPDATE states SET sequence = 1; END",
+        "CREATE VIEW other AS SELECT * FROM vtpms", "CREATE INDEX other ON vtpms (tag)",
+        "CREATE TABLE other (one INTEGER)", "DROP TABLE policies", "ALTER TABLE vtpms ADD COLUMN other TEXT",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'sequence > 0', 'sequence = 1')");
+    CAPTURE(change);
+    run_sql(change);
+    const Error error = expect_error(Store::open(directory.path()));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("somebody changed the database"));
+}
+
 // The window that docs/keys.md tells of.
 TEST_CASE_METHOD(Fixture, "a copy taken since the start passes if the manager then crashed") {
     {
