@@ -53,8 +53,8 @@ std::string_view state_of(const GroupInfo &group) {
     return group.waits ? "waiting" : "refused";
 }
 
-Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store, const Worker &worker) {
-    VTPM_ASSIGN(const auto list, vtpms.list());
+Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, Store &store, const Worker &worker) {
+    VTPM_ASSIGN(const auto count, store.count_vtpms());
     VTPM_ASSIGN(const auto groups, keys.list());
     const Result<> &state = keys.state();
     return bus::Dictionary{
@@ -64,19 +64,23 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &stor
         {"sealing", keys.sealing()},
         {"sealed_to", keys.sealer_description()},
         {"sealer_trouble", tpm_trouble(worker)},
+        {"lost_group", keys.lost()},
         {"groups_refused", static_cast<std::uint32_t>(std::ranges::count(groups, "refused", state_of))},
         {"groups_waiting", static_cast<std::uint32_t>(std::ranges::count(groups, "waiting", state_of))},
         {"store", store.path()},
         {"store_id", store.id()},
-        {"vtpms", static_cast<std::uint32_t>(list.size())},
+        {"vtpms", static_cast<std::uint32_t>(count)},
         {"vtpms_in_use", static_cast<std::uint32_t>(vtpms.in_use())},
     };
 }
 
 Result<bus::Reply> list(Vtpms &vtpms) {
-    VTPM_ASSIGN(const auto infos, vtpms.list());
+    VTPM_ASSIGN(const auto list, vtpms.list());
     bus::Rows rows;
-    for (const VtpmInfo &info : infos) rows.push_back(describe(info));
+    for (const VtpmInfo &info : list.vtpms) rows.push_back(describe(info));
+    for (const std::string &name : list.damaged)
+        rows.push_back(
+            {{"uuid", name}, {"reason", "its row in the store is damaged: restore the store from a backup"}});
     return rows;
 }
 
@@ -110,13 +114,11 @@ Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
     return std::monostate{};
 }
 
-Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
+Result<bus::Reply> list_groups(Store &store, const GroupKeys &keys) {
     VTPM_ASSIGN(const auto infos, keys.list());
-    VTPM_ASSIGN(const auto members, vtpms.list());
     bus::Rows rows;
     for (const GroupInfo &group : infos) {
-        const auto count =
-            std::ranges::count_if(members, [&](const VtpmInfo &vtpm) { return vtpm.record.group == group.name; });
+        VTPM_ASSIGN(const auto count, store.count_vtpms(group.name));
         rows.push_back({{"group", group.name},
                         {"pcrs", group.pcrs},
                         {"approver", group.approver},
@@ -298,7 +300,10 @@ Result<bus::Reply> export_vtpm(Vtpms &vtpms, const std::string &text) {
 }
 
 Result<bus::Reply> import_vtpm(Vtpms &vtpms, const bus::Arguments &arguments) {
-    ImportOrder order{arguments[1], arguments[2], false, false};
+    ImportOrder order;
+    order.group = arguments[1];
+    order.recovery_key = arguments[2];
+    order.in_use = arguments[5];
     VTPM_ASSIGN(order.replace, flag(arguments[3], "replace"));
     VTPM_ASSIGN(order.original_is_gone, flag(arguments[4], "original-is-gone"));
     VTPM_ASSIGN(const Uuid uuid, vtpms.import_vtpm(arguments[0], order));
@@ -378,7 +383,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
         {"Create", "ssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
-        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
+        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(store, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},
@@ -389,7 +394,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"CheckRecovery", "ss", "a{sv}", [&](const Arguments &a) { return check_recovery(keys, a); }, elsewhere},
         {"RecoverGroup", "sssssss", "", [&](const Arguments &a) { return recover_group(keys, a); }, elsewhere},
         {"ExportVtpm", "s", "s", [&](const Arguments &a) { return export_vtpm(vtpms, a[0]); }},
-        {"ImportVtpm", "sssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
+        {"ImportVtpm", "ssssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }, elsewhere},
         {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }, elsewhere},
         {"ShowCa", "s", "a{sv}", [&](const Arguments &a) { return show_ca(authorities, a[0]); }, elsewhere},

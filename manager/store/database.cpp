@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "base/legible.hpp"
 #include "base/log.hpp"
 
 namespace vtpm {
@@ -13,9 +14,15 @@ constexpr int kBusyMilliseconds = 2000;
 
 tl::unexpected<Error> sqlite_failure(sqlite3 *connection) {
     const int code = sqlite3_errcode(connection) & 0xff;  // without the extension
+    const char *const path = sqlite3_db_filename(connection, "main");
     const bool damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
-    return fail(damaged ? ErrorCode::kRefused : ErrorCode::kStoreFailed, "store: {} ({})", sqlite3_errmsg(connection),
-                sqlite3_errstr(sqlite3_extended_errcode(connection)));
+    const char *const remedy = damaged               ? ": restore the store from a backup"
+                               : code == SQLITE_FULL ? ": make room on its file system"
+                                                     : "";
+    const std::string what = sqlite3_errmsg(connection);
+    const std::string kind = sqlite3_errstr(sqlite3_extended_errcode(connection));
+    return fail(damaged ? ErrorCode::kRefused : ErrorCode::kStoreFailed, "store: {}: {}{}{}",
+                path == nullptr ? "" : path, what, what == kind ? "" : fmt::format(" ({})", kind), remedy);
 }
 
 }  // namespace
@@ -45,7 +52,9 @@ Result<> Statement::run() {
     return {};
 }
 
-std::string Statement::text(int column) const {
+std::string Statement::text(int column) const { return legible(document(column)); }
+
+std::string Statement::document(int column) const {
     // The pointer must be asked for before the size (sqlite3_column_blob(3)). SQLite's text is unsigned char.
     const auto *data = reinterpret_cast<const char *>(sqlite3_column_text(statement_.get(), column));
     const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/schema.hpp"
 
+#include <array>
+#include <vector>
+
 #include "base/uuid.hpp"
 
 namespace vtpm {
@@ -78,6 +81,32 @@ Result<> create_schema(Database &database) {
     return transaction.commit();
 }
 
+// Type, name, table and text of each table, index, view and trigger.
+using Objects = std::vector<std::array<Bytes, 4>>;
+
+Result<Objects> objects_of(Database &database) {
+    VTPM_ASSIGN(Statement row, database.prepare("SELECT type, name, tbl_name, sql FROM sqlite_master "
+                                                "ORDER BY type, name, tbl_name"));
+    Objects objects;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return objects;
+        objects.push_back({row.blob(0), row.blob(1), row.blob(2), row.blob(3)});
+    }
+}
+
+// Who had the disk may have added a trigger, which would undo what we store, or another table in the place of ours.
+Result<> require_our_schema(Database &database) {
+    VTPM_ASSIGN(Database ours, Database::open(":memory:"));
+    VTPM_TRY(ours.script(kSchema));
+    VTPM_ASSIGN(const Objects expected, objects_of(ours));
+    VTPM_ASSIGN(const Objects found, objects_of(database));
+    if (found == expected) return {};
+    return fail(ErrorCode::kRefused,
+                "store: its tables, or what belongs to them, are not as xen-vtpm makes them: somebody changed the "
+                "database; restore it from a backup");
+}
+
 // Not quick_check: rows out of their order are not found, and an index may name other rows than there are.
 Result<> check_integrity(Database &database) {
     VTPM_ASSIGN(Statement check, database.prepare("PRAGMA integrity_check(1)"));
@@ -115,6 +144,7 @@ Result<> ensure_schema(Database &database, bool may_create) {
     if (version < kOldestSchema)
         return fail(ErrorCode::kRefused, "store: its schema is version {}, made before the first release of xen-vtpm",
                     version);
+    VTPM_TRY(require_our_schema(database));
     VTPM_TRY(check_integrity(database));
     if (version == kSchemaVersion) return {};
     // Groups' manifests are of the new version when they are next written: the former program could not read them.

@@ -219,6 +219,8 @@ Result<std::int64_t> Store::count_vtpms(const std::string &group) {
     return row.integer(0);
 }
 
+Result<std::int64_t> Store::count_vtpms() { return database_.integer("SELECT count(*) FROM vtpms"); }
+
 Result<> Store::delete_group(const std::string &name) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_ASSIGN(const auto count, count_vtpms(name));
@@ -273,7 +275,7 @@ Result<std::vector<PolicyRecord>> Store::policies() {
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
         if (!found) return policies;
-        policies.push_back({row.text(0), row.text(1), row.text(2), row.integer(3)});
+        policies.push_back({row.text(0), row.text(1), row.document(2), row.integer(3)});
     }
 }
 
@@ -296,13 +298,12 @@ AuditRecord audit_record_of(const Statement &row) {
     return {row.integer(0), row.integer(1), row.text(2), row.text(3), row.text(4), row.blob(5)};
 }
 
-constexpr std::string_view kAuditColumns =
-    "SELECT number, time, event, subject, detail, chain FROM audit ORDER BY number";
+constexpr std::string_view kAuditColumns = "SELECT number, time, event, subject, detail, chain FROM audit ";
 
 }  // namespace
 
 Result<std::vector<AuditRecord>> Store::audit_records() {
-    VTPM_ASSIGN(Statement row, database_.prepare(kAuditColumns));
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kAuditColumns) + "ORDER BY number"));
     std::vector<AuditRecord> records;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
@@ -311,11 +312,16 @@ Result<std::vector<AuditRecord>> Store::audit_records() {
     }
 }
 
-Result<std::optional<AuditRecord>> Store::last_audit_record() {
-    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kAuditColumns) + " DESC LIMIT 1"));
+Result<std::optional<AuditRecord>> Store::last_audit_record(std::int64_t most) {
+    VTPM_ASSIGN(Statement row,
+                database_.prepare(std::string(kAuditColumns) + "WHERE number <= ? ORDER BY number DESC LIMIT 1", most));
     VTPM_ASSIGN(const bool found, row.step());
     if (!found) return std::nullopt;
     return audit_record_of(row);
+}
+
+Result<> Store::delete_audit_records_to(std::int64_t number) {
+    return database_.execute("DELETE FROM audit WHERE number <= ?", number);
 }
 
 Result<bool> Store::has_audit_record(ByteView chain) {
@@ -336,9 +342,18 @@ Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
     return vtpm_of(row);
 }
 
-Result<std::vector<VtpmRecord>> Store::vtpms() {
-    VTPM_ASSIGN(Statement rows, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
-    return vtpms_in(rows);
+Result<Store::Listed> Store::vtpms() {
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
+    Listed listed;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return listed;
+        auto vtpm = vtpm_of(row);
+        if (vtpm)
+            listed.vtpms.push_back(std::move(*vtpm));
+        else
+            listed.damaged.push_back(row.text(0));
+    }
 }
 
 Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,7 +56,7 @@ struct PolicyRecord {
 
 // One line of the audit log (manager/keys/audit.hpp).
 struct AuditRecord {
-    std::int64_t number = 0;  // from 1, without gaps
+    std::int64_t number = 0;  // without gaps
     std::int64_t time = 0;    // seconds since 1970
     std::string event;
     std::string subject;
@@ -144,7 +145,9 @@ public:
     Result<> delete_policy(const std::string &id);
 
     Result<std::vector<AuditRecord>> audit_records();
-    Result<std::optional<AuditRecord>> last_audit_record();
+    // The last one whose number is not above this.
+    Result<std::optional<AuditRecord>> last_audit_record(std::int64_t most = std::numeric_limits<std::int64_t>::max());
+    Result<> delete_audit_records_to(std::int64_t number);
     Result<bool> has_audit_record(ByteView chain);
     Result<> append_audit_record(const AuditRecord &record);
 
@@ -152,7 +155,14 @@ public:
     Result<Transaction> transaction() { return Transaction::begin(database_); }
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
-    Result<std::vector<VtpmRecord>> vtpms();
+    // All rows that can be read, and what the others call their vTPM: one that is damaged hides no other.
+    struct Listed {
+        std::vector<VtpmRecord> vtpms;
+        std::vector<std::string> damaged;
+    };
+    Result<Listed> vtpms();
+    Result<std::int64_t> count_vtpms();
+    Result<std::int64_t> count_vtpms(const std::string &group);
     Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group);
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
     // kRefused: it is not new, it has a state.
@@ -174,7 +184,6 @@ private:
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
     Result<> require_stateless(const Uuid &uuid);
-    Result<std::int64_t> count_vtpms(const std::string &group);
 
     StateDirectory directory_;
     Database database_;

@@ -174,7 +174,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
 Result<std::optional<VtpmRecord>> Vtpms::replaced_by(const Backup &backup, const std::string &group,
                                                      const ImportOrder &order) {
     const std::string uuid = backup.header.uuid.to_string();
-    if (channels_.contains(backup.header.uuid))
+    if (channels_.contains(backup.header.uuid) || order.in_use.find(uuid) != std::string::npos)
         return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid);
     if (backup.header.store_id != services_.store.id() && !order.original_is_gone)
         return fail(
@@ -196,12 +196,13 @@ Result<VtpmInfo> Vtpms::show(const Uuid &uuid) {
     return info(std::move(record));
 }
 
-Result<std::vector<VtpmInfo>> Vtpms::list() {
-    VTPM_ASSIGN(auto records, services_.store.vtpms());
-    std::vector<VtpmInfo> infos;
-    infos.reserve(records.size());
-    for (VtpmRecord &record : records) infos.push_back(info(std::move(record)));
-    return infos;
+Result<VtpmList> Vtpms::list() {
+    VTPM_ASSIGN(auto listed, services_.store.vtpms());
+    VtpmList list;
+    list.vtpms.reserve(listed.vtpms.size());
+    for (VtpmRecord &record : listed.vtpms) list.vtpms.push_back(info(std::move(record)));
+    list.damaged = std::move(listed.damaged);
+    return list;
 }
 
 Result<Vtpms::Verified> Vtpms::verify(const Uuid &uuid) {
