@@ -255,7 +255,7 @@ def compilers(made, tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("making a Debian root needs root")
     root = tmp_path_factory.mktemp("sid") / "root"
-    run("nice", "mmdebstrap", "--quiet", "--variant=apt", "--include=gcc,make,sparse,clang,lld,llvm,flex,bison,bc,libelf-dev,perl",
+    run("nice", "mmdebstrap", "--quiet", "--variant=apt", "--include=gcc,make,sparse,clang,lld,llvm,flex,bison,bc,libelf-dev,perl,python3",
         "--aptopt=Acquire::Check-Valid-Until false", "--aptopt=Acquire::Check-Date false", "--customize-hook=mkdir \"$1/linux\"",
         "sid", str(root), f"deb [signed-by={KEYRING}] http://deb.debian.org/debian sid main")
     yield Compilers(root, made.tree)
