@@ -60,10 +60,15 @@ class Driven:
         """Nobody answers meanwhile. Yields when it began. Where IMA measures, each program that it has not seen waits for the TPM
         before it starts: what the tests run meanwhile has run before."""
         self.sh(f"setsid sleep 0; timeout 100 {GET_RANDOM}")
+        with self.stopped_engine():
+            yield time.monotonic()
+
+    @contextlib.contextmanager
+    def stopped_engine(self):
         engine = self.lab.device(self.name)["engine_pid"]
         self.lab.dom0(f"kill -STOP {engine}")
         try:
-            yield time.monotonic()
+            yield
         finally:
             self.lab.dom0(f"kill -CONT {engine}")
 
@@ -205,6 +210,18 @@ def test_a_vtpm_is_detached_and_attached_while_the_guest_runs(driven):
     driven.lab.power_cycle_vtpm(driven.name)
     driven.lab.await_tpm(driven.name, f"tpmrm{driven.attached}")
     assert driven.sh(f"cat /sys/class/tpm/tpm{driven.attached}/pcr-sha256/16").stdout.strip("0\n") == ""
+
+
+def test_a_tpm_that_answers_late_comes_late_and_nobody_waits_for_it(driven):
+    """The guest can be saved while the driver is being bound to it."""
+    node, warning = f"/dev/tpmrm{driven.attached}", "no answer from the TPM yet"
+    with driven.stopped_engine():
+        driven.sh("cd /sys/bus/xen/drivers/xen-tpmfront; (echo vtpm-0 > unbind; echo vtpm-0 > bind) < /dev/null > /dev/null 2>&1 & "
+                  f"timeout 60 sh -c 'while test -e {node}; do sleep 0.5; done'; sleep 7")
+        driven.lab.dom0(f"xl save -c {driven.name} /var/lib/saved; result=$?; rm -f /var/lib/saved; exit $result", timeout=400)
+        driven.sh(f"timeout 120 sh -c 'until dmesg | grep -q \"{warning}\"; do sleep 0.5; done'; ! test -e {node}")
+    driven.lab.await_tpm(driven.name, f"tpmrm{driven.attached}")
+    driven.sh(f"TPM2TOOLS_TCTI=device:{node} tpm2_getrandom --hex 4")
 
 
 def test_a_guest_has_two_vtpms(driven):
