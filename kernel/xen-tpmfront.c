@@ -66,6 +66,10 @@ struct tpmfront {
 	/* What the TPM core said of the chip; set by probe() or by @register_work. */
 	bool registered;
 	bool refused;
+	/* The TPM core is being told of it; a command that fails meanwhile costs the chip. */
+	bool registering;
+	/* Nobody has answered in time so far; the interrupt of a late answer has it tried again. */
+	bool unanswered;
 	struct work_struct register_work;
 
 	/* Held for the whole of a command and while the ring is made or freed. */
@@ -139,6 +143,12 @@ static bool page_is_ours_or_lost(const struct tpmfront *front)
 	return READ_ONCE(front->lost) || page_is_ours(front);
 }
 
+/* Not while the guest is suspended: the chip would lose its ring in the middle of it. */
+static void queue_registration(struct tpmfront *front)
+{
+	queue_work(system_freezable_wq, &front->register_work);
+}
+
 /*
  * A spurious event costs the backend, not us: the event channel then stays masked for longer and
  * longer. The answer of a command is not spurious, whether or not its caller sleeps already.
@@ -150,8 +160,11 @@ static irqreturn_t tpmfront_interrupt(int irq, void *data)
 	bool awaited = ours && READ_ONCE(front->submitted);
 
 	atomic_long_inc(awaited ? &front->interrupts : &front->spurious);
-	if (awaited)
+	if (awaited) {
 		WRITE_ONCE(front->submitted, false);
+		if (READ_ONCE(front->unanswered))
+			queue_registration(front);
+	}
 	if (ours)
 		wake_up(&front->wait);
 	xen_irq_lateeoi(irq, awaited ? 0 : XEN_EOI_FLAG_SPURIOUS);
@@ -206,7 +219,7 @@ static bool is_hopeless(struct tpmfront *front, unsigned long began)
  */
 static bool is_freezing(const struct tpmfront *front)
 {
-	return front->registered && !(current->flags & PF_SUSPEND_TASK) &&
+	return !front->registering && !(current->flags & PF_SUSPEND_TASK) &&
 	       freezing(init_pid_ns.child_reaper);
 }
 
@@ -625,6 +638,18 @@ static int reopen_ring(struct tpmfront *front, bool powered)
 	return err;
 }
 
+/* The interrupt of a late answer has it tried again, or we do if that came already. */
+static void await_first_answer(struct tpmfront *front)
+{
+	dev_warn_ratelimited(&front->dev->dev, "no answer from the TPM yet\n");
+	mutex_lock(&front->ring_lock);
+	/* The interrupt looks at the page first, and then at this: one of the two sees both. */
+	virt_store_mb(front->unanswered, true);
+	if (front->late_ordinal && page_is_ours(front))
+		queue_registration(front);
+	mutex_unlock(&front->ring_lock);
+}
+
 /*
  * Asks for a property that only a TPM 2.0 has, as tpm2_probe() does, but tells when nobody answers:
  * the TPM core must not meet such a TPM, it takes it for a TPM 1.2 and tries a chip only once.
@@ -658,10 +683,12 @@ static void register_chip(struct tpmfront *front)
 	int err = identify_tpm(front);
 
 	if (err) {
-		dev_warn_ratelimited(&front->dev->dev, "no answer from the TPM yet (%d)\n", err);
+		await_first_answer(front);
 		return;
 	}
+	front->registering = true;
 	err = tpm_chip_register(front->chip);
+	front->registering = false;
 	front->registered = !err;
 	front->refused = err;
 	if (!err)
@@ -675,6 +702,7 @@ static void register_later(struct work_struct *work)
 {
 	struct tpmfront *front = container_of(work, struct tpmfront, register_work);
 
+	WRITE_ONCE(front->unanswered, false);
 	if (!front->registered && !front->refused)
 		register_chip(front);
 }
@@ -828,6 +856,8 @@ static void tpmfront_remove(struct xenbus_device *dev)
 	mutex_lock(&front->ring_lock);
 	close_ring(front);
 	mutex_unlock(&front->ring_lock);
+	/* Once more: the interrupt may have queued it. */
+	cancel_work_sync(&front->register_work);
 	dev_set_drvdata(&dev->dev, NULL);
 	kfree_sensitive(front);
 }
@@ -840,11 +870,7 @@ static int tpmfront_suspend(struct xenbus_device *dev)
 {
 	struct tpmfront *front = front_of(dev);
 
-	if (!front)
-		return 0;
-	/* A command that loses its ring in the middle of this would cost the guest its chip. */
-	flush_work(&front->register_work);
-	if (!front->registered)
+	if (!front || !front->registered)
 		return 0;
 	/* The answer comes to this page, and the next ring has another one. */
 	mutex_lock(&front->ring_lock);
@@ -874,7 +900,7 @@ static void backend_connected(struct tpmfront *front)
 		return;
 	}
 	xenbus_switch_state(dev, XenbusStateConnected);
-	schedule_work(&front->register_work);
+	queue_registration(front);
 }
 
 /* After it had closed, at its own wish: a restarted backend. */

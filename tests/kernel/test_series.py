@@ -140,12 +140,47 @@ def test_a_tree_that_somebody_has_changed_is_left_alone(made):
     made.make()
 
 
-@pytest.mark.long
-def test_what_was_saved_is_what_was_made(made, tmp_path):
+def copy_of_the_sources(directory):
     for part in ("scripts/kernel-series", "kernel/series", "docs/kernel-series.md"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / part, tmp_path / part)
+        (directory / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / part, directory / part)
+
+
+@pytest.mark.long
+def test_a_tree_whose_making_failed_is_made_anew(made, tmp_path):
+    copy_of_the_sources(tmp_path)
+    copy = tmp_path / "copy"
+    run("git", "clone", "-q", str(made.tree), str(copy / "linux"))
+    # The step's other file is changed already when this one fails.
+    broken = tmp_path / "kernel/series" / STEPS[2] / "include/xen/interface/io/tpmif.h.ed"
+    broken.parent.mkdir(parents=True)
+
+    def make(check=True):
+        return run(tmp_path / "scripts/kernel-series", str(copy), check=check, env={**os.environ, **NOBODY})
+
+    broken.write_text("# SPDX-License-Identifier: GPL-2.0-only\n/there is no such line/d\n")
+    for _ in range(2):
+        result = make(check=False)
+        assert result.returncode == 1 and f"{STEPS[2]}/" in result.stdout and "does not apply" in result.stdout, result.stdout
+    # What somebody has done there since, to mend the step, stays.
+    driver = copy / "linux" / DRIVER
+    before = driver.read_text()
+    driver.write_text(before + "/* mine */\n")
+    assert "changes of yours" in make(check=False).stdout
+    assert driver.read_text().endswith("/* mine */\n")
+    driver.write_text(before)
+    broken.unlink()
+    make()
+    assert hashlib.sha256(driver.read_bytes()).hexdigest() == digest("result")
+    # Here no history was named.
+    fixes = [re.findall(r"^Fixes: .*", patch.read_text(), re.M) for patch in sorted((copy / "patches").glob("*.patch"))]
+    assert [tags for tags in fixes if tags] == [['Fixes: 58472f5cd4f6 ("tpm: validate TPM 2.0 commands")']]
+
+
+@pytest.mark.long
+def test_what_was_saved_is_what_was_made(made, tmp_path):
+    copy_of_the_sources(tmp_path)
     run(tmp_path / "scripts/kernel-series", "--save", str(made.directory))
     run("diff", "-r", str(SERIES), str(tmp_path / "kernel/series"))
     # A commit of somebody's becomes a step; an empty message of comments does not hide a change.
@@ -180,6 +215,19 @@ def test_a_source_that_debian_no_longer_has_is_said(tmp_path):
     assert result.returncode == 1 and "SHA-256 differs" in result.stdout
 
 
+def test_the_labs_kernel_is_not_built_from_a_tree_that_could_not_be_made(tmp_path):
+    """The one that lay there from an earlier time once was."""
+    base = dict(re.findall(r"^(\w+)=(.*)", (SERIES / "base").read_text(), re.M))
+    kernels = tmp_path / "cache/xen-vtpm-lab/kernels"
+    (kernels / "series/linux").mkdir(parents=True)
+    (kernels / "series/linux/Makefile").write_text("%:\n\ttouch ../built\n")
+    (kernels / f"{base['package']}_{base['version']}_all.deb").write_text("something else")
+    result = run(ROOT / "tests/lab/kernel/build", "mainline", str(tmp_path / "out"), "no-initrd", check=False,
+                 env={**os.environ, **NOBODY, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert result.returncode != 0 and "SHA-256 differs" in result.stdout
+    assert not (kernels / "series/built").exists()
+
+
 class Compilers:
     """Debian sid's: the newest kernel wants a newer sparse and clang than bookworm has."""
 
@@ -207,7 +255,7 @@ def compilers(made, tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("making a Debian root needs root")
     root = tmp_path_factory.mktemp("sid") / "root"
-    run("nice", "mmdebstrap", "--quiet", "--variant=apt", "--include=gcc,make,sparse,clang,lld,llvm,flex,bison,bc,libelf-dev,perl",
+    run("nice", "mmdebstrap", "--quiet", "--variant=apt", "--include=gcc,make,sparse,clang,lld,llvm,flex,bison,bc,libelf-dev,perl,python3",
         "--aptopt=Acquire::Check-Valid-Until false", "--aptopt=Acquire::Check-Date false", "--customize-hook=mkdir \"$1/linux\"",
         "sid", str(root), f"deb [signed-by={KEYRING}] http://deb.debian.org/debian sid main")
     yield Compilers(root, made.tree)
