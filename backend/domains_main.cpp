@@ -27,6 +27,7 @@ Result<> run(const std::string &path) {
     VTPM_ASSIGN(UniqueFd listening, listening_socket(path));
     DomainsServer server(loop, *domains, std::move(listening));
     VTPM_TRY(server.start());
+    loop.feed_watchdog();
     (void)sd_notify(0, "READY=1\nSTATUS=Answers xen-vtpmd");
     return loop.run();
 }

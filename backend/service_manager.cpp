@@ -96,7 +96,7 @@ Result<Message> start_scope(sd_bus *bus, pid_t process) {
                 "Before", "as", 1, "xen-vtpmd.service",                               //
                 "CollectMode", "s", "inactive-or-failed",                             //
                 "TimeoutStopUSec", "t", std::uint64_t{20'000'000},                    //
-                "TasksMax", "t", std::uint64_t{8192},                                 //
+                "TasksMax", "t", kScopeTasks,                                         //
                 "MemorySwapMax", "t", std::uint64_t{0},                               //
                 "DevicePolicy", "s", "closed",                                        //
                 "Delegate", "b", 1,                                                   //

@@ -36,6 +36,9 @@ public:
 };
 
 // The scope of a zygote and its engines.
+// TasksMax of a zygote's scope: one for the zygote, and one for each engine.
+constexpr std::uint64_t kScopeTasks = 8192;
+
 std::string scope_name(pid_t zygote);
 
 // Without systemd nothing is kept, and every end is a stop.

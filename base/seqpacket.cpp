@@ -98,9 +98,14 @@ Result<UniqueFd> listen_seqpacket(const std::string &path, unsigned mode) {
     return socket;
 }
 
-Result<UniqueFd> connect_seqpacket(const std::string &path) {
+Result<UniqueFd> connect_seqpacket(const std::string &path, std::optional<std::chrono::milliseconds> limit) {
     auto socket = make_socket();
     if (!socket) return socket;
+    if (limit) {
+        const timeval time{limit->count() / 1000, limit->count() % 1000 * 1000};
+        if (::setsockopt(socket->get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time) != 0)
+            return fail_errno("SO_SNDTIMEO");
+    }
     const auto address = address_of(path);
     if (!address) return tl::make_unexpected(address.error());
     if (::connect(socket->get(), generic(*address), sizeof *address) != 0) {

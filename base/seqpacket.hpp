@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "base/bytes.hpp"
@@ -31,7 +32,9 @@ Result<SocketPair> make_seqpacket_pair();
 
 // Listening and connecting by path. A stale socket file of a former process is replaced.
 Result<UniqueFd> listen_seqpacket(const std::string &path, unsigned mode);
-Result<UniqueFd> connect_seqpacket(const std::string &path);
+// With a limit, neither connecting nor a later send waits for longer: somebody may listen and not accept.
+Result<UniqueFd> connect_seqpacket(const std::string &path,
+                                   std::optional<std::chrono::milliseconds> limit = std::nullopt);
 
 // kUnavailable if the peer is gone (no SIGPIPE). A full buffer blocks, unless the socket is non-blocking: kUnavailable.
 // Memory or descriptors that are short are waited for, for half a second; then kShortage.

@@ -34,11 +34,13 @@ Backend::Backend(DeviceServices services) : services_(std::move(services)), root
         });
         return other == devices_.end() ? std::nullopt : std::optional(other->first);
     };
-    services_.is_to_be_suspended = [this](const Uuid &uuid, DeviceId asking) {
-        return std::ranges::any_of(devices_, [&](const auto &entry) {
-            const Device &device = *entry.second;
-            return device.id() != asking && device.uuid() == uuid && device.is_suspended_unused();
-        });
+    services_.is_to_be_suspended = [this](const Uuid &uuid, DeviceId asking) -> Result<bool> {
+        for (const auto &[id, device] : devices_) {
+            if (id == asking || device->uuid() != uuid) continue;
+            VTPM_ASSIGN(const bool is, device->is_suspended_unused());
+            if (is) return true;
+        }
+        return false;
     };
     services_.finished = [this] {
         // Later: it is the device itself that says so.

@@ -284,8 +284,11 @@ void Device::open_vtpm() {
     if (!uuid_) return fail_for_good("its uuid is missing or malformed");
     if (powered_on_) return fail_for_good("its TPM was powered off; power cycle the guest");
     // In a migration it goes only when this guest runs already.
-    if (beginning_ == Beginning::kResume && services_.is_to_be_suspended(*uuid_, id_))
-        return try_later("the domain that its guest comes from has not left yet");
+    if (beginning_ == Beginning::kResume) {
+        const auto waits = services_.is_to_be_suspended(*uuid_, id_);
+        if (!waits) return try_later_or_fail(waits.error());
+        if (*waits) return try_later("the domain that its guest comes from has not left yet");
+    }
     // A manager that was just restarted does not know.
     if (services_.runs_elsewhere(*uuid_, id_)) return try_later(kRunsElsewhere);
     engine_state_ = EngineState::kOpening;
@@ -299,7 +302,8 @@ void Device::opened(Result<OpenedVtpm> answer) {
     engine_state_ = EngineState::kNone;
     // Meanwhile; it has been told that nothing runs.
     const bool leaves = is_told_to_leave(look(), closing_is_ours_);
-    if (gone_ || (leaves && !(has_time_before_save() && is_suspended_unused()))) return reconcile();
+    const bool is_to_be_suspended = has_time_before_save() && is_suspended_unused().value_or(true);
+    if (gone_ || (leaves && !is_to_be_suspended)) return reconcile();
     if (!answer) return try_later_or_fail(answer.error());
     const auto facts = services_.domains.ask(id_.domain);
     if (!facts) return try_later_or_fail(facts.error());
@@ -385,7 +389,7 @@ void Device::engine_status(const EngineStatus &status) {
 }
 
 void Device::stop_engine() {
-    if (engine_) return stop_engine(suspended());
+    if (engine_ && engine_state_ != EngineState::kStopping) return stop_engine(suspended());
     ring_state_ = RingState::kNone;
     attached_.reset();
 }
@@ -563,7 +567,11 @@ bool Device::has_time_before_save() const { return Clock::now() - leaves_since_ 
 
 bool Device::is_unused() const { return answered_ && !powered_on_ && !failed_ && !gone_; }
 
-bool Device::is_suspended_unused() const { return is_unused() && suspended(); }
+Result<bool> Device::is_suspended_unused() const {
+    if (!is_unused()) return false;
+    VTPM_ASSIGN(const auto incarnation, ask_suspended());
+    return incarnation.has_value();
+}
 
 // Not while the manager is being restarted.
 bool Device::can_store() const { return services_.manager.connected() && stores_ && renewal_ == Renewal::kNone; }

@@ -44,7 +44,7 @@ struct DeviceServices {
     // The device other than this one that has a living engine for this vTPM.
     std::function<std::optional<DeviceId>(const Uuid &, DeviceId)> runs_elsewhere{};
     // Whether another one is_suspended_unused() with this vTPM.
-    std::function<bool(const Uuid &, DeviceId)> is_to_be_suspended{};
+    std::function<Result<bool>(const Uuid &, DeviceId)> is_to_be_suspended{};
     // A device has gone, and its engine: another one may wait in its place.
     std::function<void()> finished{};
     // An engine has ended: other devices may wait for this vTPM.
@@ -67,7 +67,8 @@ public:
     [[nodiscard]] bool finished() const { return gone_ && !engine_; }
     [[nodiscard]] bool has_engine() const { return engine_ != nullptr; }
     // Its guest has been suspended, and never asked for its TPM: that is powered on when the device is told to leave.
-    [[nodiscard]] bool is_suspended_unused() const;
+    // An error: Xen does not say now whether it was.
+    [[nodiscard]] Result<bool> is_suspended_unused() const;
     [[nodiscard]] const std::optional<Uuid> &uuid() const { return uuid_; }
     [[nodiscard]] DeviceId id() const { return id_; }
     // For people: "connected", "waiting for the guest", "failed", ... and why.

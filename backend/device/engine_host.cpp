@@ -11,6 +11,8 @@
 #include <cinttypes>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <limits>
 #include <vector>
 
 #include "base/log.hpp"
@@ -35,6 +37,13 @@ constexpr std::uint32_t kUidsOfLost = 1'000'000;
 // (its control socket, and its log or a timer).
 constexpr rlim_t kOwnDescriptors = 64;
 constexpr rlim_t kPerEngine = 2;
+
+// namespaces(7): each engine has one of its own. Other programs may have some, too.
+std::size_t pid_namespaces() {
+    std::ifstream file("/proc/sys/user/max_pid_namespaces");
+    std::size_t most = 0;
+    return file >> most ? most : std::numeric_limits<std::size_t>::max();
+}
 
 std::optional<EngineGroups> groups_of(pid_t zygote) {
     auto groups = EngineGroups::of(zygote);
@@ -376,7 +385,8 @@ std::size_t EngineHost::room() const {
     (void)::getrlimit(RLIMIT_NOFILE, &descriptors);  // the zygotes have the same
     const std::size_t room = beyond(beyond(descriptors.rlim_cur, kOwnDescriptors) / kPerEngine, running_.size());
     const Zygote &zygote = zygotes_.back();
-    return zygote.groups ? std::min(room, beyond(zygote.groups->most(), engines_of(zygote))) : room;
+    const std::size_t tasks = zygote.groups ? zygote.groups->most() : kScopeTasks - 1;
+    return std::min({room, beyond(tasks, engines_of(zygote)), beyond(pid_namespaces(), running_.size())});
 }
 
 std::uint32_t EngineHost::free_uid() const {

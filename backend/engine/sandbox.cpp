@@ -93,7 +93,10 @@ Result<LonelyFork> LonelyFork::prepare() {
 // Not clone(2) with CLONE_NEWPID: fork(2) runs the handlers of the libraries.
 Result<pid_t> LonelyFork::fork() {
     VTPM_TRY(return_home());  // the last one may not have had the memory
-    if (::unshare(CLONE_NEWPID) != 0) return fail_errno("unshare the PID namespace");
+    if (::unshare(CLONE_NEWPID) != 0) {
+        if (errno == ENOSPC) return fail(ErrorCode::kShortage, "there are as many PID namespaces as may be");
+        return fail_errno("unshare the PID namespace");
+    }
     is_away_ = true;
     const pid_t child = ::fork();
     if (child == 0) return child;

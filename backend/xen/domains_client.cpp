@@ -38,7 +38,7 @@ Result<DomainFacts> DomainsClient::ask(std::uint32_t domain) {
 Result<DomainFacts> DomainsClient::exchange(std::uint32_t domain) {
     UniqueFd socket = std::move(socket_);
     if (!socket) {
-        VTPM_ASSIGN(socket, connect_seqpacket(path_));
+        VTPM_ASSIGN(socket, connect_seqpacket(path_, limit_));
     }
     VTPM_TRY(send(socket.get(), AskDomain{.domain = domain}));
     VTPM_TRY(wait_readable(socket.get(), limit_));
@@ -46,7 +46,9 @@ Result<DomainFacts> DomainsClient::exchange(std::uint32_t domain) {
     VTPM_ASSIGN(const Received received, receive_message(socket.get(), buffer));
     if (received.size == 0) return fail(ErrorCode::kUnavailable, "it has ended");
     VTPM_ASSIGN(const DomainAnswer answer, decode<DomainAnswer>(ByteView(buffer).first(received.size)));
-    if (answer.domain != domain) return fail(ErrorCode::kSystem, "an answer about another domain");
+    // Of another version, it says so without having understood the question.
+    const bool is_about_version = answer.domain == 0 && answer.code == ErrorCode::kUnavailable;
+    if (answer.domain != domain && !is_about_version) return fail(ErrorCode::kSystem, "an answer about another domain");
     socket_ = std::move(socket);
     return facts_in(answer);
 }

@@ -47,8 +47,8 @@ bool DomainsServer::answer(int socket) {
     const ByteView message = ByteView(buffer).first(received->size);
     if (message_type(message) == AskDomain::kType && requested_protocol(message) != protocol_version(Channel::kDomains))
         return send(socket, DomainAnswer{.code = ErrorCode::kUnavailable,
-                                         .text = "xen-vtpm-domains is of another version: systemctl restart "
-                                                 "xen-vtpm-domains"})
+                                         .text = "xen-vtpm-domains and xen-vtpmd are of different versions: "
+                                                 "systemctl restart xen-vtpmd"})
             .has_value();
     const auto question = decode<AskDomain>(message);
     if (!question) return false;

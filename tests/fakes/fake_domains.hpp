@@ -13,6 +13,7 @@ class FakeDomains final : public Domains {
 public:
     // Who is not spoken of has just been built, and is not yet let run.
     Result<DomainFacts> ask(std::uint32_t domain) override {
+        if (silent_about.contains(domain)) return fail(ErrorCode::kUnavailable, "as the test wants it");
         if (silent) return fail(silence, "as the test wants it");
         if (gone.contains(domain)) return fail(ErrorCode::kNotFound, "there is no domain {}", domain);
         return facts(domain);
@@ -29,6 +30,7 @@ public:
     static constexpr Uuid kImage{
         {0x99, 0x99, 0x99, 0x99, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55}};
     bool silent = false;
+    std::set<std::uint32_t> silent_about{};
     std::set<std::uint32_t> gone{};
     ErrorCode silence = ErrorCode::kSystem;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // xen-vtpm-domains and who asks it; what Xen really says is shown by tests/lab (test_save_restore.py).
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <catch2/catch.hpp>
@@ -123,6 +124,33 @@ TEST_CASE("an answer is not waited for without end, nor by everybody in turn") {
     CHECK(took < 10 * kLimit);
 }
 
+TEST_CASE("who does not accept is not waited for, however many have tried before") {
+    const UniqueFd listening(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    kPath.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(listening.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0);
+    REQUIRE(::listen(listening.get(), 1) == 0);
+    for (int asked = 0; asked < 5; ++asked) {
+        DomainsClient domains(kPath, kLimit);
+        const auto began = std::chrono::steady_clock::now();
+        const auto silent = domains.ask(8);
+        REQUIRE_FALSE(silent);
+        CHECK(silent.error().code == ErrorCode::kUnavailable);
+        CHECK(std::chrono::steady_clock::now() - began < 10 * kLimit);
+    }
+    std::filesystem::remove(kPath);
+}
+
+TEST_CASE("a service of another version is told of by its own words") {
+    const Bytes answer = datagram_of(DomainAnswer{.code = ErrorCode::kUnavailable, .text = "restart both"});
+    const Listener listener([&](UniqueFd listening) { answer_with(std::move(listening), answer); });
+    DomainsClient domains(kPath, kLimit);
+    const auto told = domains.ask(8);
+    REQUIRE_FALSE(told);
+    CHECK(told.error().text.find("restart both") != std::string::npos);
+}
+
 TEST_CASE("an answer that is none, or is about another domain, is not believed") {
     const Bytes answer = GENERATE(Bytes{1}, Bytes(kMaxSmallMessage, 0xff), datagram_of(DomainAnswer{.domain = 9}));
     const Listener listener([&](UniqueFd listening) { answer_with(std::move(listening), answer); });
@@ -150,7 +178,7 @@ TEST_CASE("what is no question ends its connection only, and another version is 
     const auto answer = decode<DomainAnswer>(ByteView(buffer).first(received->size));
     REQUIRE(answer);
     CHECK(answer->code == ErrorCode::kUnavailable);
-    CHECK(answer->text.find("systemctl restart xen-vtpm-domains") != std::string::npos);
+    CHECK(answer->text.find("systemctl restart xen-vtpmd") != std::string::npos);
     DomainsClient domains(kPath, kLimit);
     CHECK(domains.ask(8));
 }
