@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/bus_message.hpp"
+#include "base/legible.hpp"
 
 namespace vtpm::bus {
 namespace {
@@ -55,7 +56,7 @@ void answer_later(const Method &method, Arguments arguments, Message call) {
                 (void)send_reply(pending->call.get(), *reply);
             else
                 (void)sd_bus_reply_method_errorf(pending->call.get(), error_name(reply.error().code), "%s",
-                                                 reply.error().text.c_str());
+                                                 legible(reply.error().text).c_str());
         });
 }
 
@@ -142,7 +143,7 @@ int Server::on_call(sd_bus_message *message, void *userdata, sd_bus_error *error
         return 1;
     }
     const Result<Reply> reply = method->handler(arguments);
-    if (!reply) return sd_bus_error_set(error, error_name(reply.error().code), reply.error().text.c_str());
+    if (!reply) return sd_bus_error_set(error, error_name(reply.error().code), legible(reply.error().text).c_str());
     return send_reply(message, *reply);
 }
 

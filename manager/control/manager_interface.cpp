@@ -53,8 +53,8 @@ std::string_view state_of(const GroupInfo &group) {
     return group.waits ? "waiting" : "refused";
 }
 
-Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &store, const Worker &worker) {
-    VTPM_ASSIGN(const auto list, vtpms.list());
+Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, Store &store, const Worker &worker) {
+    VTPM_ASSIGN(const auto count, store.count_vtpms());
     VTPM_ASSIGN(const auto groups, keys.list());
     const Result<> &state = keys.state();
     return bus::Dictionary{
@@ -68,15 +68,18 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, const Store &stor
         {"groups_waiting", static_cast<std::uint32_t>(std::ranges::count(groups, "waiting", state_of))},
         {"store", store.path()},
         {"store_id", store.id()},
-        {"vtpms", static_cast<std::uint32_t>(list.size())},
+        {"vtpms", static_cast<std::uint32_t>(count)},
         {"vtpms_in_use", static_cast<std::uint32_t>(vtpms.in_use())},
     };
 }
 
 Result<bus::Reply> list(Vtpms &vtpms) {
-    VTPM_ASSIGN(const auto infos, vtpms.list());
+    VTPM_ASSIGN(const auto list, vtpms.list());
     bus::Rows rows;
-    for (const VtpmInfo &info : infos) rows.push_back(describe(info));
+    for (const VtpmInfo &info : list.vtpms) rows.push_back(describe(info));
+    for (const std::string &name : list.damaged)
+        rows.push_back(
+            {{"uuid", name}, {"reason", "its row in the store is damaged: restore the store from a backup"}});
     return rows;
 }
 
@@ -110,13 +113,11 @@ Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
     return std::monostate{};
 }
 
-Result<bus::Reply> list_groups(Vtpms &vtpms, const GroupKeys &keys) {
+Result<bus::Reply> list_groups(Store &store, const GroupKeys &keys) {
     VTPM_ASSIGN(const auto infos, keys.list());
-    VTPM_ASSIGN(const auto members, vtpms.list());
     bus::Rows rows;
     for (const GroupInfo &group : infos) {
-        const auto count =
-            std::ranges::count_if(members, [&](const VtpmInfo &vtpm) { return vtpm.record.group == group.name; });
+        VTPM_ASSIGN(const auto count, store.count_vtpms(group.name));
         rows.push_back({{"group", group.name},
                         {"pcrs", group.pcrs},
                         {"approver", group.approver},
@@ -378,7 +379,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
         {"Create", "ssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
-        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(vtpms, keys); }},
+        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(store, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},

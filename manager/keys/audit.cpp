@@ -5,6 +5,8 @@
 
 #include <ctime>
 
+#include "base/legible.hpp"
+
 namespace vtpm {
 namespace {
 
@@ -33,8 +35,8 @@ Result<Bytes> chained(ByteView before, const AuditRecord &record) {
 
 Result<> Audit::record(std::string_view event, std::string_view subject, std::string_view detail) {
     VTPM_ASSIGN(const auto last, store_.last_audit_record());
-    AuditRecord record{last ? last->number + 1 : 1, std::time(nullptr),  std::string(event),
-                       std::string(subject),        std::string(detail), {}};
+    AuditRecord record{last ? last->number + 1 : 1,   std::time(nullptr),           std::string(event),
+                       legible(std::string(subject)), legible(std::string(detail)), {}};
     VTPM_ASSIGN(record.chain, chained(last ? ByteView(last->chain) : ByteView(), record));
     return store_.append_audit_record(record);
 }

@@ -8,6 +8,7 @@
 #include <set>
 #include <vector>
 
+#include "base/legible.hpp"
 #include "manager/policy/encoding.hpp"
 
 namespace vtpm {
@@ -35,9 +36,7 @@ private:
 
 std::string printable(std::string text) {
     text.resize(std::min<std::size_t>(text.size(), 40));
-    std::ranges::replace_if(
-        text, [](char c) { return c < ' ' || c > '~'; }, '?');
-    return text;
+    return legible(std::move(text));
 }
 
 Result<JsonObject> JsonObject::parse(std::string_view text, std::size_t max_size, std::string_view what) {

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "base/legible.hpp"
 #include "base/log.hpp"
 
 namespace vtpm {
@@ -45,7 +46,9 @@ Result<> Statement::run() {
     return {};
 }
 
-std::string Statement::text(int column) const {
+std::string Statement::text(int column) const { return legible(document(column)); }
+
+std::string Statement::document(int column) const {
     // The pointer must be asked for before the size (sqlite3_column_blob(3)). SQLite's text is unsigned char.
     const auto *data = reinterpret_cast<const char *>(sqlite3_column_text(statement_.get(), column));
     const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));

@@ -39,7 +39,10 @@ public:
     void bind(int index, ByteView value);
 
     [[nodiscard]] std::int64_t integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
+    // A name, or words: legible. Who had the disk may have written what a terminal obeys.
     [[nodiscard]] std::string text(int column) const;
+    // As it is.
+    [[nodiscard]] std::string document(int column) const;
     [[nodiscard]] Bytes blob(int column) const;
 
 private:

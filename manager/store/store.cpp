@@ -219,6 +219,8 @@ Result<std::int64_t> Store::count_vtpms(const std::string &group) {
     return row.integer(0);
 }
 
+Result<std::int64_t> Store::count_vtpms() { return database_.integer("SELECT count(*) FROM vtpms"); }
+
 Result<> Store::delete_group(const std::string &name) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_ASSIGN(const auto count, count_vtpms(name));
@@ -273,7 +275,7 @@ Result<std::vector<PolicyRecord>> Store::policies() {
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
         if (!found) return policies;
-        policies.push_back({row.text(0), row.text(1), row.text(2), row.integer(3)});
+        policies.push_back({row.text(0), row.text(1), row.document(2), row.integer(3)});
     }
 }
 
@@ -336,9 +338,18 @@ Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
     return vtpm_of(row);
 }
 
-Result<std::vector<VtpmRecord>> Store::vtpms() {
-    VTPM_ASSIGN(Statement rows, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
-    return vtpms_in(rows);
+Result<Store::Listed> Store::vtpms() {
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
+    Listed listed;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return listed;
+        auto vtpm = vtpm_of(row);
+        if (vtpm)
+            listed.vtpms.push_back(std::move(*vtpm));
+        else
+            listed.damaged.push_back(row.text(0));
+    }
 }
 
 Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {

@@ -152,7 +152,14 @@ public:
     Result<Transaction> transaction() { return Transaction::begin(database_); }
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
-    Result<std::vector<VtpmRecord>> vtpms();
+    // All rows that can be read, and what the others call their vTPM: one that is damaged hides no other.
+    struct Listed {
+        std::vector<VtpmRecord> vtpms;
+        std::vector<std::string> damaged;
+    };
+    Result<Listed> vtpms();
+    Result<std::int64_t> count_vtpms();
+    Result<std::int64_t> count_vtpms(const std::string &group);
     Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group);
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
     // kRefused: it is not new, it has a state.
@@ -174,7 +181,6 @@ private:
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
     Result<> require_stateless(const Uuid &uuid);
-    Result<std::int64_t> count_vtpms(const std::string &group);
 
     StateDirectory directory_;
     Database database_;

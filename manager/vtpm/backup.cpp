@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/backup.hpp"
 
+#include "base/legible.hpp"
 #include "manager/ca/endorsement.hpp"
+#include "manager/policy/encoding.hpp"
 #include "manager/policy/pem.hpp"
 #include "shared-protocol/codec.hpp"
 
@@ -50,9 +52,10 @@ Result<BackupHeader> decode_header(ByteView bytes) {
     else
         decoder.reject();
     header.profile.algorithms = decoder.text(kMaxAlgorithms);
-    header.group = decoder.text(kMaxText);
-    header.store_id = decoder.text(kMaxText);
+    header.group = legible(std::string(decoder.text(kMaxText)));
+    header.store_id = legible(std::string(decoder.text(kMaxText)));
     header.time = static_cast<std::int64_t>(decoder.u64());
+    if (header.time < 0 || header.time > kLastUtc) decoder.reject();
     const ByteView endorsement = decoder.bytes(kMaxEndorsement);
     header.endorsement.assign(endorsement.begin(), endorsement.end());
     const ByteView wrapped = decoder.bytes(kMaxWrappedKey);

@@ -196,12 +196,13 @@ Result<VtpmInfo> Vtpms::show(const Uuid &uuid) {
     return info(std::move(record));
 }
 
-Result<std::vector<VtpmInfo>> Vtpms::list() {
-    VTPM_ASSIGN(auto records, services_.store.vtpms());
-    std::vector<VtpmInfo> infos;
-    infos.reserve(records.size());
-    for (VtpmRecord &record : records) infos.push_back(info(std::move(record)));
-    return infos;
+Result<VtpmList> Vtpms::list() {
+    VTPM_ASSIGN(auto listed, services_.store.vtpms());
+    VtpmList list;
+    list.vtpms.reserve(listed.vtpms.size());
+    for (VtpmRecord &record : listed.vtpms) list.vtpms.push_back(info(std::move(record)));
+    list.damaged = std::move(listed.damaged);
+    return list;
 }
 
 Result<Vtpms::Verified> Vtpms::verify(const Uuid &uuid) {

@@ -25,6 +25,11 @@ struct VtpmInfo {
     std::string refusal;  // why it was last refused; empty if it was not
 };
 
+struct VtpmList {
+    std::vector<VtpmInfo> vtpms;
+    std::vector<std::string> damaged;  // what the rows call themselves that cannot be read
+};
+
 // What an administrator says of a backup when he puts it back.
 struct ImportOrder {
     std::string group{};            // empty: that of which it was made
@@ -59,7 +64,7 @@ public:
     // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.
     Result<Uuid> import_vtpm(std::string_view text, const ImportOrder &order);
     Result<VtpmInfo> show(const Uuid &uuid);
-    Result<std::vector<VtpmInfo>> list();
+    Result<VtpmList> list();
     [[nodiscard]] std::size_t in_use() const { return channels_.size(); }
 
 private:

@@ -174,6 +174,37 @@ TEST_CASE_METHOD(Fixture, "what an older store with its own manifest was sealed 
     REQUIRE(refusal("tenant").empty());
 }
 
+// A fake line, a colour, a byte that D-Bus does not take, an end of the text.
+TEST_CASE_METHOD(Fixture, "what anyone wrote into the store is told on one line, and hides nothing else") {
+    store_a_state(3);
+    must({"group", "create", "tenant", "--tpm-only"});
+    must({"create", "--group", "tenant"});
+    const std::string words = "CAST(x'740a1b5b33316dff0061' AS TEXT)";
+    const std::string change =
+        GENERATE("UPDATE audit SET detail = {}", "UPDATE groups SET name = {} WHERE name = 'tenant'",
+                 "UPDATE groups SET pcrs = {} WHERE name = 'tenant'",
+                 "UPDATE vtpms SET algorithms = {} WHERE group_name = 'tenant'",
+                 "UPDATE vtpms SET pcr_banks = {} WHERE group_name = 'tenant'",
+                 "UPDATE vtpms SET group_name = {} WHERE group_name = 'tenant'",
+                 "UPDATE vtpms SET uuid = upper(uuid) WHERE group_name = 'tenant'",
+                 "UPDATE vtpms SET created = 9223372036854775807 WHERE group_name = 'tenant'",
+                 "INSERT INTO policies VALUES ({0}, 'tenant', {0}, -1)");
+    CAPTURE(change);
+    stop();
+    change_store(fmt::format(fmt::runtime(change), words));
+    start();
+    REQUIRE(refusal().empty());
+    REQUIRE(stored_state() == 3);
+    for (const std::vector<std::string> &command : std::vector<std::vector<std::string>>{
+             {"status"}, {"list"}, {"group", "list"}, {"policy", "list"}, {"audit"}, {"--json", "list"}}) {
+        const Output output = xen_vtpm(command);
+        CAPTURE(command[0], output.out, output.err);
+        REQUIRE(output.status == 0);
+        REQUIRE_THAT(output.out, !Contains("\x1b") && !Contains("\n?") && !Contains("\xff"));
+        if (command[0] != "policy" && command[0] != "audit") REQUIRE_THAT(output.out, Contains("default"));
+    }
+}
+
 TEST_CASE_METHOD(Fixture, "a recovery is asked for at a terminal, and done when somebody says yes") {
     const std::string key = redirect("key", {"group", "export-recovery", "default"});
     stop();

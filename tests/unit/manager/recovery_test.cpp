@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <limits>
 #include <memory>
 
 #include "engine_end.hpp"
 #include "manager/cli/text.hpp"
 #include "manager/keys/recovery_key.hpp"
+#include "manager/policy/encoding.hpp"
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 
@@ -499,6 +501,25 @@ TEST_CASE_METHOD(Fixture, "a backup that is not as it was made changes nothing")
         REQUIRE(expect_error(manager->vtpms.import_vtpm(junk, all)).code == ErrorCode::kInvalid);
     REQUIRE(manager->state(one) == state_of(1));
     REQUIRE(expect(manager->vtpms.show(one)).record.sequence == 1);
+}
+
+// What it says of itself is told before it is proved.
+TEST_CASE_METHOD(Fixture, "a backup of no time that there is, or with words that a terminal obeys, does no harm") {
+    const auto manager = start();
+    BackupHeader header{one, TpmVersion::k20, {}, "default", "\x1b[31m\nstore\xff", 0, {}, {}};
+    header.profile.pcr_banks = expect(PcrBanks::parse("sha256"));
+    const Key key = expect(random_key());
+    for (const std::int64_t time : {std::int64_t{-1}, kLastUtc + 1, std::numeric_limits<std::int64_t>::max()}) {
+        header.time = time;
+        const std::string backup = expect(make_backup(key, header, Bytes(100)));
+        for (const bool gone : {false, true})
+            REQUIRE(expect_error(manager->vtpms.import_vtpm(backup, {.original_is_gone = gone})).code ==
+                    ErrorCode::kInvalid);
+    }
+    header.time = 1;
+    const std::string backup = expect(make_backup(key, header, Bytes(100)));
+    const Error error = expect_error(manager->vtpms.import_vtpm(backup, {}));
+    REQUIRE_THAT(error.text, Contains("is of another store (?[31m?store?)"));
 }
 
 }  // namespace vtpm::recovery_test
