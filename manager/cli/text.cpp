@@ -103,6 +103,7 @@ std::string status_text(const Json &status) {
     line(out, "refusing", text(manager, "reason"));
     line(out, "hardware TPM", text(manager, "sealer_trouble"));
     line(out, "sealed to", text(manager, "sealed_to"));
+    line(out, "LOST GROUP", text(manager, "lost_group"));
     line(out, "store", text(manager, "store"));
     line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
     const Json groups = status.value("groups", Json::array());

@@ -64,6 +64,7 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, Store &store, con
         {"sealing", keys.sealing()},
         {"sealed_to", keys.sealer_description()},
         {"sealer_trouble", tpm_trouble(worker)},
+        {"lost_group", keys.lost()},
         {"groups_refused", static_cast<std::uint32_t>(std::ranges::count(groups, "refused", state_of))},
         {"groups_waiting", static_cast<std::uint32_t>(std::ranges::count(groups, "waiting", state_of))},
         {"store", store.path()},

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <utility>
 
 #include "base/log.hpp"
 
@@ -105,7 +106,18 @@ Result<> GroupKeys::all_open() const {
             return fail(ErrorCode::kUnavailable, "group '{}' does not open yet", name);
         else if (!group)
             return fail(ErrorCode::kRefused, "group '{}' is refused", name);
+    if (lost_) return fail(ErrorCode::kRefused, "{}", lost());
     return {};
+}
+
+std::string GroupKeys::lost() const {
+    if (!lost_) return {};
+    return fmt::format(
+        "the hardware TPM keeps the epoch of a group that the store does not have (NV index {0:#x}): the group was "
+        "removed from the store, or the store is from before it (restore the present one), or it was deleted while "
+        "the TPM did not answer; if it is gone for good: tpm2_nvundefine -C o {0:#x}, and then xen-vtpm group open "
+        "{1}",
+        *lost_, kDefaultGroup);
 }
 
 Result<const Key *> GroupKeys::key(const std::string &group) const {
@@ -148,6 +160,9 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     VTPM_TRY(begin(sealer, record, group));
     groups_.insert_or_assign(record.name, std::move(group));
     tell_without_recovery_key(record);
+    for (const std::uint32_t former : used)  // of the store that is lost, says the administrator
+        if (const auto removed = sealer.remove_epoch(former); !removed)
+            log::warning("NV index {:#x} of the hardware TPM is left: {}", former, removed.error().text);
     return {};
 }
 
@@ -162,12 +177,28 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
         })));
         if (groups_.at(record.name)) tell_without_recovery_key(record);
     }
+    VTPM_TRY(look_for_lost(sealer));
     const Error *reason = nullptr;
     for (const auto &[name, group] : groups_) {
         if (group) return {};
         if (reason == nullptr || is_final(*reason)) reason = &group.error();
     }
     return tl::make_unexpected(*reason);
+}
+
+// Who has the disk can remove a group with all its rows: no manifest is left then that would miss them. What the TPM
+// keeps of it tells.
+Result<> GroupKeys::look_for_lost(Sealer &sealer) {
+    VTPM_ASSIGN(const auto used, sealer.used_indices());
+    VTPM_ASSIGN(const auto records, store_.groups());
+    const auto is_lost = [&](std::uint32_t index) {
+        return std::ranges::find(records, index, &GroupRecord::nv_index) == records.end();
+    };
+    const auto found = std::ranges::find_if(used, is_lost);
+    const auto before = std::exchange(lost_, found == used.end() ? std::nullopt : std::optional(*found));
+    if (!lost_ || lost_ == before) return {};
+    log::error("{}; until then no vTPM is created that nobody knows", lost());
+    return audit_.record("group-lost", fmt::format("NV index {:#x}", *lost_));
 }
 
 // What became of an attempt at a group; told when it is not what came of the last one.
@@ -265,6 +296,7 @@ Result<> GroupKeys::require_free(const std::string &name) {
     if (!existing && existing.error().code == ErrorCode::kNotFound) return {};
     if (!existing) return tl::make_unexpected(existing.error());
     if (!incomplete_.contains(name)) return fail(ErrorCode::kInUse, "there is a group '{}' already", name);
+    VTPM_TRY(forget_indices(*existing));
     return remove(*existing, WithVtpms::kNo);
 }
 
@@ -304,7 +336,12 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_TRY(store_.insert_group(record));
     VTPM_TRY(transaction.commit());
     if (auto begun = begin(*opened, record, group); !begun) {
-        if (const auto undone = remove(record, WithVtpms::kNo); !undone) {
+        // What fails goes first: an index that stays is of a group that is in the store, which would be missed
+        // otherwise; and a group that stays has its indices.
+        const bool store_failed = begun.error().code == ErrorCode::kStoreFailed;
+        const Result<> forgotten = store_failed ? Result<>() : forget_indices(record);
+        const Result<> undone = forgotten ? remove(record, WithVtpms::kNo) : forgotten;
+        if (!undone) {
             incomplete_.insert(policy.group);
             groups_.insert_or_assign(policy.group, not_complete({ErrorCode::kStoreFailed, begun.error().text}));
         }
@@ -449,18 +486,21 @@ Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     groups_.erase(group.name);
     incomplete_.erase(group.name);
     cut_renewals_.erase(group.name);
-    forget_indices(group);
+    if (const auto forgotten = forget_indices(group); !forgotten)
+        log::warning(
+            "NV index {0:#x} of the hardware TPM, once of group '{1}', or its counter is left ({2}): tpm2_nvundefine "
+            "-C o {0:#x}",
+            group.nv_index, group.name, forgotten.error().text);
     log::info("group '{}' deleted", group.name);
     return {};
 }
 
-// What is left costs the TPM a few bytes, and the counter is the next group's.
-void GroupKeys::forget_indices(const GroupRecord &group) const {
-    if (group.nv_index == 0) return;
-    const auto opened = sealer();
-    if (!opened || !(*opened)->remove_epoch(group.nv_index) || !(*opened)->remove_counter(group.nv_index))
-        log::warning("NV index {:#x} of the hardware TPM, once of group '{}', or its counter is left", group.nv_index,
-                     group.name);
+// A counter that is left is the next group's.
+Result<> GroupKeys::forget_indices(const GroupRecord &group) const {
+    if (group.nv_index == 0) return {};
+    VTPM_ASSIGN(const auto opened, sealer());
+    VTPM_TRY(opened->remove_epoch(group.nv_index));
+    return opened->remove_counter(group.nv_index);
 }
 
 Result<std::vector<GroupInfo>> GroupKeys::list() const {

@@ -68,8 +68,10 @@ public:
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
     [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
-    // kRefused, or kUnavailable for one that waits, names one that is not.
+    // kRefused, or kUnavailable for one that waits, names one that is not; or tells of one that the store has lost.
     [[nodiscard]] Result<> all_open() const;
+    // Of which the hardware TPM knows and the store does not; empty: none.
+    [[nodiscard]] std::string lost() const;
     // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
     Result<Manifest *> manifest(const std::string &group);
@@ -146,12 +148,13 @@ private:
     Result<> renew(Sealer &sealer, const KeyPolicy &policy);
     Result<> require_approved(Sealer &sealer, const KeyPolicy &policy);
     Result<> remove_former_policies(const KeyPolicy &policy);
-    void forget_indices(const GroupRecord &group) const;
+    Result<> forget_indices(const GroupRecord &group) const;
     Result<> attempt(bool may_start_anew);
     Result<> try_unlock(bool may_start_anew);
     Result<> settle(const std::string &name, Result<OpenGroup> group);
     Result<> first_start(Sealer &sealer, bool may_start_anew);
     Result<> unseal_groups(Sealer &sealer);
+    Result<> look_for_lost(Sealer &sealer);
     Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
     Result<const OpenGroup *> open_group_named(const std::string &name) const;
     std::optional<Error> refusal_of(const std::string &group) const;
@@ -163,8 +166,9 @@ private:
     PcrSelection default_pcrs_;
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
     std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
-    std::set<std::string> incomplete_;  // of those: they never began, so they have no vTPM
-    bool cut_short_ = false;            // the last attempt, by what passes: groups may be left that were not tried
+    std::set<std::string> incomplete_;   // of those: they never began, so they have no vTPM
+    std::optional<std::uint32_t> lost_;  // an NV index that keeps an epoch of no group of the store
+    bool cut_short_ = false;             // the last attempt, by what passes: groups may be left that were not tried
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
     std::map<std::string, std::uint32_t> cut_renewals_;

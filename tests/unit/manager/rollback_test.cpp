@@ -107,6 +107,38 @@ TEST_CASE_METHOD(Fixture, "a copy taken while the manager ran is refused after a
     REQUIRE_THAT(refusal("default"), Contains("last used"));
 }
 
+// No manifest is left that would miss it, and its guests would get new TPMs of another group.
+TEST_CASE_METHOD(Fixture, "a group that was removed with all its rows is missed") {
+    back_up();
+    run_sql("DELETE FROM states WHERE uuid = '" + two.to_string() +
+            "'; DELETE FROM vtpms WHERE group_name = 'tenant'; DELETE FROM groups WHERE name = 'tenant'");
+    {
+        const auto manager = start();
+        expect(manager->vtpms.prepare(one));
+        const Error error = expect_error(manager->vtpms.prepare(two));
+        REQUIRE(error.code == ErrorCode::kRefused);
+        REQUIRE_THAT(error.text, Contains("a group that the store does not have") && Contains("tpm2_nvundefine") &&
+                                     Contains("xen-vtpm create " + two.to_string()));
+        REQUIRE_THAT(manager->keys.lost(), Contains("NV index 0x2"));
+        tpm.epochs.erase(2);  // the administrator says that it is gone for good
+        expect(manager->keys.open("default"));
+        REQUIRE(manager->keys.lost().empty());
+        expect(manager->vtpms.prepare(two));
+        manager->stop();
+    }
+    REQUIRE(start()->keys.lost().empty());
+}
+
+TEST_CASE_METHOD(Fixture, "what the TPM keeps of a store that is lost is gone once the administrator says that it is") {
+    TemporaryDirectory another;
+    Manager manager(another.path(), tpm);
+    REQUIRE_FALSE(manager.keys.unlock());
+    expect(manager.keys.start_anew());
+    REQUIRE(tpm.epochs.size() == 1);
+    expect(manager.keys.open("default"));
+    REQUIRE(manager.keys.lost().empty());
+}
+
 // It would undo each store of a vTPM, and no row would be another one than the manifest's before the next start.
 TEST_CASE_METHOD(Fixture, "a store whose tables do more, or others, than ours is refused") {
     const char *change = GENERATE(
