@@ -38,11 +38,10 @@ Result<std::string> describe(ESYS_CONTEXT *context) {
 }  // namespace
 
 Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,
-                                                 std::uint32_t count) {
+                                                 std::uint32_t count, ESYS_TR session) {
     EsysPtr<TPMS_CAPABILITY_DATA> data;
     VTPM_TRY(checked("TPM2_GetCapability", [&] {
-        return Esys_GetCapability(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, what, first, count, nullptr,
-                                  out(data));
+        return Esys_GetCapability(context, session, ESYS_TR_NONE, ESYS_TR_NONE, what, first, count, nullptr, out(data));
     }));
     return data;
 }
@@ -79,23 +78,25 @@ Result<SecretBytes> HardwareTpm::random(std::size_t size) {
 }
 
 // The TPM ignores PCRs of banks that it has not allocated: a policy over them would ask for nothing.
-Result<> HardwareTpm::require_allocated(const PcrSelection &pcrs) {
-    VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_PCRS, 0, 1));
+Result<> HardwareTpm::require_allocated(const PcrSelection &pcrs, const EsysHandle &audit) {
+    VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_PCRS, 0, 1, audit.get()));
     if (pcrs.within(data->data.assignedPCR)) return {};
     return fail(ErrorCode::kRefused, "hardware TPM: it has not all of the PCRs '{}': choose another bank",
                 pcrs.to_string());
 }
 
-// One at a time: TPM2_PCR_Read returns no more than fits into its list.
+// What they are decides what a key is sealed to, and what a guest sees of its host: the TPM says it, and nobody
+// between. One at a time: TPM2_PCR_Read returns no more than fits into its list.
 Result<PcrValues> HardwareTpm::read(const PcrSelection &pcrs) {
     PcrValues values;
     if (pcrs.empty()) return values;
-    VTPM_TRY(require_allocated(pcrs));
+    VTPM_ASSIGN(const EsysHandle audit, audit_session());
+    VTPM_TRY(require_allocated(pcrs, audit));
     for (const unsigned pcr : pcrs.numbers()) {
         const TPML_PCR_SELECTION one = pcrs.only(pcr);
         EsysPtr<TPML_DIGEST> digests;
         VTPM_TRY(checked("TPM2_PCR_Read", [&] {
-            return Esys_PCR_Read(esys_.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &one, nullptr, nullptr,
+            return Esys_PCR_Read(esys_.get(), audit.get(), ESYS_TR_NONE, ESYS_TR_NONE, &one, nullptr, nullptr,
                                  out(digests));
         }));
         if (digests->count != 1)

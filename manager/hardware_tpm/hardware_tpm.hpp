@@ -95,12 +95,14 @@ private:
 
     HardwareTpm(Esys esys, StoragePrimary primary, std::string description)
         : esys_(std::move(esys)), primary_(std::move(primary)), description_(std::move(description)) {}
-    Result<> require_allocated(const PcrSelection &pcrs);
+    Result<> require_allocated(const PcrSelection &pcrs, const EsysHandle &audit);
     Error why_refused(Error refusal, const SealedObject &object, const PcrSelection &pcrs, const Count &count);
     Result<ESYS_TR> command_session();
     Result<EsysHandle> policy_session() {
         return start_session(esys_.get(), primary_.handle.get(), SessionUse::kPolicy);
     }
+    // For one use: a TPM has room for three sessions.
+    Result<EsysHandle> audit_session() { return start_session(esys_.get(), primary_.handle.get(), SessionUse::kAudit); }
     Result<SealedObject> create(ByteView secret, const TPM2B_DIGEST &policy);
     Result<TpmKey> create(const TPM2B_SENSITIVE_CREATE &sensitive, const TPM2B_PUBLIC &in_public);
     Result<EsysHandle> load(ByteView public_bytes, ByteView private_bytes);
@@ -124,8 +126,8 @@ private:
 bool sealed_for(const SealedObject &object, const PcrSelection &pcrs, const Count &count);
 bool sealed_for(const SealedObject &object, const Approver &approver, const Count &count);
 
-// TPM2_GetCapability.
+// TPM2_GetCapability. Without an audit session anybody may have answered.
 Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP what, std::uint32_t first,
-                                                 std::uint32_t count);
+                                                 std::uint32_t count, ESYS_TR session = ESYS_TR_NONE);
 
 }  // namespace vtpm

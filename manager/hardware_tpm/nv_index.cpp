@@ -112,7 +112,8 @@ Result<> HardwareTpm::nv_remove(std::uint32_t index) {
 }
 
 Result<std::vector<std::uint32_t>> HardwareTpm::nv_indices(std::uint32_t first, std::uint32_t last) {
-    VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_HANDLES, first, TPM2_MAX_CAP_HANDLES));
+    VTPM_ASSIGN(const EsysHandle audit, audit_session());
+    VTPM_ASSIGN(const auto data, capability(esys_.get(), TPM2_CAP_HANDLES, first, TPM2_MAX_CAP_HANDLES, audit.get()));
     const TPML_HANDLE &handles = data->data.handles;
     std::vector<std::uint32_t> indices;
     for (const TPM2_HANDLE handle : std::span(handles.handle, handles.count))

@@ -6,10 +6,11 @@
 namespace vtpm {
 namespace {
 
-TPM2_SE session_type(SessionUse use) { return use == SessionUse::kCommand ? TPM2_SE_HMAC : TPM2_SE_POLICY; }
+TPM2_SE session_type(SessionUse use) { return use == SessionUse::kPolicy ? TPM2_SE_POLICY : TPM2_SE_HMAC; }
 
 TPMA_SESSION attributes(SessionUse use) {
     const TPMA_SESSION both = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT;
+    if (use == SessionUse::kAudit) return TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT;
     return use == SessionUse::kCommand ? both | TPMA_SESSION_DECRYPT : both;
 }
 

@@ -11,6 +11,7 @@ namespace vtpm {
 enum class SessionUse {
     kCommand,  // authorizes with the (empty) authValue; encrypts both ways
     kPolicy,   // authorizes by a policy; encrypts the response, for commands without a parameter to encrypt
+    kAudit,    // authorizes nothing: the answer of a command that needs no authorization is the TPM's own
 };
 
 Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, SessionUse use);

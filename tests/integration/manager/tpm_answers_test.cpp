@@ -10,10 +10,11 @@
 #include <map>
 
 #include "base/big_endian.hpp"
-#include "manager/hardware_tpm/esys.hpp"
+#include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/keys/group_keys.hpp"
 #include "manager/keys/tpm_sealer.hpp"
 #include "manager_process.hpp"
+#include "shared-protocol/tpm_message.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/quiet_errors.hpp"
 #include "tpm_proxy.hpp"
@@ -50,6 +51,13 @@ struct Fixture {
         values.digests[0].hashAlg = TPM2_ALG_SHA256;
         REQUIRE(Esys_PCR_Extend(esys.get(), pcr, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &values) ==
                 TSS2_RC_SUCCESS);
+    }
+    // What a process that ended so left in the TPM: a resource manager does that.
+    void flush() {
+        proxy.set([](TPM2_CC, ByteView) { return TpmProxy::Fate{.lost = true}; });
+        if (const auto esys = connect_tpm(proxy.tcti()))
+            (void)capability(esys->get(), TPM2_CAP_HANDLES, TPM2_TRANSIENT_FIRST, 1);
+        proxy.set({});
     }
     void set_owner_password(const std::string &former, const std::string &next) const {
         const Esys esys = expect(connect_tpm(proxy.tcti()));
@@ -157,6 +165,12 @@ TpmProxy::Fates always(TSS2_RC answer) {
 
 constexpr int kMoreThanEsapiRepeats = 7;
 
+// What the TPM keeps for good.
+bool changes_nv(TPM2_CC command) {
+    return command == TPM2_CC_NV_DefineSpace || command == TPM2_CC_NV_UndefineSpace || command == TPM2_CC_NV_Write ||
+           command == TPM2_CC_NV_Increment;
+}
+
 }  // namespace
 
 TEST_CASE_METHOD(Fixture, "whoever extends PCRs while the manager starts, every group opens") {
@@ -250,6 +264,126 @@ TEST_CASE_METHOD(InProcess, "a manager that is kept from one group opens the oth
     expect(host.keys.unlock());
     expect(host.keys.key("tenant"));
     REQUIRE_FALSE(host.keys.waits());
+}
+
+// From one change of its NV on, which it makes or not, it answers nothing but that it has failed, and so to the
+// manager's end: a crash of either.
+TEST_CASE_METHOD(InProcess, "at whatever change of its NV the TPM fails for good, nothing is lost with it") {
+    const QuietErrors quiet;
+    const PcrSelection pcr7 = expect(PcrSelection::parse("sha256:7"));
+    expect(running->keys.create({"tenant", {}, {}, 1}));
+    const std::string recovery_key = expect(running->keys.export_recovery_key("tenant", GroupKeys::Replace::kNo));
+    const auto is_open = [&] { return running->keys.key("tenant").has_value(); };
+    const auto open = [&] { (void)start().keys.unlock(); };
+    const auto recover = [&] {
+        return running->keys.recover(recovery_key,
+                                     {{"tenant", pcr7, {}, 1}, GroupKeys::AcceptRollback::kNo, GroupKeys::NewTpm::kNo});
+    };
+    struct Act {
+        const char *name;
+        std::function<void()> before;
+        std::function<Result<>()> act;
+        std::function<void()> after;  // if the group is not open once the TPM answers again
+    };
+    const auto nothing = [] {};
+    const Act acts[] = {
+        {"start", [&] { start(); }, [&] { return running->keys.unlock(); }, nothing},
+        {"end", open,
+         [&]() -> Result<> {
+             running->keys.close();
+             return {};
+         },
+         nothing},
+        {"create", open,
+         [&] {
+             return running->keys.create({"another", pcr7, {}, 1});
+         },
+         nothing},
+        {"reseal", open,
+         [&] {
+             return running->keys.reseal({"tenant", pcr7, {}, 1});
+         },
+         nothing},
+        {"recover",
+         [&] {
+             open();
+             expect(running->keys.reseal({"tenant", pcr7, {}, 1}));
+             extend(ESYS_TR_PCR7);
+             open();
+             REQUIRE_FALSE(is_open());
+         },
+         recover, [&] { expect(recover()); }},
+    };
+    for (const Act &act : acts)
+        for (const bool heard : {false, true})
+            for (int number = 0;; ++number) {
+                CAPTURE(act.name, heard, number);
+                act.before();
+                int count = 0;
+                proxy.set([&](TPM2_CC command, ByteView) {
+                    TpmProxy::Fate fate;
+                    if (count > number || (count == number && !heard && changes_nv(command)))
+                        fate.answer = TPM2_RC_FAILURE;
+                    if (changes_nv(command) && count++ == number && heard)
+                        fate.change = [](Bytes &response) { response = tpm_message(kTpmNoSessions, TPM2_RC_FAILURE); };
+                    return fate;
+                });
+                (void)act.act();
+                running.reset();
+                flush();
+                open();
+                if (!is_open()) act.after();
+                REQUIRE(is_open());
+                REQUIRE(running->keys.lost().empty());
+                if (running->keys.has("another")) {
+                    if (!running->keys.key("another")) expect(running->keys.create({"another", pcr7, {}, 1}));
+                    expect(running->keys.remove("another"));
+                }
+                if (count <= number) break;
+            }
+}
+
+// Such a group would open in a boot that nobody chose, and not in this one.
+TEST_CASE_METHOD(InProcess,
+                 "nobody on the TPM's bus chooses the PCR values that a key is sealed to, or that are shown") {
+    const QuietErrors quiet;
+    const PcrSelection pcr7 = expect(PcrSelection::parse("sha256:7"));
+    expect(running->keys.create({"tenant", {}, {}, 1}));
+    const auto change_last_byte_of = [&](TPM2_CC changed) {
+        proxy.set([changed](TPM2_CC command, ByteView) {
+            TpmProxy::Fate fate;
+            // Before the session's area, if there is one: the count of the response's parameters is then in front.
+            if (command == changed)
+                fate.change = [](Bytes &response) {
+                    const bool sessions = big_endian(ByteView(response).first(2)) == kTpmSessions;
+                    const std::size_t size =
+                        sessions ? 14 + big_endian(ByteView(response).subspan(10, 4)) : response.size();
+                    response.at(size - 1) ^= 1;
+                };
+            return fate;
+        });
+    };
+    for (const TPM2_CC changed : {TPM2_CC_PCR_Read, TPM2_CC_GetCapability}) {
+        CAPTURE(changed);
+        Keys &host = start();
+        expect(host.keys.unlock());
+        change_last_byte_of(changed);
+        const Error error = expect_error(host.keys.reseal({"tenant", pcr7, {}, 1}));
+        CAPTURE(error.text);
+        REQUIRE_FALSE(host.keys.read(pcr7));
+        REQUIRE_FALSE(host.keys.create({"another", pcr7, {}, 1}));
+        running.reset();
+        flush();
+        start();
+        expect(running->keys.unlock());
+        expect(running->keys.key("tenant"));
+        REQUIRE(expect(running->keys.policy("tenant")).pcrs.empty());
+    }
+    running.reset();
+    std::filesystem::remove_all(place.state_directory());
+    std::filesystem::create_directories(place.state_directory());
+    change_last_byte_of(TPM2_CC_PCR_Read);
+    REQUIRE_FALSE(start().keys.start_anew());
 }
 
 TEST_CASE_METHOD(Fixture, "what the TPM cannot do now is done when it can, by itself") {

@@ -122,8 +122,9 @@ bool TpmProxy::serve(int client) {
         if (fates_) fate = fates_(tpm_code(command), command);
     }
     for (const Bytes &other : fate.before) ask(other);
-    const Bytes response = fate.answer ? tpm_message(kTpmNoSessions, *fate.answer) : ask(command);
+    Bytes response = fate.answer ? tpm_message(kTpmNoSessions, *fate.answer) : ask(command);
     if (response.empty()) return false;
+    if (fate.change) fate.change(response);
     {
         const std::lock_guard lock(mutex_);
         answers_.push_back(tpm_code(response));

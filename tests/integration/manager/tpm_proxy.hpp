@@ -29,6 +29,7 @@ public:
         std::optional<TSS2_RC> answer{};    // instead of the TPM's
         bool lost = false;                  // the TPM answers, but nobody hears it; what was loaded is lost as well
         std::vector<vtpm::Bytes> before{};  // commands that somebody else sends first
+        std::function<void(vtpm::Bytes &response)> change{};  // by somebody on the bus
     };
     using Fates = std::function<Fate(TPM2_CC command, vtpm::ByteView whole)>;
     void set(Fates fates);
