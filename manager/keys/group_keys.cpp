@@ -424,17 +424,19 @@ Result<> GroupKeys::renew(const std::string &name) {
 }
 
 Result<> GroupKeys::renew(Sealer &sealer, const KeyPolicy &policy) {
-    VTPM_TRY(require_approved(sealer, policy));
+    VTPM_ASSIGN(const auto approvals, approvals_of(store_, policy));
+    VTPM_TRY(require_approved(sealer, policy, approvals));
     cut_renewals_[policy.group] = policy.generation;
     return seal_anew(sealer, policy, [&]() -> Result<> {
+        VTPM_TRY(require_installed(approvals));
         VTPM_TRY(audit_.record("group-renewed", policy.group, fmt::format("generation {}", policy.generation)));
         return remove_former_policies(policy);
     });
 }
 
 // Nobody is to lock himself out.
-Result<> GroupKeys::require_approved(Sealer &sealer, const KeyPolicy &policy) {
-    VTPM_ASSIGN(const auto approvals, approvals_of(store_, policy));
+Result<> GroupKeys::require_approved(Sealer &sealer, const KeyPolicy &policy,
+                                     const std::vector<BootPolicy> &approvals) {
     auto approved = sealer.require_approved(policy, approvals);
     if (approved || approved.error().code != ErrorCode::kRefused) return approved;
     return fail(
@@ -442,6 +444,16 @@ Result<> GroupKeys::require_approved(Sealer &sealer, const KeyPolicy &policy) {
         "group '{0}' would not open any more: no boot policy of generation {1} approves this boot ({2}): xen-vtpm "
         "policy predict --json, policy sign --group {0} --generation {1}, policy install, and then group renew",
         policy.group, policy.generation, approved.error().text);
+}
+
+// While the TPM was asked, one may have been revoked: that by which the group opens.
+Result<> GroupKeys::require_installed(const std::vector<BootPolicy> &approvals) {
+    VTPM_ASSIGN(const auto records, store_.policies());
+    for (const BootPolicy &approval : approvals)
+        if (std::ranges::find(records, approval.id(), &PolicyRecord::id) == records.end())
+            return fail(ErrorCode::kInUse, "boot policy {} was revoked meanwhile: nothing was changed; say it again",
+                        approval.id());
+    return {};
 }
 
 Result<> GroupKeys::remove_former_policies(const KeyPolicy &policy) {

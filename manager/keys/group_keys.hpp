@@ -146,7 +146,8 @@ private:
     Result<> change_terms(const std::string &name, const std::function<void(Terms &)> &edit,
                           const std::function<Result<>()> &write);
     Result<> renew(Sealer &sealer, const KeyPolicy &policy);
-    Result<> require_approved(Sealer &sealer, const KeyPolicy &policy);
+    Result<> require_approved(Sealer &sealer, const KeyPolicy &policy, const std::vector<BootPolicy> &approvals);
+    Result<> require_installed(const std::vector<BootPolicy> &approvals);
     Result<> remove_former_policies(const KeyPolicy &policy);
     Result<> forget_indices(const GroupRecord &group) const;
     Result<> attempt(bool may_start_anew);

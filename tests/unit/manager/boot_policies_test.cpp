@@ -199,6 +199,23 @@ TEST_CASE_METHOD(Fixture, "a renewal ends what was approved before, and what is 
     REQUIRE_THAT(refused(former).text, Contains("which is at 2: have it signed with --generation 2"));
 }
 
+TEST_CASE_METHOD(Fixture,
+                 "nobody locks himself out by revoking, while a group is renewed, what the renewal stands on") {
+    expect(policies.install(document(approval(1))));
+    const std::string next = expect(policies.install(document(approval(1, 2))));
+    expect(restart(1));
+    tpm.meanwhile = [&] { expect(policies.revoke(next)); };
+    const Error error = expect_error(keys.renew("tenant"));
+    REQUIRE(error.code == ErrorCode::kInUse);
+    REQUIRE_THAT(error.text, Contains(next + " was revoked meanwhile"));
+    tpm.meanwhile = nullptr;
+    REQUIRE(tenant().generation == 1);
+    REQUIRE_THAT(expect_error(keys.renew("tenant")).text, Contains("--generation 2"));
+    expect(policies.install(document(approval(1, 2))));
+    expect(keys.renew("tenant"));
+    expect(restart(1));
+}
+
 TEST_CASE_METHOD(Fixture, "nobody locks himself out by a renewal") {
     expect(policies.install(document(approval(1))));
     expect(policies.install(document(approval(2, 2))));

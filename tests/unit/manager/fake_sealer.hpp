@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <functional>
 #include <map>
 
 #include "fake_attestation.hpp"
@@ -29,6 +30,7 @@ struct FakeTpm {
     // Where the manager ends when it moves an epoch, or a counter: before the TPM has it, or before it hears so.
     enum class Crash { kNone, kBeforeEpoch, kAfterEpoch, kBeforeCount, kAfterCount };
     Crash crash = Crash::kNone;
+    std::function<void()> meanwhile{};  // while it is asked whether the present boot is approved
 
     [[nodiscard]] vtpm::OpenSealer opener();
     // A new one begins above all that there ever were.
@@ -137,6 +139,7 @@ public:
     vtpm::Result<> require_approved(const vtpm::KeyPolicy &policy,
                                     const std::vector<vtpm::BootPolicy> &approvals) override {
         const auto read_pcrs = [this](const vtpm::PcrSelection &pcrs) { return read(pcrs); };
+        if (tpm_->meanwhile) tpm_->meanwhile();
         VTPM_ASSIGN(const vtpm::BootPolicy *boot,
                     vtpm::approval_of_present_boot(approvals, *policy.approver, read_pcrs, std::time(nullptr)));
         if (boot->approval().group == policy.group && boot->approval().generation == policy.generation) return {};
