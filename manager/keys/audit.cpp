@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "base/legible.hpp"
+#include "manager/policy/encoding.hpp"
 
 namespace vtpm {
 namespace {
@@ -31,10 +32,48 @@ Result<Bytes> chained(ByteView before, const AuditRecord &record) {
     return digest;
 }
 
+constexpr std::int64_t kLastNumber = std::int64_t{1} << 53;  // as a number of JSON; never reached
+constexpr std::string_view kShortened = "audit-log-shortened";
+
+std::string end_of(const AuditRecord &last) {
+    return fmt::format("records to {}, which ended in {}", last.number, to_hex(last.chain));
+}
+
+// What comes before the first record: nothing, or what a later one says was dropped.
+Result<Bytes> beginning_of(const std::vector<AuditRecord> &records) {
+    const std::int64_t first = records.front().number;
+    if (first == 1) return Bytes();
+    const std::string prefix = fmt::format("records to {}, which ended in ", first - 1);
+    for (const AuditRecord &record : records) {
+        if (record.event != kShortened || !record.detail.starts_with(prefix)) continue;
+        if (auto chain = from_hex(record.detail.substr(prefix.size()))) return std::move(*chain);
+    }
+    return fail(ErrorCode::kRefused, "the audit log has no record 1: it was removed");
+}
+
 }  // namespace
 
 Result<> Audit::record(std::string_view event, std::string_view subject, std::string_view detail) {
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(append(event, subject, detail));
+    VTPM_TRY(shorten());
+    return transaction.commit();
+}
+
+Result<> Audit::shorten() {
     VTPM_ASSIGN(const auto last, store_.last_audit_record());
+    VTPM_ASSIGN(const auto oldest, store_.last_audit_record(last->number - kMostRecords));
+    if (!oldest) return {};
+    VTPM_ASSIGN(const auto dropped, store_.last_audit_record(last->number - kKeptRecords));
+    VTPM_TRY(append(kShortened, "", end_of(*dropped)));
+    return store_.delete_audit_records_to(dropped->number);
+}
+
+Result<> Audit::append(std::string_view event, std::string_view subject, std::string_view detail) {
+    VTPM_ASSIGN(const auto last, store_.last_audit_record());
+    if (last && (last->number < 1 || last->number > kLastNumber))
+        return fail(ErrorCode::kRefused, "store: the audit log has a record {}: somebody changed it; restore the store",
+                    last->number);
     AuditRecord record{last ? last->number + 1 : 1,   std::time(nullptr),           std::string(event),
                        legible(std::string(subject)), legible(std::string(detail)), {}};
     VTPM_ASSIGN(record.chain, chained(last ? ByteView(last->chain) : ByteView(), record));
@@ -52,8 +91,9 @@ Result<bool> Audit::has(ByteView head) {
 }
 
 Result<> verify_chain(const std::vector<AuditRecord> &records) {
-    Bytes before;
-    std::int64_t number = 1;
+    if (records.empty()) return {};
+    VTPM_ASSIGN(Bytes before, beginning_of(records));
+    std::int64_t number = records.front().number;
     for (const AuditRecord &record : records) {
         if (record.number != number)
             return fail(ErrorCode::kRefused, "the audit log has no record {}: it was removed", number);

@@ -20,16 +20,23 @@ public:
     // vTPM, a policy.
     Result<> record(std::string_view event, std::string_view subject, std::string_view detail = {});
 
+    // At most kMostRecords stay, and the last kKeptRecords do: a record tells where the others ended.
+    static constexpr std::int64_t kMostRecords = 20'000;
+    static constexpr std::int64_t kKeptRecords = 10'000;
+
     // The chain's end; empty before the first record.
     Result<Bytes> head();
     // Whether the chain once ended so; it always did when it was empty.
     Result<bool> has(ByteView head);
 
 private:
+    Result<> append(std::string_view event, std::string_view subject, std::string_view detail);
+    Result<> shorten();
     Store &store_;
 };
 
-// kRefused names the first record that is not as it was written, or is missing.
+// kRefused names the first record that is not as it was written, or is missing. Those that were dropped for their age
+// are not missing.
 Result<> verify_chain(const std::vector<AuditRecord> &records);
 
 }  // namespace vtpm

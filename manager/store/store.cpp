@@ -298,13 +298,12 @@ AuditRecord audit_record_of(const Statement &row) {
     return {row.integer(0), row.integer(1), row.text(2), row.text(3), row.text(4), row.blob(5)};
 }
 
-constexpr std::string_view kAuditColumns =
-    "SELECT number, time, event, subject, detail, chain FROM audit ORDER BY number";
+constexpr std::string_view kAuditColumns = "SELECT number, time, event, subject, detail, chain FROM audit ";
 
 }  // namespace
 
 Result<std::vector<AuditRecord>> Store::audit_records() {
-    VTPM_ASSIGN(Statement row, database_.prepare(kAuditColumns));
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kAuditColumns) + "ORDER BY number"));
     std::vector<AuditRecord> records;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
@@ -313,11 +312,16 @@ Result<std::vector<AuditRecord>> Store::audit_records() {
     }
 }
 
-Result<std::optional<AuditRecord>> Store::last_audit_record() {
-    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kAuditColumns) + " DESC LIMIT 1"));
+Result<std::optional<AuditRecord>> Store::last_audit_record(std::int64_t most) {
+    VTPM_ASSIGN(Statement row,
+                database_.prepare(std::string(kAuditColumns) + "WHERE number <= ? ORDER BY number DESC LIMIT 1", most));
     VTPM_ASSIGN(const bool found, row.step());
     if (!found) return std::nullopt;
     return audit_record_of(row);
+}
+
+Result<> Store::delete_audit_records_to(std::int64_t number) {
+    return database_.execute("DELETE FROM audit WHERE number <= ?", number);
 }
 
 Result<bool> Store::has_audit_record(ByteView chain) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,7 +56,7 @@ struct PolicyRecord {
 
 // One line of the audit log (manager/keys/audit.hpp).
 struct AuditRecord {
-    std::int64_t number = 0;  // from 1, without gaps
+    std::int64_t number = 0;  // without gaps
     std::int64_t time = 0;    // seconds since 1970
     std::string event;
     std::string subject;
@@ -144,7 +145,9 @@ public:
     Result<> delete_policy(const std::string &id);
 
     Result<std::vector<AuditRecord>> audit_records();
-    Result<std::optional<AuditRecord>> last_audit_record();
+    // The last one whose number is not above this.
+    Result<std::optional<AuditRecord>> last_audit_record(std::int64_t most = std::numeric_limits<std::int64_t>::max());
+    Result<> delete_audit_records_to(std::int64_t number);
     Result<bool> has_audit_record(ByteView chain);
     Result<> append_audit_record(const AuditRecord &record);
 

@@ -121,4 +121,34 @@ TEST_CASE_METHOD(Fixture, "a log that was cut, or written anew, is noticed, and 
     REQUIRE(std::ranges::count(manager.events(), "audit-log-altered default") == 1);
 }
 
+TEST_CASE_METHOD(Fixture,
+                 "the log does not grow for ever, and what was dropped for its age is told from what was removed") {
+    {
+        Manager manager(directory.path(), tpm);
+        Audit audit(manager.store);
+        for (const int times : {1, 2}) {
+            Transaction transaction = expect(manager.store.transaction());
+            for (std::int64_t i = 0; i < Audit::kMostRecords; ++i) expect(audit.record("tried", "something"));
+            expect(transaction.commit());
+            const auto records = expect(manager.store.audit_records());
+            CAPTURE(times, records.size());
+            REQUIRE(records.size() > Audit::kKeptRecords);
+            REQUIRE(records.size() <= Audit::kMostRecords);
+            expect(verify_chain(records));
+        }
+        manager.keys.close();
+    }
+    REQUIRE_FALSE(Manager(directory.path(), tpm).has("audit-log-altered default"));
+    expect(verify());
+    run_sql("DELETE FROM audit WHERE number = (SELECT min(number) FROM audit)");
+    REQUIRE_THAT(expect_error(verify()).text, Contains("was removed"));
+}
+
+TEST_CASE_METHOD(Fixture, "a log whose numbers somebody changed to the last that there are is refused") {
+    Manager(directory.path(), tpm).keys.close();
+    run_sql("UPDATE audit SET number = 9223372036854775807 WHERE number = (SELECT max(number) FROM audit)");
+    Manager manager(directory.path(), tpm);
+    REQUIRE_THAT(expect_error(manager.keys.state()).text, Contains("somebody changed it"));
+}
+
 }  // namespace vtpm::audit_test
