@@ -13,7 +13,7 @@ namespace vtpm {
 // InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id)
 // ExportRecoveryKey(s group, s "replace" or "") -> s key, RecoverGroup(s group, s key, s "accept-rollback" or "")
 // ExportVtpm(s uuid) -> s backup, ImportVtpm(s backup, s group or "", s recovery key or "", s "replace" or "",
-// s "original-is-gone" or "") -> s uuid
+// s "original-is-gone" or "", s UUIDs that have an engine) -> s uuid
 // ShowCa(s group) -> a{sv}, RequestCa(s group) -> s PKCS#10, ImportCa(s group, s certificate)
 // Attest(s uuid, s nonce, s PCRs or "") -> s document, HostIdentity() -> s document, AnswerChallenge(s document) ->
 // s secret

@@ -22,6 +22,27 @@ Json vtpm_json(const bus::Dictionary &vtpm, const std::optional<bus::Rows> &devi
     return object;
 }
 
+bool has_engine(const bus::Dictionary &device) {
+    const auto pid = device.find("engine_pid");
+    return pid != device.end() && pid->second != bus::Value(std::uint32_t{0});
+}
+
+tl::unexpected<Error> in_use(const std::string &uuid) {
+    return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid);
+}
+
+// Of a group that is lost: its guests may run still.
+Result<> require_no_engines(Daemons &daemons, const std::string &group) {
+    VTPM_ASSIGN(const auto engines, vtpms_with_engines(daemons));
+    VTPM_ASSIGN(const auto vtpms, daemons.list());
+    for (const bus::Dictionary &vtpm : vtpms) {
+        const Json row = json_of(vtpm);
+        const std::string uuid = row.value("uuid", "");
+        if (row.value("group", "") == group && engines.contains(uuid)) return in_use(uuid);
+    }
+    return {};
+}
+
 // Checked here, so that a slip of the pen needs no daemon to be told.
 Result<> require_uuid(const std::string &text) {
     if (Uuid::parse(text)) return {};
@@ -47,6 +68,14 @@ Json json_of(const bus::Rows &rows) {
     Json array = Json::array();
     for (const bus::Dictionary &row : rows) array.push_back(json_of(row));
     return array;
+}
+
+Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons) {
+    VTPM_ASSIGN(const auto devices, daemons.devices());
+    std::set<std::string> uuids;
+    for (const bus::Dictionary &device : devices.value_or(bus::Rows{}))
+        if (has_engine(device)) uuids.insert(json_of(device).value("uuid", ""));
+    return uuids;
 }
 
 Result<Json> status(Daemons &daemons) {
@@ -82,6 +111,8 @@ Result<Json> create(Daemons &daemons, const CreateOrder &order) {
 
 Result<Json> destroy(Daemons &daemons, const std::string &uuid) {
     VTPM_TRY(require_uuid(uuid));
+    VTPM_ASSIGN(const auto engines, vtpms_with_engines(daemons));
+    if (engines.contains(Uuid::parse(uuid)->to_string())) return in_use(uuid);
     VTPM_TRY(daemons.destroy(uuid));
     return Json{{"uuid", uuid}, {"destroyed", true}};
 }
@@ -121,6 +152,7 @@ Result<Json> renew_group(Daemons &daemons, const std::string &name) {
 }
 
 Result<Json> delete_group(Daemons &daemons, const std::string &name, bool lost) {
+    if (lost) VTPM_TRY(require_no_engines(daemons, name));
     VTPM_TRY(lost ? daemons.discard_group(name) : daemons.delete_group(name));
     return Json{{"group", name}, {"deleted", true}};
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "manager/cli/daemons.hpp"
 
@@ -12,6 +13,10 @@ using Json = nlohmann::ordered_json;
 
 Json json_of(const bus::Dictionary &dictionary);
 Json json_of(const bus::Rows &rows);
+
+// The UUIDs of vTPMs that have an engine, whether or not the manager knows; none if the backend is away. A manager
+// knows of those only that have their state channel: after its start they come one by one.
+Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons);
 
 Result<Json> status(Daemons &daemons);
 Result<Json> list(Daemons &daemons);

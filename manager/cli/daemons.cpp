@@ -84,9 +84,10 @@ Result<std::string> Daemons::export_vtpm(const std::string &uuid) {
     return ask_manager<std::string>("ExportVtpm", {uuid});
 }
 Result<std::string> Daemons::import_vtpm(const std::string &backup, const std::string &group,
-                                         const std::string &recovery_key, bool replace, bool original_is_gone) {
+                                         const std::string &recovery_key, bool replace, bool original_is_gone,
+                                         const std::string &in_use) {
     return ask_manager<std::string>("ImportVtpm", {backup, group, recovery_key, replace ? "replace" : "",
-                                                   original_is_gone ? "original-is-gone" : ""});
+                                                   original_is_gone ? "original-is-gone" : "", in_use});
 }
 Result<bus::Dictionary> Daemons::ca(const std::string &group) {
     return ask_manager<bus::Dictionary>("ShowCa", {group});

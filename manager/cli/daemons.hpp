@@ -46,7 +46,8 @@ public:
     Result<std::string> export_vtpm(const std::string &uuid);
     // The vTPM's UUID. `group` and `recovery_key` may be empty.
     Result<std::string> import_vtpm(const std::string &backup, const std::string &group,
-                                    const std::string &recovery_key, bool replace, bool original_is_gone);
+                                    const std::string &recovery_key, bool replace, bool original_is_gone,
+                                    const std::string &in_use);
     Result<bus::Dictionary> ca(const std::string &group);
     // PKCS#10, PEM.
     Result<std::string> request_ca(const std::string &group);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/recovery_commands.hpp"
 
+#include <fmt/ranges.h>
+
 #include "manager/cli/files.hpp"
 #include "manager/cli/text.hpp"
 
@@ -113,8 +115,10 @@ Result<Json> import_vtpm(Daemons &daemons, const ImportOrder &order) {
     VTPM_ASSIGN(const std::string backup, read_input(order.file));
     VTPM_ASSIGN(std::string text, recovery_key_in(order));
     const SecretText key(std::move(text));
+    VTPM_ASSIGN(const auto engines, vtpms_with_engines(daemons));
     VTPM_ASSIGN(const std::string uuid,
-                daemons.import_vtpm(backup, order.group, key.text, order.replace, order.original_is_gone));
+                daemons.import_vtpm(backup, order.group, key.text, order.replace, order.original_is_gone,
+                                    fmt::format("{}", fmt::join(engines, " "))));
     return show(daemons, uuid);
 }
 

@@ -300,7 +300,10 @@ Result<bus::Reply> export_vtpm(Vtpms &vtpms, const std::string &text) {
 }
 
 Result<bus::Reply> import_vtpm(Vtpms &vtpms, const bus::Arguments &arguments) {
-    ImportOrder order{arguments[1], arguments[2], false, false};
+    ImportOrder order;
+    order.group = arguments[1];
+    order.recovery_key = arguments[2];
+    order.in_use = arguments[5];
     VTPM_ASSIGN(order.replace, flag(arguments[3], "replace"));
     VTPM_ASSIGN(order.original_is_gone, flag(arguments[4], "original-is-gone"));
     VTPM_ASSIGN(const Uuid uuid, vtpms.import_vtpm(arguments[0], order));
@@ -391,7 +394,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"CheckRecovery", "ss", "a{sv}", [&](const Arguments &a) { return check_recovery(keys, a); }, elsewhere},
         {"RecoverGroup", "sssssss", "", [&](const Arguments &a) { return recover_group(keys, a); }, elsewhere},
         {"ExportVtpm", "s", "s", [&](const Arguments &a) { return export_vtpm(vtpms, a[0]); }},
-        {"ImportVtpm", "sssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
+        {"ImportVtpm", "ssssss", "s", [&](const Arguments &a) { return import_vtpm(vtpms, a); }},
         {"AcceptRollback", "s", "", [&](const Arguments &a) { return accept_rollback(keys, a[0]); }, elsewhere},
         {"StartAnew", "", "", [&](const Arguments &) { return start_anew(keys); }, elsewhere},
         {"ShowCa", "s", "a{sv}", [&](const Arguments &a) { return show_ca(authorities, a[0]); }, elsewhere},

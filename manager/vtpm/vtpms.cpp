@@ -174,7 +174,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
 Result<std::optional<VtpmRecord>> Vtpms::replaced_by(const Backup &backup, const std::string &group,
                                                      const ImportOrder &order) {
     const std::string uuid = backup.header.uuid.to_string();
-    if (channels_.contains(backup.header.uuid))
+    if (channels_.contains(backup.header.uuid) || order.in_use.find(uuid) != std::string::npos)
         return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid);
     if (backup.header.store_id != services_.store.id() && !order.original_is_gone)
         return fail(

@@ -36,6 +36,8 @@ struct ImportOrder {
     std::string recovery_key{};     // of that group; empty: the group is here, and open
     bool replace = false;           // the vTPM that is here goes back to the backup's time
     bool original_is_gone = false;  // it is of another store: no guest will ever use it there again
+    // UUIDs of vTPMs that have an engine, says the backend: after our start their channels come one by one.
+    std::string in_use{};
 };
 
 struct OpenedVtpm {

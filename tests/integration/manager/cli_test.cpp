@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
+#include "base/bus.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager_process.hpp"
+#include "shared-protocol/bus_names.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
@@ -38,7 +45,73 @@ struct Fixture {
     }
 };
 
+// xen-vtpmd, which has one device with an engine.
+class BackendOnTheBus {
+public:
+    BackendOnTheBus(const std::string &bus, const std::string &uuid)
+        : server_(loop_, kBackendBus,
+                  {{"ListDevices", "", "aa{sv}",
+                    [uuid](const bus::Arguments &) -> Result<bus::Reply> {
+                        return bus::Rows{{{"device", std::string("1/0")},
+                                          {"uuid", uuid},
+                                          {"engine_pid", static_cast<std::uint32_t>(::getpid())}}};
+                    }}},
+                  [](const std::string &) {}),
+          ended_(expect(loop_.on_readable(end_.get(), [this] { loop_.stop(); }))) {
+        ::setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.c_str(), 1);
+        server_.start();
+        thread_ = std::thread([this] { (void)loop_.run(); });
+    }
+    BackendOnTheBus(const BackendOnTheBus &) = delete;
+    BackendOnTheBus &operator=(const BackendOnTheBus &) = delete;
+    ~BackendOnTheBus() {
+        const std::uint64_t one = 1;
+        (void)!::write(end_.get(), &one, sizeof one);
+        thread_.join();
+    }
+
+private:
+    EventLoop loop_ = expect(EventLoop::create());
+    UniqueFd end_{::eventfd(0, EFD_CLOEXEC)};
+    bus::Server server_;
+    EventSource ended_;
+    std::thread thread_;
+};
+
 }  // namespace
+
+// After the manager's restart its engine has not come back yet.
+TEST_CASE_METHOD(Fixture, "a vTPM of which only the backend knows that it is in use is not destroyed or replaced") {
+    REQUIRE(xen_vtpm({"group", "create", "tenant", "--pcrs", "sha256:7"}).status == 0);
+    REQUIRE(xen_vtpm({"create", kUuid, "--group", "tenant"}).status == 0);
+    {
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(*Uuid::parse(kUuid));
+        engine.store(Bytes(100, 1));
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+    }
+    const std::string backup = directory / "backup";
+    while (xen_vtpm({"--json", "show", kUuid}).out.find(R"("in_use": true)") != std::string::npos) {}
+    REQUIRE(xen_vtpm({"export", kUuid, backup}).status == 0);
+    const auto require_refused = [&](std::vector<std::string> arguments) {
+        const Output refused = xen_vtpm(std::move(arguments));
+        CAPTURE(refused.err);
+        REQUIRE(refused.status == 4);
+        REQUIRE_THAT(refused.err, Contains("is in use: shut its guest down first"));
+    };
+    {
+        const BackendOnTheBus backend(bus.address(), kUuid);
+        require_refused({"destroy", kUuid});
+        std::string capitals(kUuid);
+        std::ranges::transform(capitals, capitals.begin(), [](char c) { return c >= 'a' && c <= 'f' ? c - 32 : c; });
+        require_refused({"destroy", capitals});
+        require_refused({"import", "--replace", backup});
+        require_refused({"group", "delete", "--lost", "tenant"});
+        REQUIRE(xen_vtpm({"create"}).status == 0);
+    }
+    REQUIRE(xen_vtpm({"import", "--replace", backup}).status == 0);
+    REQUIRE(xen_vtpm({"destroy", kUuid}).status == 0);
+}
 
 TEST_CASE_METHOD(Fixture, "the life of a vTPM on the command line") {
     REQUIRE(answer({"list"}) == json::array());
