@@ -105,7 +105,8 @@ void add_group_recovery_commands(CLI::App &group, Choice &choice) {
         group, choice, "export-recovery", "Print a key, once, that opens the group without this TPM",
         [&](Daemons &d) { return export_recovery_key(d, choice.group, choice.replace); }, recovery_key_text);
     key->add_option("NAME", choice.group, "The group")->required();
-    key->add_flag("--replace", choice.replace, "Another key: the one that there is opens nothing any more");
+    key->add_flag("--replace", choice.replace,
+                  "Another key: the one that there is opens older copies and backups only");
     CheckOrder &check_order = choice.check_order;
     CLI::App *check = add_command(
         group, choice, "check-recovery", "Tell whether this is the recovery key of a group; change nothing",

@@ -48,10 +48,11 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
     VTPM_ASSIGN(GroupRecord group, record(name));
     const bool another = !group.recovery.empty();
     if (another && replace == Replace::kNo)
-        return fail(
-            ErrorCode::kInUse,
-            "group '{}' has a recovery key, which was told once; --replace makes another, and that one worthless",
-            name);
+        return fail(ErrorCode::kInUse,
+                    "group '{}' has a recovery key, which was told once; --replace makes another, and that one opens "
+                    "nothing that "
+                    "is written from then on (older copies of the store and older backups it still does)",
+                    name);
     VTPM_ASSIGN(const Key recovery_key, random_key());
     VTPM_ASSIGN(group.recovery, wrap_for_recovery(recovery_key, name, *group_key));
     const auto edit = [&](Terms &terms) { terms.recovery = digest_of(group.recovery); };

@@ -14,9 +14,15 @@ constexpr int kBusyMilliseconds = 2000;
 
 tl::unexpected<Error> sqlite_failure(sqlite3 *connection) {
     const int code = sqlite3_errcode(connection) & 0xff;  // without the extension
+    const char *const path = sqlite3_db_filename(connection, "main");
     const bool damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
-    return fail(damaged ? ErrorCode::kRefused : ErrorCode::kStoreFailed, "store: {} ({})", sqlite3_errmsg(connection),
-                sqlite3_errstr(sqlite3_extended_errcode(connection)));
+    const char *const remedy = damaged               ? ": restore the store from a backup"
+                               : code == SQLITE_FULL ? ": make room on its file system"
+                                                     : "";
+    const std::string what = sqlite3_errmsg(connection);
+    const std::string kind = sqlite3_errstr(sqlite3_extended_errcode(connection));
+    return fail(damaged ? ErrorCode::kRefused : ErrorCode::kStoreFailed, "store: {}: {}{}{}",
+                path == nullptr ? "" : path, what, what == kind ? "" : fmt::format(" ({})", kind), remedy);
 }
 
 }  // namespace
