@@ -336,8 +336,11 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_TRY(store_.insert_group(record));
     VTPM_TRY(transaction.commit());
     if (auto begun = begin(*opened, record, group); !begun) {
-        // An index that stays is of a group that is in the store: else that would be missed.
-        const auto undone = forget_indices(record).and_then([&] { return remove(record, WithVtpms::kNo); });
+        // What fails goes first: an index that stays is of a group that is in the store, which would be missed
+        // otherwise; and a group that stays has its indices.
+        const bool store_failed = begun.error().code == ErrorCode::kStoreFailed;
+        const Result<> forgotten = store_failed ? Result<>() : forget_indices(record);
+        const Result<> undone = forgotten ? remove(record, WithVtpms::kNo) : forgotten;
         if (!undone) {
             incomplete_.insert(policy.group);
             groups_.insert_or_assign(policy.group, not_complete({ErrorCode::kStoreFailed, begun.error().text}));

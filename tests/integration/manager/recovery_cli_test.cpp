@@ -200,7 +200,7 @@ TEST_CASE_METHOD(Fixture, "what anyone wrote into the store is told on one line,
         const Output output = xen_vtpm(command);
         CAPTURE(command[0], output.out, output.err);
         REQUIRE(output.status == 0);
-        REQUIRE_THAT(output.out, !Contains("\x1b") && !Contains("\na") && !Contains("\xff"));
+        REQUIRE_THAT(output.out, !Contains("\x1b") && !Contains("\n?") && !Contains("\xff"));
         if (command[0] != "policy" && command[0] != "audit") REQUIRE_THAT(output.out, Contains("default"));
     }
 }
