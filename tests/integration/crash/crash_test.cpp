@@ -113,7 +113,10 @@ void report(int socket, const std::string &text) {
                 report(socket, "failed: " + host.reason(guest.device));
                 ::_exit(1);
             }
-            pids += std::to_string(host.backend->devices().at(guest.device)->engine_pid()) + " ";
+            // The zygote may say it after the engine has served.
+            const auto pid = [&] { return host.backend->devices().at(guest.device)->engine_pid(); };
+            (void)host.run_until([&] { return pid() > 1; });
+            pids += std::to_string(pid()) + " ";
         }
         report(socket, pids);
         bool ordered = false;
