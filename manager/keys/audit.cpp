@@ -62,9 +62,11 @@ Result<> Audit::record(std::string_view event, std::string_view subject, std::st
 
 Result<> Audit::shorten() {
     VTPM_ASSIGN(const auto last, store_.last_audit_record());
+    require(last.has_value(), "one has just been appended");
     VTPM_ASSIGN(const auto oldest, store_.last_audit_record(last->number - kMostRecords));
     if (!oldest) return {};
     VTPM_ASSIGN(const auto dropped, store_.last_audit_record(last->number - kKeptRecords));
+    require(dropped.has_value(), "what is older than the oldest that stays is there: the oldest record is");
     VTPM_TRY(append(kShortened, "", end_of(*dropped)));
     return store_.delete_audit_records_to(dropped->number);
 }
