@@ -177,7 +177,7 @@ Result<> wait_readable(int socket, std::chrono::milliseconds limit) {
     using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + limit;
     for (;;) {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());  // never too early
         pollfd entry{socket, POLLIN, 0};
         const int ready = ::poll(&entry, 1, static_cast<int>(std::max<long>(left.count(), 0)));
         if (ready > 0) return {};

@@ -26,10 +26,10 @@ Result<DomainFacts> DomainsClient::ask(std::uint32_t domain) {
     const bool may_have_ended = static_cast<bool>(socket_);
     const auto began = Clock::now();
     auto facts = exchange(domain);
-    const bool was_answered = static_cast<bool>(socket_);
-    if (!was_answered && may_have_ended && Clock::now() - began < limit_) facts = exchange(domain);
+    const auto has_hung = [&] { return Clock::now() - began >= limit_ / 2; };
+    if (!socket_ && may_have_ended && !has_hung()) facts = exchange(domain);
     if (socket_) return facts;
-    if (Clock::now() - began >= limit_) not_before_ = Clock::now() + limit_;
+    if (has_hung()) not_before_ = Clock::now() + limit_;
     return fail(ErrorCode::kUnavailable, "xen-vtpm-domains: {}; see: systemctl status xen-vtpm-domains",
                 facts.error().text);
 }
