@@ -389,7 +389,7 @@ void Device::engine_status(const EngineStatus &status) {
 }
 
 void Device::stop_engine() {
-    if (engine_ && engine_state_ != EngineState::kStopping) return stop_engine(suspended());
+    if (engine_ && engine_state_ != EngineState::kStopping) return stop_engine(or_lost(ask_suspended()));
     ring_state_ = RingState::kNone;
     attached_.reset();
 }
@@ -417,8 +417,6 @@ Result<std::optional<Incarnation>> Device::ask_suspended() const {
     if (facts.error().code == ErrorCode::kNotFound) return std::nullopt;
     return tl::make_unexpected(facts.error());
 }
-
-std::optional<Incarnation> Device::suspended() const { return or_lost(ask_suspended()); }
 
 std::optional<Incarnation> Device::or_lost(const Result<std::optional<Incarnation>> &asked) const {
     if (asked) return *asked;

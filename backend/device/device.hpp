@@ -110,12 +110,11 @@ private:
     void channel_renewed(Result<OpenedVtpm> answer);
     void stop_engine();
     void stop_engine(const std::optional<Incarnation> &suspended);
-    // kNotFound is no error: the domain has gone.
+    // Where its guest was, if that was saved, or has gone to another domain. kNotFound is no error: the domain has
+    // gone.
     [[nodiscard]] Result<std::optional<Incarnation>> ask_suspended() const;
     // Where there is no more time to ask again: told in the journal.
     [[nodiscard]] std::optional<Incarnation> or_lost(const Result<std::optional<Incarnation>> &asked) const;
-    // Where its guest was, if that was saved, or has gone to another domain.
-    [[nodiscard]] std::optional<Incarnation> suspended() const;
     [[nodiscard]] bool is_unused() const;
     [[nodiscard]] bool can_store() const;
     [[nodiscard]] bool has_time_before_save() const;
