@@ -112,6 +112,7 @@ void Device::rest() {
 void Device::compare() {
     const XenbusView view = look();
     gone_ = gone_ || !view.present || is_replaced(view);
+    if (ring_state_ == RingState::kRefused && !wants_ring(view.frontend)) ring_state_ = RingState::kNone;
     const Progress now = progress(view);
     const Step step = next_step(view, now);
     if (now.ring_is_current) frontend_was_connected_ = view.frontend == XenbusState::kConnected;
@@ -241,9 +242,10 @@ void Device::attach_ring() {
     if (await_pause()) return;
     const auto numbers = ring_numbers();
     if (!numbers || services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_PROTOCOL_V2) != 1u)
-        return fail_for_good("the frontend's ring-ref, event-channel or feature-protocol-v2 is missing or malformed");
+        return refuse_ring(
+            {ErrorCode::kInvalid, "ring-ref, event-channel or feature-protocol-v2 is missing or malformed"});
     auto ring = services_.rings.open(id_.domain, *numbers);
-    if (!ring) return try_later_or_fail(ring.error());
+    if (!ring) return refuse_ring(ring.error());
     ring->order.ring_ref = numbers->ring_ref;
     ring->order.event_channel = numbers->event_channel;
     attached_ = numbers;
@@ -257,12 +259,21 @@ void Device::ring_attached(const Result<> &attached) {
     ring_state_ = attached ? RingState::kAttached : RingState::kNone;
     if (!attached) {
         attached_.reset();
-        return try_later_or_fail(attached.error());
+        return refuse_ring(attached.error());
     }
     reason_.clear();
     pause_ = kRetry;
     if (may_be_logged_.take()) log::info("device {}: vTPM {} connected", to_string(id_), uuid_->to_string());
     reconcile();
+}
+
+// A frontend that ended while we looked, or a hostile one: its TPM goes on, for a frontend that starts over.
+void Device::refuse_ring(const Error &error) {
+    if (passes(error.code)) return try_later(error.text);
+    ring_state_ = RingState::kRefused;
+    reason_ = "the frontend's ring is refused: " + error.text;
+    if (may_be_logged_.take()) log::warning("device {}: {}", to_string(id_), reason_);
+    reconcile_in(retry_, std::chrono::milliseconds(0));
 }
 
 void Device::detach_ring() {

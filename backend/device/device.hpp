@@ -101,6 +101,7 @@ private:
     [[nodiscard]] bool note_power_on();
     void opened(Result<OpenedVtpm> answer);
     void attach_ring();
+    void refuse_ring(const Error &error);
     void detach_ring();
     void renew_state_channel();
     void renew_state_channel_in(std::chrono::milliseconds delay);

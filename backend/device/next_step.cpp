@@ -7,10 +7,12 @@ namespace {
 // What is written already is not written again.
 Step say(Step step, XenbusState state, const XenbusView &view) { return view.own == state ? Step::kWait : step; }
 
-// 5 -> 5, 6 -> 6, 1 -> 2: the answers that a closing frontend waits for. A failed device closes and stays closed.
+// 5 -> 5, 6 -> 6, 1 -> 2: the answers that a closing frontend waits for. A failed device closes and stays closed; one
+// whose frontend has published no ring closes too.
 Step follow_frontend_away(const XenbusView &view, const Progress &progress) {
     if (progress.ring == RingState::kAttached) return Step::kDetachRing;
-    if (progress.ring != RingState::kNone) return Step::kWait;
+    if (progress.ring == RingState::kAttaching || progress.ring == RingState::kDetaching) return Step::kWait;
+    const bool closes = progress.failed || progress.ring == RingState::kRefused;
     const Step close = say(Step::kSayClosing, XenbusState::kClosing, view);
     const Step closed = say(Step::kSayClosed, XenbusState::kClosed, view);
     switch (view.frontend) {
@@ -21,7 +23,7 @@ Step follow_frontend_away(const XenbusView &view, const Progress &progress) {
         case XenbusState::kInitialising:
             return progress.failed ? closed : say(Step::kSayInitWait, XenbusState::kInitWait, view);
         default:
-            return progress.failed && view.own != XenbusState::kClosed ? close : Step::kWait;
+            return closes && view.own != XenbusState::kClosed ? close : Step::kWait;
     }
 }
 
@@ -50,7 +52,7 @@ Step next_step(const XenbusView &view, const Progress &progress) {
     if (view.own == XenbusState::kUnknown) return Step::kWait;  // refused: the toolstack is about to remove it
     if (is_told_to_leave(view, progress.closing_is_ours)) return Step::kLeave;
     if (view.own == XenbusState::kInitialising) return progress.asked ? Step::kWait : Step::kPrepare;
-    const bool serves = !progress.failed && wants_ring(view.frontend);
+    const bool serves = !progress.failed && progress.ring != RingState::kRefused && wants_ring(view.frontend);
     return serves ? connect(view, progress) : follow_frontend_away(view, progress);
 }
 

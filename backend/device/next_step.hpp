@@ -18,7 +18,8 @@ struct XenbusView {
 };
 
 enum class EngineState : std::uint8_t { kNone, kOpening, kStarting, kAdopting, kRunning, kStopping };
-enum class RingState : std::uint8_t { kNone, kAttaching, kAttached, kDetaching };
+// kRefused: what the frontend has published is no ring. Until it has started over.
+enum class RingState : std::uint8_t { kNone, kAttaching, kAttached, kDetaching, kRefused };
 
 struct Progress {
     bool gone = false;             // a look has found it removed: what is there now is another device

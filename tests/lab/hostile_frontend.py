@@ -3,7 +3,7 @@
 """A vTPM frontend in a guest's user space, which does as it pleases: real grants, a real event channel, the real
 xenstore. Runs in a guest without a vTPM driver. Each verb ends with status 0 if the backend behaved.
 
-    hostile_frontend.py connect|page|flood|states|xenstore|vanish
+    hostile_frontend.py connect|page|flood|states|no_ring|xenstore|vanish
 """
 
 import fcntl
@@ -41,11 +41,10 @@ class Frontend:
     def backend_state(self):
         return self.store.read(self.backend + "/state")
 
-    def initialise(self):
-        self.store.write(self.own("ring-ref"), self.ring_ref)
-        self.store.write(self.own("event-channel"), self.events.port)
-        self.store.write(self.own("feature-protocol-v2"), 1)
-        self.store.write(self.own("state"), 3)
+    def initialise(self, **otherwise):
+        keys = {"ring-ref": self.ring_ref, "event-channel": self.events.port, "feature-protocol-v2": 1, "state": 3}
+        for key, value in (keys | otherwise).items():
+            self.store.write(self.own(key), value)
 
     def connect(self, limit=60):
         if self.store.read(self.own("state")) != "1":  # left connected by a former run
@@ -153,6 +152,20 @@ def states():
     print(f"{written} states")
 
 
+def no_ring():
+    """What no grant and no event channel stands behind: of a frontend that has ended, or of a hostile one."""
+    guest = Frontend().connect()
+    for key, value in (("ring-ref", 99999), ("event-channel", 1000), ("event-channel", "")):
+        guest.store.write(guest.own("state"), 6)
+        wait_for(lambda: guest.backend_state() == "6", "the backend closes", 60)
+        guest.store.write(guest.own("state"), 1)
+        wait_for(lambda: guest.backend_state() == "2", "the backend waits", 60)
+        guest.initialise(**{key: value})
+        wait_for(lambda: guest.backend_state() == "5", f"the backend closes, with {key} {value}", 60)
+    guest.connect()
+    guest.check_alive()
+
+
 def xenstore():
     """Every key of our directory, any value, for ten seconds."""
     guest = Frontend().connect()
@@ -180,4 +193,4 @@ def vanish():
 
 
 if __name__ == "__main__":
-    {verb.__name__: verb for verb in (connect, page, flood, states, xenstore, vanish)}[sys.argv[1]]()
+    {verb.__name__: verb for verb in (connect, page, flood, states, no_ring, xenstore, vanish)}[sys.argv[1]]()

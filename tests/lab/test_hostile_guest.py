@@ -21,6 +21,11 @@ def test_states_at_random_end_in_a_device_that_connects_again(hostile):
     hostile.run("connect")
 
 
+def test_a_frontend_without_a_ring_is_closed_and_the_next_is_served(hostile):
+    hostile.run("no_ring")
+    hostile.run("connect")
+
+
 def test_a_rewritten_xenstore_directory_closes_its_own_device(lab, hostile):
     hostile.run("xenstore")
     lab.power_cycle_vtpm("hostile")

@@ -81,7 +81,6 @@ private:
                                             ""sv,           "-1"sv,         "3 "sv,     "0x3"sv, "03"sv, "3\0"sv,
                                             "4294967295"sv, "4294967299"sv, "../../0"sv};
         const std::string &key = input_.one_of(kKeys);
-        // By anything but a number a frontend's device fails for good; a state is forgiven.
         if (key == "state" || input_.below(8) == 0) return write_own(key, std::string(input_.one_of(kValues)));
         write_own(key, key == "feature-protocol-v2" ? "1" : std::string(kValues[8 + input_.below(3)]));
     }
@@ -138,7 +137,8 @@ private:
     void look_at_neighbour() {
         if (input_.below(4) == 0) world_.check_neighbour();
     }
-    // 5, 6 and 1 are answered, in whatever state the device is.
+    // 5, 6 and 1 are answered, in whatever state the device is; and whatever the frontend did before, the next is
+    // served.
     void handshake() {
         if (input_.below(4) != 0 || !is_ours()) return;
         const auto becomes = [&](const std::string &state, const std::string &otherwise) {
@@ -154,10 +154,22 @@ private:
         write_own("state", "1");
         world_.require_of(kHostile, host_.run_until([&] {
             const std::string own = host_.own_state(kHostile);
-            return own == "2" || own == "none" || (own == "6" && host_.status(kHostile) == "failed");
+            return own == "2" || own == "none" || (own == "6" && may_have_failed());
         }),
                           "1 is answered");
+        if (host_.own_state(kHostile) != "2") return;
+        ++steps_done;
+        host_.frontend_initialised(kHostile);
+        world_.require_of(kHostile, host_.run_until([&] {
+            const std::string own = host_.own_state(kHostile);
+            return own == "4" || own == "none" || may_have_failed() || world_.is_attached(kSecond);
+        }),
+                          "a frontend that starts over is served");
     }
+    // Its guest alone cannot make it fail.
+    bool may_have_failed() { return may_end() && host_.status(kHostile) == "failed"; }
+    // The engine, without having been told to.
+    bool may_end() const { return disturbed_ || life_ > 1; }
     // Attached, and not told to leave.
     bool is_ours() {
         return world_.is_attached(kHostile) && host_.xenstore.read(backend_path(0, kHostile) + "/online") == "1" &&

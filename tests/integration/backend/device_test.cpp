@@ -571,12 +571,16 @@ TEST_CASE("the same vTPM never runs twice, whoever asks a restarted manager firs
     CHECK(rc(host.execute(second, commands::get_random())) == 0);
 }
 
-TEST_CASE("a frontend with malformed numbers or a bad grant closes its own device only") {
+TEST_CASE("a frontend with malformed numbers or a bad grant closes its own device only, until it starts over") {
     TestHost host;
     LoopbackGuest guest;
     LoopbackGuest other;
     host.bring_up(kOther, Uuid::random(), other);
-    host.offer(kDevice, kUuid, guest);
+    host.bring_up(kDevice, kUuid, guest);
+    REQUIRE(rc(host.execute(guest, commands::pcr_extend(10, 1))) == 0);
+    const Bytes extended = host.execute(guest, commands::pcr_read(10));
+    host.frontend_state(kDevice, 1);
+    REQUIRE(host.reaches(kDevice, "2"));
     const std::string ring_ref = GENERATE("", "-1", "8 ", "0x8", "4294967296", "666", "../../0");
     host.xenstore.write(frontend_path(kDevice) + "/ring-ref", ring_ref);
     host.xenstore.write(frontend_path(kDevice) + "/event-channel", "9");
@@ -585,7 +589,13 @@ TEST_CASE("a frontend with malformed numbers or a bad grant closes its own devic
     CHECK(host.reaches(kDevice, "5"));
     host.frontend_state(kDevice, 6);
     CHECK(host.reaches(kDevice, "6"));
+    CHECK(host.reason(kDevice).find("ring is refused") != std::string::npos);
     CHECK(rc(host.execute(other, commands::get_random())) == 0);
+    host.frontend_state(kDevice, 1);
+    CHECK(host.reaches(kDevice, "2"));
+    host.frontend_initialised(kDevice);
+    CHECK(host.reaches(kDevice, "4"));
+    CHECK(commands::pcr_value(host.execute(guest, commands::pcr_read(10))) == commands::pcr_value(extended));
 }
 
 TEST_CASE("an engine that dies fails the device until it is detached") {

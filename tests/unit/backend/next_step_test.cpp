@@ -145,6 +145,22 @@ TEST_CASE("a device with an engine and its ring") {
     }
 }
 
+TEST_CASE("a device whose frontend has published no ring closes, and then follows it") {
+    const Progress refused{
+        .asked = true, .closing_is_ours = true, .engine = EngineState::kRunning, .ring = RingState::kRefused};
+    CHECK(table(refused) ==
+          "\n"
+          ".........\n"
+          ".........\n"
+          "5.5555655\n"
+          "525555655\n"
+          "525555655\n"
+          ".2....6..\n"
+          ".2.......\n"
+          "525555655\n"
+          "525555655");
+}
+
 TEST_CASE("a device that has failed closes, and stays closed") {
     Progress failed{.asked = true, .failed = true, .closing_is_ours = true};
     const std::string closes =
@@ -165,7 +181,7 @@ TEST_CASE("a device that has failed closes, and stays closed") {
 
 TEST_CASE("the toolstack's word comes before the guest's") {
     for (const RingState ring :
-         {RingState::kNone, RingState::kAttaching, RingState::kAttached, RingState::kDetaching}) {
+         {RingState::kNone, RingState::kAttaching, RingState::kAttached, RingState::kDetaching, RingState::kRefused}) {
         std::string leaves = whole('L');
         leaves.replace(1, kStates, std::string(kStates, '.'));  // refused
         for (const bool failed : {false, true})
