@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bare Debian bookworm in a directory. To make one, and to run anything in it, one has to be root."""
+"""A bare Debian in a directory. To make one, and to run anything in it, one has to be root."""
 
 import os
 import pathlib
@@ -17,19 +17,19 @@ def run(*command, status=0, **options):
 class DebianRoot:
     def __init__(self, root):
         self.root = root
-        [self.release] = os.listdir(root / "lib/modules")  # of its kernel
+        self.release = "".join(os.listdir(root / "lib/modules")) if (root / "lib/modules").exists() else ""  # of its kernel
 
     @classmethod
-    def make(cls, directory, packages):
+    def make(cls, directory, packages, suite="bookworm"):
         """Debian's packages in directory/root, from the mirrors that this machine uses. No initramfs is made."""
         sources = run("sh", "-c", "apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages'"
-                      " | grep -E ' bookworm(-updates|-security)? main$' | sort -u")
+                      f" | sed -nE 's/ bookworm(-updates|-security)? main$/ {suite}\\1 main/p' | sort -u")
         options = run("sh", "-c", "apt-config dump | grep -E '^Acquire::(https?|Check-|Retries|Max-)' || true")
         directory.chmod(0o755)
         (directory / "sources").write_text(sources)
         (directory / "apt.conf").write_text(options)
         run("mmdebstrap", "--quiet", "--variant=minbase", f"--aptopt={directory}/apt.conf", "--dpkgopt=force-unsafe-io",
-            f"--include={','.join(packages)}", "bookworm", directory / "root", directory / "sources", env=os.environ | {"INITRD": "No"})
+            f"--include={','.join(packages)}", suite, directory / "root", directory / "sources", env=os.environ | {"INITRD": "No"})
         return cls(directory / "root")
 
     def sh(self, script, mounts=(), **options):

@@ -4,7 +4,7 @@
 // what else the machine does meets all alike. The hardware TPM is a swtpm.
 //
 //   TURNS=N create      prints JSON in a line: the times in seconds, in the order of the turns
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>

@@ -2,7 +2,7 @@
 // Engines outlive the daemon: what the next one makes of what it finds.
 #include <fmt/format.h>
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <csignal>
 #include <fstream>
 

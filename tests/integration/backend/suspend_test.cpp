@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Guests that are saved, restored and migrated: what their TPMs know then.
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 #include "tests/integration/backend/test_host.hpp"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <charconv>
 #include <csignal>
 #include <cstdlib>

@@ -14,7 +14,6 @@
 namespace vtpm {
 namespace {
 
-using Catch::Matchers::Contains;
 using commands::Command;
 using nlohmann::json;
 

@@ -10,7 +10,6 @@
 namespace vtpm {
 namespace {
 
-using Catch::Matchers::Contains;
 using commands::Command;
 
 constexpr EkTemplate kKinds[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
@@ -34,7 +33,9 @@ TEST_CASE("a new vTPM has endorsement keys with certificates that lead to its gr
         CAPTURE(verified.err);
         REQUIRE(verified.status == 0);
         const Output shown = openssl({"x509", "-in", pem, "-noout", "-text"});
-        REQUIRE_THAT(shown.out, Contains("2.23.133.8.1") && Contains(machine.uuid.to_string()));
+        // OpenSSL 3.5 knows its name.
+        REQUIRE_THAT(shown.out, Contains("2.23.133.8.1") || Contains("Endorsement Key Certificate"));
+        REQUIRE_THAT(shown.out, Contains(machine.uuid.to_string()));
 
         // It is for the key that this TPM makes from the template, now and after a power cycle.
         const EndorsementKey key = expect(endorsement_key(machine.endorsement_public(kind)));

@@ -3,7 +3,7 @@
 // are not.
 #pragma once
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <csignal>
 #include <fstream>
 

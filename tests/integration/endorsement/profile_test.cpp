@@ -7,7 +7,6 @@
 namespace vtpm {
 namespace {
 
-using Catch::Matchers::Contains;
 using commands::Command;
 
 const std::string kBanks[] = {"sha1", "sha256", "sha384", "sha512"};

@@ -3,7 +3,7 @@
 // the ring are not.
 #include <openssl/evp.h>
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <csignal>
 
 #include "backend/engine/tpm_messages.hpp"
@@ -17,7 +17,6 @@
 namespace vtpm {
 namespace {
 
-using Catch::Matchers::Contains;
 
 constexpr std::uint32_t kIndex = 0x01500001;
 

@@ -15,7 +15,6 @@
 #include "tests/unit/manager/temporary_directory.hpp"
 
 namespace vtpm::boot_policy_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -19,7 +19,6 @@
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace vtpm::cli_test {
-using Catch::Matchers::Contains;
 using nlohmann::json;
 
 namespace {

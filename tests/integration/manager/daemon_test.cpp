@@ -13,7 +13,6 @@
 #include "swtpm.hpp"
 
 namespace vtpm::daemon_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

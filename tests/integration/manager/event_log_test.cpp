@@ -14,7 +14,6 @@
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace vtpm::event_log_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

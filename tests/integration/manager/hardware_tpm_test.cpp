@@ -16,7 +16,6 @@
 #include "tests/unit/manager/temporary_directory.hpp"
 
 namespace vtpm::hardware_tpm_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -18,7 +18,6 @@
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace vtpm::recovery_cli_test {
-using Catch::Matchers::Contains;
 using nlohmann::json;
 
 namespace {

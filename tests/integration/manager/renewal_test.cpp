@@ -14,7 +14,6 @@
 #include "tests/unit/manager/temporary_directory.hpp"
 
 namespace vtpm::renewal_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

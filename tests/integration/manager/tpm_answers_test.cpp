@@ -20,7 +20,6 @@
 #include "tpm_proxy.hpp"
 
 namespace vtpm::tpm_answers_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

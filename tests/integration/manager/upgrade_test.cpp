@@ -11,7 +11,6 @@
 #include "swtpm.hpp"
 
 namespace vtpm::upgrade_test {
-using Catch::Matchers::Contains;
 using nlohmann::json;
 
 namespace {

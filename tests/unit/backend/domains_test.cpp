@@ -4,7 +4,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <csignal>
 #include <filesystem>
 #include <functional>

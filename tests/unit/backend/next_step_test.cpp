@@ -3,7 +3,7 @@
 #include "backend/device/next_step.hpp"
 
 #include <array>
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <string>
 
 namespace vtpm {

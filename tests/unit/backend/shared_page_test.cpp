@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/engine/shared_page.hpp"
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 #include <chrono>
 #include <random>
 #include <thread>

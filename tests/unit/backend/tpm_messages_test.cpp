@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/engine/tpm_messages.hpp"
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 #include "shared-protocol/tpm_message.hpp"
 #include "tests/fakes/tpm_commands.hpp"

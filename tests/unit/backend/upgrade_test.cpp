@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/upgrade.hpp"
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 #include "backend/device/engine_host.hpp"
 

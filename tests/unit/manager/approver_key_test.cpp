@@ -11,7 +11,6 @@
 #include "openssl_keys.hpp"
 
 namespace vtpm::approver_key_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

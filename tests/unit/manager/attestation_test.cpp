@@ -14,7 +14,6 @@
 #include "manager/policy/pem.hpp"
 
 namespace vtpm::attestation_test {
-using Catch::Matchers::Contains;
 using nlohmann::ordered_json;
 
 namespace {

@@ -10,7 +10,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::audit_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

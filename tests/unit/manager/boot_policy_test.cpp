@@ -12,7 +12,6 @@
 #include "openssl_keys.hpp"
 
 namespace vtpm::boot_policy_test {
-using Catch::Matchers::Contains;
 using Json = nlohmann::ordered_json;
 
 namespace {

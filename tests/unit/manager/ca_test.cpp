@@ -8,7 +8,6 @@
 #include "manager/policy/pem.hpp"
 
 namespace vtpm::ca_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 #include "expect.hpp"
 #include "manager/cli/exit_status.hpp"
@@ -7,7 +7,6 @@
 #include "manager/policy/measured_boot.hpp"
 
 namespace vtpm::cli_test {
-using Catch::Matchers::Contains;
 using cli::Json;
 
 TEST_CASE("the status says for how many more TPMs there is room") {

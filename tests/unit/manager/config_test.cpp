@@ -4,7 +4,6 @@
 #include "expect.hpp"
 
 namespace vtpm::config_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

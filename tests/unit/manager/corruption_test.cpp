@@ -12,7 +12,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::corruption_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -12,7 +12,6 @@
 #include "manager/policy/public_area.hpp"
 
 namespace vtpm::ek_certificate_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

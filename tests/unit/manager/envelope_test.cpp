@@ -6,7 +6,6 @@
 #include "expect.hpp"
 
 namespace vtpm::envelope_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

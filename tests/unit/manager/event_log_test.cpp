@@ -10,7 +10,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::event_log_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

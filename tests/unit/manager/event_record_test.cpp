@@ -6,7 +6,6 @@
 #include "expect.hpp"
 
 namespace vtpm::event_record_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

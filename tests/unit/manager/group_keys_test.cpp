@@ -12,7 +12,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::group_keys_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

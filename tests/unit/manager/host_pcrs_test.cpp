@@ -8,7 +8,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::host_pcrs_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

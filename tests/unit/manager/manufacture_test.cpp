@@ -10,7 +10,6 @@
 #include "manager/policy/public_area.hpp"
 
 namespace vtpm::manufacture_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -14,7 +14,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::recovery_test {
-using Catch::Matchers::Contains;
 using Replace = GroupKeys::Replace;
 using AcceptRollback = GroupKeys::AcceptRollback;
 using NewTpm = GroupKeys::NewTpm;

@@ -9,7 +9,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::store_test {
-using Catch::Matchers::Contains;
 
 namespace {
 

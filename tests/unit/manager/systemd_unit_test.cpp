@@ -7,7 +7,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::systemd_unit_test {
-using Catch::Matchers::Contains;
 using Catch::Matchers::EndsWith;
 
 namespace {

@@ -104,7 +104,7 @@ TEST_CASE("every answer has its kind of error, and only what is void passes by b
         REQUIRE(error.passing == (meaning == kVoid));
     }
     REQUIRE_THAT(tpm_failure(TPM2_RC_LOCKOUT, "TPM2_Load").value().text,
-                 Catch::Matchers::Contains("tpm2_dictionarylockout --clear-lockout"));
+                 Contains("tpm2_dictionarylockout --clear-lockout"));
 }
 
 TEST_CASE("a busy TPM is asked the same again, and nothing else is") {

@@ -10,7 +10,6 @@
 #include "temporary_directory.hpp"
 
 namespace vtpm::tpm_device_test {
-using Catch::Matchers::Contains;
 namespace fs = std::filesystem;
 
 namespace {

@@ -2,7 +2,7 @@
 #include "shared-protocol/messages.hpp"
 
 #include <array>
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 namespace vtpm {
 namespace {
