@@ -62,9 +62,12 @@ private:
         : version_(version), libtpms_(version), channel_(std::move(channel)) {}
 
     Result<> load();
-    Result<> finish_manufacture();
+    Result<> prepare();
+    Result<> enable_12();
+    Result<> make_endorsement_key_12();
     Result<> obey_manufacturer();
     Result<> start_up();
+    Result<> close_platform();
     Result<> advance_clock();
     Result<> take_state();
     [[nodiscard]] bool clock_is_due() const;
