@@ -27,9 +27,10 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel ch
     VTPM_TRY(tpm->load());
     VTPM_TRY(tpm->libtpms_.start());
     VTPM_TRY(tpm->prepare());
-    VTPM_ASSIGN(const auto of_the_host, tpm->channel_.power_on());
+    VTPM_ASSIGN(const auto order, tpm->channel_.power_on());
+    if (order.reissue_first) VTPM_TRY(tpm->reissue());
     VTPM_TRY(tpm->start_up());
-    VTPM_TRY(tpm->run_firmware(of_the_host));
+    VTPM_TRY(tpm->run_firmware(order.commands));
     VTPM_TRY(tpm->commit());
     return tpm;
 }
@@ -79,6 +80,18 @@ Result<> Tpm::make_endorsement_key_12() {
     const std::uint32_t code = return_code(process(create_endorsement_key_12()));
     if (code == 0 || has_endorsement_key_12(code) || stays_disabled_12(code)) return {};
     return fail(ErrorCode::kRefused, "the TPM does not make its endorsement key: {:#x}", code);
+}
+
+// Its certificates in NV. If they do not get there the guest is powered on with those that it has; the manager tells
+// why.
+Result<> Tpm::reissue() {
+    libtpms_.changed.reset();
+    if (obey_manufacturer())
+        VTPM_TRY(commit());
+    else
+        libtpms_.changed.reset();
+    libtpms_.stop();
+    return start_with({});
 }
 
 Result<> Tpm::obey_manufacturer() {

@@ -65,6 +65,7 @@ private:
     Result<> prepare();
     Result<> enable_12();
     Result<> make_endorsement_key_12();
+    Result<> reissue();
     Result<> obey_manufacturer();
     Result<> start_up();
     Result<> close_platform();
