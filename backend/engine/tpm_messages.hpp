@@ -38,6 +38,9 @@ Bytes close_platform_command(TpmVersion version);
 Bytes settle_presence_12();
 Bytes assert_presence_12();
 std::vector<Bytes> enable_commands_12();
+// TPM_GetCapability of the permanent flags, and whether its response says that the TPM is enabled and active.
+Bytes read_flags_12();
+bool is_enabled_12(ByteView response);
 // TPM_CreateEndorsementKeyPair, RSA 2048; and what its return code says of a TPM that does not make one.
 Bytes create_endorsement_key_12();
 bool has_endorsement_key_12(std::uint32_t code);  // TPM_DISABLED_CMD

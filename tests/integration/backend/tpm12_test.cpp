@@ -79,8 +79,8 @@ TEST_CASE("a new TPM 1.2 has an endorsement key, which stays") {
     REQUIRE(rc(key) == 0);
     const int stores = host.manager.stores;
     host.power_cycle();
+    CHECK(host.manager.stores == stores);  // nothing had to be done
     CHECK(host.execute(host.guest, read_pubek()) == key);
-    CHECK(host.manager.stores - stores <= 2);  // it is made once
 }
 
 TEST_CASE("a TPM 1.2 that was made without an endorsement key gets one at its next power-on") {
