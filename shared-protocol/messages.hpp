@@ -157,9 +157,12 @@ struct PowerOn {
 };
 
 // code kNone: TPM commands, one after the other, to be executed after the start-up; each must succeed, and there may be
-// none. Any other code: stop, no guest may have this TPM now.
+// none. Before all that, if `text` is kReissueFirst, ManufactureStep leads to commands that issue its certificates
+// again: what fails of that leaves those that it has. (In the text, so that engines of before, which run, are
+// understood.) Any other code: stop, no guest may have this TPM now.
 struct PowerOnCommands {
     static constexpr std::uint16_t kType = 25;
+    static constexpr std::string_view kReissueFirst = "reissue";
     ErrorCode code = ErrorCode::kNone;
     std::string_view text;
     ByteView commands;

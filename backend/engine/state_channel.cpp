@@ -75,11 +75,14 @@ Result<Bytes> ManagerChannel::attest(ByteView nonce) {
     return Bytes(answer->attestation.begin(), answer->attestation.end());
 }
 
-Result<std::vector<Bytes>> ManagerChannel::power_on() {
+Result<ManagerChannel::PowerOnOrder> ManagerChannel::power_on() {
     const auto answer = ask<PowerOnCommands>(PowerOn{}, limits::kHardwareTpm);
     if (!answer) return tl::make_unexpected(answer.error());
     if (answer->code != ErrorCode::kNone) return tl::make_unexpected(error_of(answer->code, answer->text));
-    return split_commands(answer->commands);
+    PowerOnOrder order;
+    order.reissue_first = answer->text == PowerOnCommands::kReissueFirst;
+    VTPM_ASSIGN(order.commands, split_commands(answer->commands));
+    return order;
 }
 
 Result<std::uint64_t> ManagerChannel::store(StateKind kind, ByteView state) {

@@ -33,10 +33,15 @@ public:
     ~ManagerChannel();
 
     Result<Loaded> load(StateKind kind);
-    // The next command of a new TPM's manufacture, after `response` to the former; empty: it is done.
+    // The next command of a new TPM's manufacture, or of what issues its certificates again, after `response` to the
+    // former; empty: it is done.
     Result<Bytes> manufacture(ByteView response);
-    // What the host does to this TPM at a power-on: commands, to be executed after its start-up.
-    Result<std::vector<Bytes>> power_on();
+    // What the host does to this TPM at a power-on.
+    struct PowerOnOrder {
+        bool reissue_first = false;   // manufacture() leads to new certificates
+        std::vector<Bytes> commands;  // to be executed after its start-up
+    };
+    Result<PowerOnOrder> power_on();
     // An attestation with this nonce. kUnavailable: there is none yet; anything else: there is none to be had.
     Result<Bytes> attest(ByteView nonce);
     // Returns when the state is durable, with its sequence number. After kUnavailable nobody knows whether it was

@@ -26,10 +26,12 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel ch
     std::unique_ptr<Tpm> tpm(new Tpm(version, std::move(channel)));
     VTPM_TRY(tpm->load());
     VTPM_TRY(tpm->libtpms_.start());
-    if (tpm->libtpms_.may_manufacture) VTPM_TRY(tpm->finish_manufacture());
-    VTPM_ASSIGN(const auto of_the_host, tpm->channel_.power_on());
-    VTPM_TRY(tpm->start_up());
-    VTPM_TRY(tpm->run_firmware(of_the_host));
+    VTPM_ASSIGN(const bool is_started, tpm->prepare());
+    VTPM_ASSIGN(const auto order, tpm->channel_.power_on());
+    if (order.reissue_first) VTPM_TRY(tpm->reissue());
+    if (!is_started) VTPM_TRY(tpm->run_firmware({start_up_command(version)}));
+    VTPM_TRY(tpm->complete_start_up());
+    VTPM_TRY(tpm->run_firmware(order.commands));
     VTPM_TRY(tpm->commit());
     return tpm;
 }
@@ -52,13 +54,47 @@ Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, ManagerChannel chan
     return tpm;
 }
 
-Result<> Tpm::finish_manufacture() {
+// A new TPM 2.0 as the manager says; a TPM 1.2, at each power-on, as its firmware would: that is over without another
+// start of libtpms, which takes it a tenth of a second, where nothing had to be changed.
+Result<bool> Tpm::prepare() {
     if (version_ == TpmVersion::k12)
-        VTPM_TRY(run_firmware(first_power_on_commands_12()));
-    else
+        VTPM_TRY(enable_12());
+    else if (libtpms_.may_manufacture)
         VTPM_TRY(obey_manufacturer());
+    else
+        return false;
+    if (version_ == TpmVersion::k12 && !libtpms_.changed) return true;
     VTPM_TRY(commit());
     libtpms_.may_manufacture = false;
+    libtpms_.stop();
+    VTPM_TRY(start_with({}));
+    return false;
+}
+
+// TPM_OwnerClear leaves a TPM disabled and deactivated, which ends by physical presence only, and no guest has that.
+Result<> Tpm::enable_12() {
+    VTPM_TRY(run_firmware({start_up_command(version_)}));
+    (void)process(settle_presence_12());
+    if (return_code(process(assert_presence_12())) != 0) return {};
+    if (is_enabled_12(process(read_flags_12()))) return {};  // to enable it again would be a store
+    return run_firmware(enable_commands_12());
+}
+
+// Its owner needs one. TPMs that were made without get theirs now.
+Result<> Tpm::make_endorsement_key_12() {
+    const std::uint32_t code = return_code(process(create_endorsement_key_12()));
+    if (code == 0 || has_endorsement_key_12(code) || stays_disabled_12(code)) return {};
+    return fail(ErrorCode::kRefused, "the TPM does not make its endorsement key: {:#x}", code);
+}
+
+// Its certificates in NV. If they do not get there the guest is powered on with those that it has; the manager tells
+// why.
+Result<> Tpm::reissue() {
+    libtpms_.changed.reset();
+    if (obey_manufacturer())
+        VTPM_TRY(commit());
+    else
+        libtpms_.changed.reset();
     libtpms_.stop();
     return start_with({});
 }
@@ -82,10 +118,16 @@ Result<> Tpm::load() {
     return {};
 }
 
-Result<> Tpm::start_up() {
-    VTPM_TRY(run_firmware({start_up_command(version_)}));
-    if (version_ == TpmVersion::k20) VTPM_TRY(advance_clock());
-    return run_firmware({close_platform_command(version_)});
+Result<> Tpm::complete_start_up() {
+    VTPM_TRY(version_ == TpmVersion::k20 ? advance_clock() : make_endorsement_key_12());
+    return close_platform();
+}
+
+// Presence that no command asserts any more is closed: until they settled it themselves (enable_12), guests could.
+Result<> Tpm::close_platform() {
+    const std::uint32_t code = return_code(process(close_platform_command(version_)));
+    if (code == 0 || (version_ == TpmVersion::k12 && return_code(process(assert_presence_12())) != 0)) return {};
+    return fail(ErrorCode::kRefused, "the TPM's platform is not closed: {:#x}", code);
 }
 
 // After an end without TPM2_Shutdown, Clock is what it was at the last store, and "not safe" (Part 1, 36.3): to later

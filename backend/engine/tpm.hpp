@@ -20,7 +20,7 @@ namespace vtpm {
 class Tpm {
 public:
     // A power-on: loads the state, or makes a new TPM if, and only if, the inventory says that there was none;
-    // then does what a firmware would (start_up), and what the manager says. PCRs are zero afterwards, but for
+    // then does what a firmware would, and what the manager says. PCRs are zero afterwards, but for
     // what that extends.
     static Result<std::unique_ptr<Tpm>> power_on(TpmVersion version, ManagerChannel channel);
     // Goes on where suspend() ended, once: nothing that its guest relied on has changed. kRefused: there is nothing to
@@ -62,9 +62,13 @@ private:
         : version_(version), libtpms_(version), channel_(std::move(channel)) {}
 
     Result<> load();
-    Result<> finish_manufacture();
+    Result<bool> prepare();  // whether TPM_Startup was done
+    Result<> enable_12();
+    Result<> make_endorsement_key_12();
+    Result<> reissue();
     Result<> obey_manufacturer();
-    Result<> start_up();
+    Result<> complete_start_up();
+    Result<> close_platform();
     Result<> advance_clock();
     Result<> take_state();
     [[nodiscard]] bool clock_is_due() const;

@@ -28,7 +28,9 @@ constexpr std::uint32_t kTpmStartup = 0x99;
 constexpr std::uint32_t kPhysicalEnable = 0x6F;
 constexpr std::uint32_t kPhysicalSetDeactivated = 0x72;
 constexpr std::uint32_t kPhysicalPresence = 0x4000000A;
-constexpr std::uint16_t kPresenceCmdEnable = 0x20;
+constexpr std::uint32_t kGetCapability12 = 0x65;
+constexpr std::uint32_t kCreateEndorsementKeyPair = 0x78;
+constexpr std::uint16_t kPresenceCmdEnableForGood = 0xA0;  // physicalPresenceLifetimeLock
 constexpr std::uint16_t kPresencePresent = 0x08;
 constexpr std::uint16_t kPresenceNotPresentAndLock = 0x14;
 
@@ -86,10 +88,34 @@ Bytes close_platform_command(TpmVersion version) {
     return version == TpmVersion::k12 ? presence_12(kPresenceNotPresentAndLock) : disable_platform_20();
 }
 
-std::vector<Bytes> first_power_on_commands_12() {
-    return {startup_12(), presence_12(kPresenceCmdEnable), presence_12(kPresencePresent), command_12(kPhysicalEnable),
-            command_12(kPhysicalSetDeactivated, BigEndian().u8(0))};
+Bytes settle_presence_12() { return presence_12(kPresenceCmdEnableForGood); }
+Bytes assert_presence_12() { return presence_12(kPresencePresent); }
+
+std::vector<Bytes> enable_commands_12() {
+    return {command_12(kPhysicalEnable), command_12(kPhysicalSetDeactivated, BigEndian().u8(0))};
 }
+
+// TPM_CAP_FLAG, TPM_CAP_FLAG_PERMANENT.
+Bytes read_flags_12() { return command_12(kGetCapability12, BigEndian().u32(4).u32(4).u32(0x108)); }
+
+// Size, then TPM_PERMANENT_FLAGS: tag, disable, ownership, deactivated.
+bool is_enabled_12(ByteView response) {
+    constexpr std::size_t kFlags = TPM_MESSAGE_HEADER_SIZE + 4 + 2;
+    return return_code(response) == 0 && response.size() > kFlags + 2 && response[kFlags] == 0 &&
+           response[kFlags + 2] == 0;
+}
+
+// antiReplay is for who is far away. TPM_KEY_PARMS: TPM_ALG_RSA, TPM_ES_RSAESOAEP_SHA1_MGF1, TPM_SS_NONE, and
+// TPM_RSA_KEY_PARMS of 2048 bits, two primes and the default exponent.
+Bytes create_endorsement_key_12() {
+    constexpr std::size_t kNonce = 20;
+    return command_12(
+        kCreateEndorsementKeyPair,
+        BigEndian().raw(Bytes(kNonce, 0)).u32(1).u16(3).u16(1).field(BigEndian().u32(2048).u32(2).u32(0).bytes()));
+}
+
+bool has_endorsement_key_12(std::uint32_t code) { return code == 8; }
+bool stays_disabled_12(std::uint32_t code) { return code == 6 || code == 7; }
 
 std::vector<Bytes> power_off_commands(TpmVersion version) {
     if (version == TpmVersion::k12) return {};

@@ -32,9 +32,19 @@ Result<std::vector<Bytes>> split_commands(ByteView commands);
 // (2.0: the platform hierarchy is disabled, Part 3, 24.2; 1.2: physical presence is locked).
 Bytes start_up_command(TpmVersion version);
 Bytes close_platform_command(TpmVersion version);
-// What a manufacturer does to a TPM 1.2: enable and activate it, which takes effect at the next power-on. (Of a 2.0 the
-// manager knows.)
-std::vector<Bytes> first_power_on_commands_12();
+// TPM 1.2: what firmware sends after start_up_command(), at each power-on. Makes physical presence a matter of commands
+// for good (TPM_BAD_PARAMETER: it was decided before), asserts it for now (fails only where that is not so), and with
+// it enables and activates the TPM, which takes effect at the next TPM_Startup.
+Bytes settle_presence_12();
+Bytes assert_presence_12();
+std::vector<Bytes> enable_commands_12();
+// TPM_GetCapability of the permanent flags, and whether its response says that the TPM is enabled and active.
+Bytes read_flags_12();
+bool is_enabled_12(ByteView response);
+// TPM_CreateEndorsementKeyPair, RSA 2048; and what its return code says of a TPM that does not make one.
+Bytes create_endorsement_key_12();
+bool has_endorsement_key_12(std::uint32_t code);  // TPM_DISABLED_CMD
+bool stays_disabled_12(std::uint32_t code);       // TPM_DEACTIVATED, TPM_DISABLED: nobody can enable it any more
 // TPM2_Shutdown(CLEAR): without it, each power-on counts towards dictionary-attack lockout (Part 1, 19.8.6).
 std::vector<Bytes> power_off_commands(TpmVersion version);
 

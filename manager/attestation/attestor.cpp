@@ -58,7 +58,8 @@ Result<Attestation> Attestor::attest(const Uuid &uuid, Bytes nonce, const std::o
     if (pcrs) attestation.pcrs = *pcrs;
     attestation.ca_key = ca.record.key.public_area;
     attestation.ca_certificate = ca.certificate;
-    VTPM_ASSIGN(attestation.endorsement_keys, decode_endorsement(vtpm.endorsement));
+    VTPM_ASSIGN(Endorsement endorsement, decode_endorsement(vtpm.endorsement));
+    attestation.endorsement_keys = std::move(endorsement.keys);
     VTPM_ASSIGN(const Bytes bound, attestation.bound_data());
     VTPM_ASSIGN(attestation.host, ca.sealer->attest(attestation.pcrs, ca.record.key, ca.authorization, bound));
     VTPM_TRY(record(attestation, asked));

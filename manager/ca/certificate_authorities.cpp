@@ -8,7 +8,9 @@
 
 #include "base/log.hpp"
 #include "manager/ca/ca_certificate.hpp"
+#include "manager/ca/clock.hpp"
 #include "manager/ca/der.hpp"
+#include "manager/ca/endorsement.hpp"
 #include "manager/ca/signed_ca.hpp"
 #include "manager/ca/x509.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
@@ -32,6 +34,22 @@ std::string common_name_of(const EVP_PKEY *key) {
     constexpr std::size_t kPart = 16;
     const Bytes digest = sha256(der_of(i2d_PUBKEY, key));
     return "xen-vtpm CA " + to_hex(ByteView(digest).first(kPart));
+}
+
+// A certificate is valid from now on.
+void say_if_clock_is_doubtful(const std::string &whose, const std::string &remedy = {}) {
+    if (const std::string why = doubt_of_clock(); !why.empty())
+        log::warning("{} is certified as of a clock that may be wrong: {}{}", whose, why, remedy);
+}
+void say_if_clock_is_doubtful(const Uuid &vtpm) {
+    const std::string uuid = vtpm.to_string();
+    say_if_clock_is_doubtful("vTPM " + uuid, "; when it is right: xen-vtpm reissue " + uuid);
+}
+
+// The root is not among them: who trusts it has it.
+Result<Bytes> chain_of(const OpenCa &ca) {
+    VTPM_ASSIGN(const Certificate own, certificate_from(ca.certificate));
+    return X509_self_signed(own.get(), 0) == 1 ? Bytes() : ca.record.certificates;
 }
 
 Result<EvpKey> public_key_of(const TpmKey &key) {
@@ -81,6 +99,7 @@ Result<CaRecord> CertificateAuthorities::create(const std::string &group, Sealer
     VTPM_ASSIGN(ca.certificates, self_signed_ca(name, key, std::time(nullptr)));
     VTPM_TRY(inventory_.set_ca(group, ca, "ca-created"));
     log::info("group '{}' has a CA: {}", group, name);
+    say_if_clock_is_doubtful("the CA of group '" + group + "'");
     return ca;
 }
 
@@ -106,10 +125,27 @@ Result<Certificates> CertificateAuthorities::certify(const std::string &group, c
         VTPM_ASSIGN(Bytes certificate, ek_certificate(ek, vtpm, tpm, ca.certificate, key, std::time(nullptr)));
         certificates.endorsement.push_back(std::move(certificate));
     }
-    // The root is not among them: who trusts it has it.
-    VTPM_ASSIGN(const Certificate own, certificate_from(ca.certificate));
-    if (X509_self_signed(own.get(), 0) != 1) certificates.chain = ca.record.certificates;
+    VTPM_ASSIGN(certificates.chain, chain_of(ca));
+    say_if_clock_is_doubtful(vtpm);
     return certificates;
+}
+
+Result<std::unique_ptr<Reissue>> CertificateAuthorities::reissue(const VtpmRecord &vtpm) {
+    VTPM_ASSIGN(const Endorsement former, decode_endorsement(vtpm.endorsement));
+    VTPM_ASSIGN(const OpenCa ca, open(vtpm.group));
+    VTPM_ASSIGN(const CaKey key, ca.key());
+    std::vector<CertifiedKey> keys;
+    std::vector<EkTemplate> kinds;
+    for (const CertifiedKey &before : former.keys) {
+        VTPM_ASSIGN(const EndorsementKey ek, endorsement_key(before.public_area));
+        VTPM_ASSIGN(Bytes certificate,
+                    ek_certificate_again(before.certificate, ek, vtpm.uuid, ca.certificate, key, std::time(nullptr)));
+        keys.push_back({before.public_area, std::move(certificate)});
+        kinds.push_back(ek.kind);
+    }
+    VTPM_ASSIGN(const Bytes chain, chain_of(ca));
+    say_if_clock_is_doubtful(vtpm.uuid);
+    return std::make_unique<Reissue>(keys, kinds, chain);
 }
 
 Result<CaInfo> CertificateAuthorities::show(const std::string &group) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "manager/ca/manufacture.hpp"
+#include "manager/ca/reissue.hpp"
 #include "manager/keys/inventory.hpp"
 
 namespace vtpm {
@@ -42,6 +43,10 @@ public:
     // Of a new vTPM: with its profile, with entropy of the hardware TPM, and, where that can sign and it is wanted,
     // with certificates.
     Result<std::unique_ptr<Manufacture>> manufacture(const VtpmRecord &vtpm);
+
+    // New certificates for the endorsement keys that it has, by the group's CA as it is now. kRefused: nothing signs
+    // here.
+    Result<std::unique_ptr<Reissue>> reissue(const VtpmRecord &vtpm);
 
     // All of an open group; its CA is made when it is first needed. kRefused: it is not open, or nothing signs here.
     Result<OpenCa> open(const std::string &group);

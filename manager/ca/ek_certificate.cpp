@@ -92,13 +92,11 @@ bool has_purpose(const X509 *certificate) {
            OBJ_cmp(sk_ASN1_OBJECT_value(usages.get(), 0), purpose.get()) == 0;
 }
 
-}  // namespace
-
 // The subject is the UUID, by which the host's tools and the guest's configuration call this TPM; a verifier that only
-// shows subjects shows which it is.
-Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const TpmDescription &tpm,
-                             ByteView ca_certificate, const CaKey &key, std::int64_t now) {
-    VTPM_TRY(check(tpm));
+// shows subjects shows which it is. `describe` adds what says which TPM is behind the key.
+template <typename Describe>
+Result<Bytes> issue(const EndorsementKey &ek, const Uuid &vtpm, ByteView ca_certificate, const CaKey &key,
+                    std::int64_t now, Describe describe) {
     VTPM_ASSIGN(const Certificate ca, ca_of(ca_certificate, key));
     VTPM_ASSIGN(const DistinguishedName subject, name_of(vtpm.to_string()));
     VTPM_ASSIGN(const Certificate made, new_certificate(now));
@@ -113,9 +111,34 @@ Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const T
     if (X509_set_subject_name(certificate, subject.get()) != 1 ||
         X509_set_issuer_name(certificate, X509_get_subject_name(ca.get())) != 1 ||
         X509_set_pubkey(certificate, ek.key.get()) != 1 || !add_extensions(certificate, ca.get(), extensions) ||
-        !add_alternative_name(certificate, tpm) || !add_specification(certificate, tpm.revision))
+        !describe(certificate))
         return openssl_failed("making an endorsement key's certificate");
     return sign_certificate(certificate, key);
+}
+
+bool copy_extension(X509 *to, const X509 *from, int nid) {
+    const int place = X509_get_ext_by_NID(from, nid, -1);
+    return place >= 0 && X509_add_ext(to, X509_get_ext(from, place), -1) == 1;
+}
+
+}  // namespace
+
+Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const TpmDescription &tpm,
+                             ByteView ca_certificate, const CaKey &key, std::int64_t now) {
+    VTPM_TRY(check(tpm));
+    return issue(ek, vtpm, ca_certificate, key, now, [&](X509 *certificate) {
+        return add_alternative_name(certificate, tpm) && add_specification(certificate, tpm.revision);
+    });
+}
+
+Result<Bytes> ek_certificate_again(ByteView former, const EndorsementKey &ek, const Uuid &vtpm, ByteView ca_certificate,
+                                   const CaKey &key, std::int64_t now) {
+    VTPM_ASSIGN(const Certificate before, certificate_from(former));
+    VTPM_TRY(check_ek_certificate(before.get(), ek, vtpm));
+    return issue(ek, vtpm, ca_certificate, key, now, [&](X509 *certificate) {
+        return copy_extension(certificate, before.get(), NID_subject_alt_name) &&
+               copy_extension(certificate, before.get(), NID_subject_directory_attributes);
+    });
 }
 
 Result<> check_ek_certificate(X509 *certificate, const EndorsementKey &ek, const Uuid &vtpm) {

@@ -31,6 +31,11 @@ struct TpmDescription {
 Result<Bytes> ek_certificate(const EndorsementKey &ek, const Uuid &vtpm, const TpmDescription &tpm,
                              ByteView ca_certificate, const CaKey &key, std::int64_t now);
 
+// Another one in the place of `former` (DER), whose description of the TPM it repeats. kRefused: `former` is not for
+// this key and this vTPM; others as above.
+Result<Bytes> ek_certificate_again(ByteView former, const EndorsementKey &ek, const Uuid &vtpm, ByteView ca_certificate,
+                                   const CaKey &key, std::int64_t now);
+
 // kRefused unless the certificate says what ek_certificate() makes it say of this key and this vTPM. Its signature is
 // another question.
 Result<> check_ek_certificate(X509 *certificate, const EndorsementKey &ek, const Uuid &vtpm);

@@ -11,9 +11,16 @@ namespace vtpm {
 
 constexpr std::size_t kMaxEndorsement = 16'384;  // bytes
 
+struct Endorsement {
+    std::vector<CertifiedKey> keys;
+    bool reissue = false;  // their certificates are to be issued again at the next power-on
+};
+
 // No keys: nothing.
-Bytes encode_endorsement(const std::vector<CertifiedKey> &keys);
+Bytes encode_endorsement(const Endorsement &endorsement);
 // kRefused: damaged.
-Result<std::vector<CertifiedKey>> decode_endorsement(ByteView bytes);
+Result<Endorsement> decode_endorsement(ByteView bytes);
+// What decode_endorsement() would say.
+bool awaits_reissue(ByteView bytes);
 
 }  // namespace vtpm

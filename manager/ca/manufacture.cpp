@@ -13,40 +13,11 @@ namespace vtpm {
 namespace {
 
 constexpr EkTemplate kKeys[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};
-constexpr std::size_t kPasswordAnswer = 5;  // the session area of a response to empty_password(): no nonce, no HMAC
-constexpr std::size_t kMaxIndex = 2048;     // the content of an NV index of libtpms
-constexpr std::size_t kNvChunk = 512;       // less than any TPM's MAX_NV_BUFFER_SIZE
-
-// Read by everyone, written by the platform, which the guest never is (2.2.2.3 of the profile).
-constexpr TPMA_NV kCertificate = TPMA_NV_PPWRITE | TPMA_NV_WRITEDEFINE | TPMA_NV_PPREAD | TPMA_NV_OWNERREAD |
-                                 TPMA_NV_AUTHREAD | TPMA_NV_NO_DA | TPMA_NV_PLATFORMCREATE;
-
-Bytes plain(TPM2_CC code, const BigEndian &parameters) { return tpm_message(kTpmNoSessions, code, parameters.bytes()); }
-
-// By the empty password of the first handle.
-Bytes authorized(TPM2_CC code, std::initializer_list<TPM2_HANDLE> handles, const BigEndian &parameters) {
-    BigEndian message;
-    for (const TPM2_HANDLE handle : handles) message.u32(handle);
-    message.raw(empty_password()).raw(parameters.bytes());
-    return tpm_message(kTpmSessions, code, message.bytes());
-}
-
-// TPM2B_NV_PUBLIC.
-Bytes nv_public(std::uint32_t index, std::size_t size) {
-    BigEndian area;
-    area.u32(index).u16(TPM2_ALG_SHA256).u32(kCertificate).u16(0).u16(static_cast<std::uint16_t>(size));
-    return BigEndian().sized(area.bytes()).bytes();
-}
-
-tl::unexpected<Error> malformed(const char *what) {
-    return fail(ErrorCode::kRefused, "the new TPM answers {} with something malformed", what);
-}
 
 }  // namespace
 
 Manufacture::Manufacture(ByteView entropy, TpmProfile profile, Certify certify)
-    : profile_(std::move(profile)), certify_(std::move(certify)) {
-    then("TPM2_Startup", plain(TPM2_CC_Startup, BigEndian().u16(TPM2_SU_CLEAR)));
+    : TpmDialogue("the new TPM"), profile_(std::move(profile)), certify_(std::move(certify)) {
     make_seeds(entropy);
     allocate_pcrs();
     if (!certify_) {
@@ -54,59 +25,37 @@ Manufacture::Manufacture(ByteView entropy, TpmProfile profile, Certify certify)
         return;
     }
     then("TPM2_GetCapability",
-         plain(TPM2_CC_GetCapability, BigEndian().u32(TPM2_CAP_TPM_PROPERTIES).u32(TPM2_PT_FIXED).u32(64)),
+         plain_command(TPM2_CC_GetCapability, BigEndian().u32(TPM2_CAP_TPM_PROPERTIES).u32(TPM2_PT_FIXED).u32(64)),
          [this](ByteView response) { return describe(response); });
     for (const EkTemplate kind : kKeys) create_key(kind);
 }
 
 // The seeds that it was born with come from its own entropy alone: these are made after ours was stirred in.
 void Manufacture::make_seeds(ByteView entropy) {
-    then("TPM2_StirRandom", plain(TPM2_CC_StirRandom, BigEndian().sized(entropy)));
-    then("TPM2_ChangePPS", authorized(TPM2_CC_ChangePPS, {TPM2_RH_PLATFORM}, {}));
-    then("TPM2_ChangeEPS", authorized(TPM2_CC_ChangeEPS, {TPM2_RH_PLATFORM}, {}));
-    then("TPM2_Clear", authorized(TPM2_CC_Clear, {TPM2_RH_PLATFORM}, {}));  // the storage seed
+    then("TPM2_StirRandom", plain_command(TPM2_CC_StirRandom, BigEndian().sized(entropy)));
+    then("TPM2_ChangePPS", authorized_command(TPM2_CC_ChangePPS, {TPM2_RH_PLATFORM}, {}));
+    then("TPM2_ChangeEPS", authorized_command(TPM2_CC_ChangeEPS, {TPM2_RH_PLATFORM}, {}));
+    then("TPM2_Clear", authorized_command(TPM2_CC_Clear, {TPM2_RH_PLATFORM}, {}));  // the storage seed
 }
 
 // In force from the next power-on. After TPM2_Clear: that of libtpms writes back what is in force now.
 void Manufacture::allocate_pcrs() {
     constexpr std::size_t kBeforeList = 5;  // moreData, capability
     // parameterSize, allocationSuccess, maxPCR, sizeNeeded, sizeAvailable.
-    const auto allocated = [](ByteView response) -> Result<> {
+    const auto allocated = [this](ByteView response) -> Result<> {
         if (response.size() != 4 + 1 + 4 + 4 + 4 + kPasswordAnswer) return malformed("TPM2_PCR_Allocate");
         if (response[4] != TPM2_YES) return fail(ErrorCode::kRefused, "the new TPM lacks room for its PCRs");
         return {};
     };
-    then(
-        "TPM2_GetCapability", plain(TPM2_CC_GetCapability, BigEndian().u32(TPM2_CAP_PCRS).u32(0).u32(1)),
-        [this, allocated](ByteView response) -> Result<> {
-            if (response.size() < kBeforeList || big_endian(response.subspan(1, 4)) != TPM2_CAP_PCRS)
-                return malformed("TPM2_GetCapability");
-            VTPM_ASSIGN(const Bytes list, profile_.pcr_banks.allocation(response.subspan(kBeforeList)));
-            steps_.push_front({"TPM2_PCR_Allocate",
-                               authorized(TPM2_CC_PCR_Allocate, {TPM2_RH_PLATFORM}, BigEndian().raw(list)), allocated});
-            return {};
-        });
-}
-
-void Manufacture::shut_down() { then("TPM2_Shutdown", plain(TPM2_CC_Shutdown, BigEndian().u16(TPM2_SU_CLEAR))); }
-
-void Manufacture::then(const char *what, Bytes command, std::function<Result<>(ByteView)> take) {
-    steps_.push_back({what, std::move(command), std::move(take)});
-}
-
-Result<Bytes> Manufacture::next(ByteView response) {
-    if (asked_) {
-        const Step step = std::move(steps_.front());
-        steps_.pop_front();
-        asked_ = false;
-        if (response.size() < TPM_MESSAGE_HEADER_SIZE) return malformed(step.what);
-        if (const std::uint32_t code = tpm_code(response); code != TPM2_RC_SUCCESS)
-            return fail(ErrorCode::kRefused, "the new TPM fails {} with {:#x}", step.what, code);
-        if (step.take) VTPM_TRY(step.take(response.subspan(TPM_MESSAGE_HEADER_SIZE)));
-    }
-    if (steps_.empty()) return Bytes();
-    asked_ = true;
-    return steps_.front().command;
+    then("TPM2_GetCapability", plain_command(TPM2_CC_GetCapability, BigEndian().u32(TPM2_CAP_PCRS).u32(0).u32(1)),
+         [this, allocated](ByteView response) -> Result<> {
+             if (response.size() < kBeforeList || big_endian(response.subspan(1, 4)) != TPM2_CAP_PCRS)
+                 return malformed("TPM2_GetCapability");
+             VTPM_ASSIGN(const Bytes list, profile_.pcr_banks.allocation(response.subspan(kBeforeList)));
+             now("TPM2_PCR_Allocate",
+                 authorized_command(TPM2_CC_PCR_Allocate, {TPM2_RH_PLATFORM}, BigEndian().raw(list)), allocated);
+             return {};
+         });
 }
 
 void Manufacture::create_key(EkTemplate kind) {
@@ -114,7 +63,7 @@ void Manufacture::create_key(EkTemplate kind) {
     parameters.u16(4).u16(0).u16(0);    // TPM2B_SENSITIVE_CREATE: no authorization, no data
     parameters.raw(ek_template(kind));  // TPM2B_PUBLIC
     parameters.u16(0).u32(0);           // outsideInfo, creationPCR
-    then("TPM2_CreatePrimary", authorized(TPM2_CC_CreatePrimary, {TPM2_RH_ENDORSEMENT}, parameters),
+    then("TPM2_CreatePrimary", authorized_command(TPM2_CC_CreatePrimary, {TPM2_RH_ENDORSEMENT}, parameters),
          [this](ByteView response) { return take_key(response); });
 }
 
@@ -147,34 +96,22 @@ Result<> Manufacture::take_key(ByteView response) {
     if (response.size() < kPublic + size) return malformed("TPM2_CreatePrimary");
     VTPM_ASSIGN(EndorsementKey key, endorsement_key(response.subspan(kPublic, size)));
     keys_.push_back(std::move(key));
-    steps_.push_front({"TPM2_FlushContext", plain(TPM2_CC_FlushContext, BigEndian().u32(handle)), nullptr});
+    now("TPM2_FlushContext", plain_command(TPM2_CC_FlushContext, BigEndian().u32(handle)));
     if (keys_.size() == std::size(kKeys)) return certify();
     return {};
 }
 
 Result<> Manufacture::certify() {
     VTPM_ASSIGN(const auto certificates, certify_(keys_, tpm_));
+    std::vector<CertifiedKey> certified;
+    std::vector<EkTemplate> kinds;
     for (std::size_t i = 0; i < certificates.endorsement.size(); ++i) {
-        write(ek_certificate_index(keys_.at(i).kind), certificates.endorsement[i]);
-        endorsement_.push_back({marshalled(TPM2B_PUBLIC{0, keys_[i].area}), certificates.endorsement[i]});
+        kinds.push_back(keys_.at(i).kind);
+        certified.push_back({marshalled(TPM2B_PUBLIC{0, keys_[i].area}), certificates.endorsement[i]});
     }
-    const ByteView chain = certificates.chain;
-    for (std::size_t at = 0; at < chain.size(); at += kMaxIndex)
-        write(static_cast<std::uint32_t>(kEkCertificateChainIndex + at / kMaxIndex),
-              chain.subspan(at, std::min(kMaxIndex, chain.size() - at)));
+    write_certificates(certified, kinds, certificates.chain);
     shut_down();
     return {};
-}
-
-void Manufacture::write(std::uint32_t index, ByteView content) {
-    then("TPM2_NV_DefineSpace", authorized(TPM2_CC_NV_DefineSpace, {TPM2_RH_PLATFORM},
-                                           BigEndian().u16(0).raw(nv_public(index, content.size()))));
-    for (std::size_t at = 0; at < content.size(); at += kNvChunk) {
-        const ByteView chunk = content.subspan(at, std::min(kNvChunk, content.size() - at));
-        then("TPM2_NV_Write", authorized(TPM2_CC_NV_Write, {TPM2_RH_PLATFORM, index},
-                                         BigEndian().sized(chunk).u16(static_cast<std::uint16_t>(at))));
-    }
-    then("TPM2_NV_WriteLock", authorized(TPM2_CC_NV_WriteLock, {TPM2_RH_PLATFORM, index}, {}));
 }
 
 }  // namespace vtpm

@@ -119,6 +119,12 @@ Result<Json> destroy(Daemons &daemons, const std::string &uuid) {
     return Json{{"uuid", uuid}, {"destroyed", true}};
 }
 
+Result<Json> reissue(Daemons &daemons, const std::string &uuid) {
+    VTPM_TRY(require_uuid(uuid));
+    VTPM_TRY(daemons.reissue(uuid));
+    return show(daemons, uuid);
+}
+
 Result<Json> list_groups(Daemons &daemons) {
     VTPM_ASSIGN(const auto groups, daemons.groups());
     return json_of(groups);

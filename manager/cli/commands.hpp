@@ -30,6 +30,7 @@ struct CreateOrder {
 };
 Result<Json> create(Daemons &daemons, const CreateOrder &order);
 Result<Json> destroy(Daemons &daemons, const std::string &uuid);
+Result<Json> reissue(Daemons &daemons, const std::string &uuid);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);
 // `approver`: the file of his public key; empty: none.

@@ -41,6 +41,11 @@ Result<> Daemons::destroy(const std::string &uuid) {
     return {};
 }
 
+Result<> Daemons::reissue(const std::string &uuid) {
+    VTPM_TRY(ask_manager<std::monostate>("Reissue", {uuid}));
+    return {};
+}
+
 Result<bus::Rows> Daemons::groups() { return ask_manager<bus::Rows>("ListGroups"); }
 Result<> Daemons::create_group(const std::string &name, const std::string &pcrs, const std::string &approver) {
     VTPM_TRY(ask_manager<std::monostate>("CreateGroup", {name, pcrs, approver}));

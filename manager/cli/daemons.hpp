@@ -20,6 +20,7 @@ public:
     Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group,
                                const std::string &pcr_banks);
     Result<> destroy(const std::string &uuid);
+    Result<> reissue(const std::string &uuid);
     Result<bus::Rows> groups();
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);

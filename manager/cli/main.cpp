@@ -261,6 +261,11 @@ void add_commands(CLI::App &app, Choice &choice) {
         [&](Daemons &d) { return destroy(d, choice.uuid); }, destroy_text)
         ->add_option("UUID", choice.uuid, "The vTPM")
         ->required();
+    command(
+        "reissue", "Issue a vTPM's endorsement certificates again, at its next power-on",
+        [&](Daemons &d) { return reissue(d, choice.uuid); }, show_text)
+        ->add_option("UUID", choice.uuid, "The vTPM")
+        ->required();
 }
 
 void add_recover_command(CLI::App &app, Choice &choice) {

@@ -110,6 +110,7 @@ std::string status_text(const Json &status) {
     line(out, "manager", fmt::format("{}, version {}", text(manager, "state"), text(manager, "version")));
     line(out, "refusing", text(manager, "reason"));
     line(out, "hardware TPM", text(manager, "sealer_trouble"));
+    line(out, "CLOCK", text(manager, "clock_trouble"));
     line(out, "sealed to", text(manager, "sealed_to"));
     line(out, "LOST GROUP", text(manager, "lost_group"));
     line(out, "store", text(manager, "store"));
@@ -145,6 +146,7 @@ std::string show_text(const Json &vtpm) {
     line(out, "stores", text(vtpm, "sequence"));
     line(out, "in use", flag(vtpm, "in_use") ? "yes" : "no");
     line(out, "saved", flag(vtpm, "saved") ? "yes: its guest may be restored, once, until it is started anew" : "no");
+    if (flag(vtpm, "reissue")) line(out, "certificates", "to be issued again at its next power-on");
     line(out, "refused", text(vtpm, "reason"));
     for (const Json &device : vtpm.value("devices", Json::array())) line(out, "device", device_line(device));
     return out;

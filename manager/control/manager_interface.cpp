@@ -5,6 +5,8 @@
 #include <charconv>
 
 #include "manager/attestation/enrolment.hpp"
+#include "manager/ca/clock.hpp"
+#include "manager/ca/endorsement.hpp"
 #include "manager/policy/encoding.hpp"
 #include "version.hpp"
 
@@ -29,6 +31,7 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
         {"created", utc(vtpm.record.created)},
         {"in_use", vtpm.in_use},
         {"saved", !vtpm.record.volatile_tag.empty()},
+        {"reissue", awaits_reissue(vtpm.record.endorsement)},
         {"reason", vtpm.refusal},
     };
 }
@@ -65,6 +68,7 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, Store &store, con
         {"sealed_to", keys.sealer_description()},
         {"sealer_trouble", tpm_trouble(worker)},
         {"lost_group", keys.lost()},
+        {"clock_trouble", doubt_of_clock()},
         {"groups_refused", static_cast<std::uint32_t>(std::ranges::count(groups, "refused", state_of))},
         {"groups_waiting", static_cast<std::uint32_t>(std::ranges::count(groups, "waiting", state_of))},
         {"store", store.path()},
@@ -111,6 +115,12 @@ Result<bus::Reply> create(Vtpms &vtpms, const bus::Arguments &arguments) {
 Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
     VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
     VTPM_TRY(vtpms.destroy(uuid));
+    return std::monostate{};
+}
+
+Result<bus::Reply> reissue(Vtpms &vtpms, const std::string &text) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
+    VTPM_TRY(vtpms.reissue(uuid));
     return std::monostate{};
 }
 
@@ -383,6 +393,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
         {"Create", "ssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
+        {"Reissue", "s", "", [&](const Arguments &a) { return reissue(vtpms, a[0]); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(store, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},

@@ -75,6 +75,17 @@ Result<> Inventory::set_ca(const std::string &group, const CaRecord &ca, std::st
         keys_, group, [&](Manifest::Change &rows) { return rows.put(ca); }, write);
 }
 
+Result<> Inventory::order_reissue(const VtpmRecord &vtpm) {
+    const auto write = [&](const ManifestWrite &manifest) -> Result<> {
+        VTPM_ASSIGN(Transaction transaction, store_.transaction());
+        VTPM_TRY(Audit(store_).record("reissue-ordered", vtpm.uuid.to_string()));
+        VTPM_TRY(store_.set_endorsement(vtpm.uuid, vtpm.endorsement, manifest));
+        return transaction.commit();
+    };
+    return change(
+        keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.put(vtpm); }, write);
+}
+
 Result<> Inventory::end_volatile_state(const VtpmRecord &vtpm) {
     return change(
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.end_volatile_state(vtpm.uuid); },

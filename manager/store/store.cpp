@@ -403,6 +403,13 @@ Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
     return transaction.commit();
 }
 
+Result<> Store::set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(change_one(database_, "UPDATE vtpms SET endorsement = ? WHERE uuid = ?", endorsement, uuid.to_string()));
+    VTPM_TRY(write_manifest(manifest));
+    return transaction.commit();
+}
+
 Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid.to_string()));

@@ -168,6 +168,7 @@ public:
     // kRefused: it is not new, it has a state.
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     Result<> set_ca(const CaRecord &ca, const ManifestWrite &manifest);
+    Result<> set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest);
     // With its key and states; none of it stays in the files.
     Result<> delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest);
 

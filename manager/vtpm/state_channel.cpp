@@ -66,18 +66,20 @@ Result<> StateChannel::attest(ByteView nonce) {
 
 struct StateChannel::Step {
     SecretBytes response;
-    std::shared_ptr<Manufacture> manufacture;
+    std::shared_ptr<TpmDialogue> dialogue;
     Result<Bytes> command = Bytes();
 };
 
-// Nobody but the manager and the engine has touched a TPM without a state: what it says of its keys is true.
+// Nobody but the manager and the engine has touched a TPM without a state: what it says of its keys is true. Of another
+// one it is not asked: its row has its keys.
 Result<> StateChannel::manufacture(ByteView response) {
-    if (vtpm_.version != TpmVersion::k20 || vtpm_.sequence != 0)
+    const bool begins = response.empty();
+    if (vtpm_.version != TpmVersion::k20 || (!is_new() && begins && !std::exchange(may_reissue_, false)))
         return fail(ErrorCode::kInvalid, "this TPM was made long ago");
-    if (!response.empty() && !manufacture_) return fail(ErrorCode::kInvalid, "a response to no command");
+    if (!begins && !dialogue_) return fail(ErrorCode::kInvalid, "a response to no command");
     step_ = std::make_shared<Step>();
     step_->response = SecretBytes(response);
-    if (!response.empty()) step_->manufacture = manufacture_;
+    if (!begins) step_->dialogue = dialogue_;
     const auto job = [step = step_, &authorities = services_.authorities, vtpm = vtpm_] {
         step->command = next_command(*step, authorities, vtpm);
     };
@@ -88,22 +90,28 @@ Result<> StateChannel::manufacture(ByteView response) {
 }
 
 Result<Bytes> StateChannel::next_command(Step &step, CertificateAuthorities &authorities, const VtpmRecord &vtpm) {
-    if (!step.manufacture) {
-        VTPM_ASSIGN(step.manufacture, authorities.manufacture(vtpm));
+    if (!step.dialogue && vtpm.sequence == 0) {
+        VTPM_ASSIGN(step.dialogue, authorities.manufacture(vtpm));
+    } else if (!step.dialogue) {
+        VTPM_ASSIGN(step.dialogue, authorities.reissue(vtpm));
     }
-    return step.manufacture->next(step.response.view());
+    return step.dialogue->next(step.response.view());
 }
 
 void StateChannel::manufactured() {
     const auto step = std::exchange(step_, nullptr);
-    manufacture_ = step->command ? step->manufacture : nullptr;
+    dialogue_ = step->command ? step->dialogue : nullptr;
     ManufactureCommand answer;
     if (step->command) {
         answer.command = *step->command;
     } else {
         answer.code = step->command.error().code;
         answer.text = step->command.error().text;
-        log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), answer.text);
+        if (is_new())
+            log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), answer.text);
+        else
+            log::error("vTPM {} keeps the certificates that it has, until its next power-on: {}",
+                       vtpm_.uuid.to_string(), answer.text);
     }
     if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this
 }
@@ -113,7 +121,8 @@ Result<> StateChannel::power_on() {
     if (std::exchange(powered_on_, true)) return fail(ErrorCode::kInvalid, "this TPM is on already");
     // A guest that was saved is started anew instead: it can be restored no more.
     if (!vtpm_.volatile_tag.empty()) VTPM_TRY(end_volatile_state());
-    if (services_.host_pcrs.empty()) return send(PowerOnCommands{});
+    may_reissue_ = vtpm_.version == TpmVersion::k20 && !is_new() && awaits_reissue(vtpm_.endorsement);
+    if (services_.host_pcrs.empty()) return send(PowerOnCommands{ErrorCode::kNone, first_of_all(), {}});
     power_on_ = std::make_shared<Result<Bytes>>();
     const auto job = [commands = power_on_, &host_pcrs = services_.host_pcrs, version = vtpm_.version] {
         *commands = host_pcrs.measure(version);
@@ -124,9 +133,12 @@ Result<> StateChannel::power_on() {
     return {};
 }
 
+std::string_view StateChannel::first_of_all() const { return may_reissue_ ? PowerOnCommands::kReissueFirst : ""; }
+
 void StateChannel::measured() {
     const auto commands = std::exchange(power_on_, nullptr);
     PowerOnCommands answer;
+    answer.text = first_of_all();
     if (*commands) {
         answer.commands = **commands;
     } else {
@@ -170,7 +182,9 @@ Result<> StateChannel::store(const StoreState &request) {
     VTPM_ASSIGN(Bytes envelope, seal_state(key_, identity(), request.kind, sequence, request.state));
     pending_ = std::make_shared<PendingStore>();
     pending_->write = {vtpm_.uuid, vtpm_.group, request.kind, sequence, std::move(envelope)};
-    if (manufacture_) pending_->write.endorsement = encode_endorsement(manufacture_->endorsement());
+    // With the state that has them in NV, and not before: that ends the order to issue them.
+    if (dialogue_ && dialogue_->is_done())
+        pending_->write.endorsement = encode_endorsement({dialogue_->endorsement(), false});
     pending_->done = [this](const Result<> &written) { stored(written); };
     return services_.commit.add(pending_);
 }
@@ -178,7 +192,8 @@ Result<> StateChannel::store(const StoreState &request) {
 void StateChannel::stored(const Result<> &written) {
     const StateWrite write = std::move(std::exchange(pending_, nullptr)->write);
     if (written) apply(write, vtpm_);
-    if (written) manufacture_.reset();
+    if (written && !write.endorsement.empty()) log::info("vTPM {} has its certificates", vtpm_.uuid.to_string());
+    if (written) dialogue_.reset();
     if (const auto sent = answer_stored(written, write.sequence); !sent) close(sent.error());  // destroys *this
 }
 

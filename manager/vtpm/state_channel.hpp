@@ -40,9 +40,12 @@ public:
 
     // The end for the engine.
     Result<UniqueFd> start();
+    // What its certificates are to be is decided, and not yet stored.
+    [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }
 
 private:
     struct Step;
+    [[nodiscard]] bool is_new() const { return vtpm_.sequence == 0; }
     // In the worker.
     static Result<Bytes> next_command(Step &step, CertificateAuthorities &authorities, const VtpmRecord &vtpm);
     void on_readable();
@@ -56,6 +59,7 @@ private:
     Result<> attest(ByteView nonce);
     Result<> power_on();
     void measured();
+    [[nodiscard]] std::string_view first_of_all() const;
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
     Result<> answer_stored(const Result<> &written, std::uint64_t sequence);
@@ -70,10 +74,11 @@ private:
     std::function<void()> on_closed_;
     UniqueFd socket_;
     EventSource readable_;
-    // Of a TPM that has no state yet, and the step that is not answered yet. The worker's jobs share them: the channel
-    // may be closed meanwhile.
-    std::shared_ptr<Manufacture> manufacture_;
+    // Of a TPM that has no state yet, or whose certificates are issued again, and the step that is not answered yet.
+    // The worker's jobs share them: the channel may be closed meanwhile.
+    std::shared_ptr<TpmDialogue> dialogue_;
     std::shared_ptr<Step> step_;
+    bool may_reissue_ = false;  // once, at its power-on
     bool powered_on_ = false;
     std::shared_ptr<Result<Bytes>> power_on_;  // shared likewise
     std::shared_ptr<PendingStore> pending_;    // a store that is not answered yet

@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "base/log.hpp"
+#include "manager/ca/endorsement.hpp"
 #include "manager/keys/recovery_key.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/vtpm/stored_state.hpp"
@@ -116,6 +117,28 @@ Result<> Vtpms::destroy(const Uuid &uuid) {
     VTPM_TRY(services_.inventory.remove(*record));
     refusals_.erase(uuid);
     log::info("vTPM {} destroyed", uuid.to_string());
+    return {};
+}
+
+Result<> Vtpms::reissue(const Uuid &uuid) {
+    VTPM_ASSIGN(VtpmRecord record, find(uuid));
+    VTPM_TRY(keys_.key(record.group));
+    VTPM_ASSIGN(Endorsement endorsement, decode_endorsement(record.endorsement));
+    if (endorsement.keys.empty())
+        return fail(ErrorCode::kInvalid,
+                    "vTPM {} has no certificates: it is a TPM 1.2, did not run yet, or was made without any, and what "
+                    "its keys are cannot be told any more",
+                    uuid.to_string());
+    if (keys_.sealing() == "file")
+        return fail(ErrorCode::kInvalid, "with sealing = \"file\" nothing signs certificates");
+    if (const auto channel = channels_.find(uuid); channel != channels_.end() && channel->second->is_issuing())
+        return fail(ErrorCode::kInUse, "vTPM {} gets its certificates just now: say it again when its guest runs",
+                    uuid.to_string());
+    if (endorsement.reissue) return {};
+    endorsement.reissue = true;
+    record.endorsement = encode_endorsement(endorsement);
+    VTPM_TRY(services_.inventory.order_reissue(record));
+    log::info("vTPM {}: its certificates are issued again at its next power-on", uuid.to_string());
     return {};
 }
 

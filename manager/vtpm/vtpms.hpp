@@ -61,6 +61,8 @@ public:
                         const std::string &group = std::string(kDefaultGroup),
                         const std::optional<PcrBanks> &pcr_banks = std::nullopt);
     Result<> destroy(const Uuid &uuid);
+    // Its endorsement certificates are issued again at its next power-on. kInvalid: it has none.
+    Result<> reissue(const Uuid &uuid);
     // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.
     Result<std::string> export_vtpm(const Uuid &uuid);
     // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.

@@ -59,6 +59,18 @@ TEST_CASE("Clock is read from an answer that is whole and a success") {
     CHECK_FALSE(set_clock_command(0xFFFF'0000'0000'0001));
 }
 
+TEST_CASE("a TPM 1.2 is enabled if its flags say so, whole") {
+    const auto flags = [](std::uint8_t disable, std::uint8_t deactivated) {
+        return tpm_message(kTpm12Response, 0, BigEndian().u32(22).u16(0x1F).u8(disable).u8(1).u8(deactivated).bytes());
+    };
+    CHECK(is_enabled_12(flags(0, 0)));
+    CHECK_FALSE(is_enabled_12(flags(1, 0)));
+    CHECK_FALSE(is_enabled_12(flags(0, 1)));
+    const Bytes whole = flags(0, 0);
+    for (std::size_t size = 0; size < whole.size(); ++size) CHECK_FALSE(is_enabled_12(ByteView(whole).first(size)));
+    CHECK_FALSE(is_enabled_12(tpm_message(kTpm12Response, 9, Bytes(20, 0))));
+}
+
 TEST_CASE("a failed try is TPM_RC_AUTH_FAIL, whichever session it was") {
     const auto answered = [](std::uint32_t code) { return is_failed_try(tpm_message(kTpmNoSessions, code)); };
     for (const std::uint32_t code : {0x08EU, 0x98EU, 0xA8EU, 0x18EU, 0x1CEU}) CHECK(answered(code));

@@ -16,6 +16,17 @@ TEST_CASE("the status says for how many more TPMs there is room") {
     CHECK(cli::status_text(status).find("running, 0 devices, room for 8190 more TPMs\n") != std::string::npos);
 }
 
+TEST_CASE("what speaks against the clock, and an order to issue certificates, are shown while there are any") {
+    Json status{{"manager", Json::object()}, {"backend", {{"running", true}, {"devices", Json::array()}}}};
+    CHECK_THAT(cli::status_text(status), !Contains("CLOCK"));
+    status["manager"]["clock_trouble"] = "it says 1970";
+    CHECK_THAT(cli::status_text(status), Contains("CLOCK") && Contains("it says 1970"));
+    Json vtpm{{"uuid", "u"}, {"reissue", false}};
+    CHECK_THAT(cli::show_text(vtpm), !Contains("issued again"));
+    vtpm["reissue"] = true;
+    CHECK_THAT(cli::show_text(vtpm), Contains("issued again"));
+}
+
 TEST_CASE("the exit statuses are those of the manual page") {
     REQUIRE(cli::exit_status(ErrorCode::kSystem) == 1);
     REQUIRE(cli::exit_status(ErrorCode::kStoreFailed) == 1);

@@ -267,6 +267,38 @@ TEST_CASE("what was issued before another CA signed, and after, leads to that on
     REQUIRE(verdict({after}, root_certificate()) == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
 }
 
+TEST_CASE("a certificate that is issued again says the same of the TPM, and leads to the CA that there is now") {
+    const auto sample = GENERATE(rsa_sample(), p256_sample(), p384_sample());
+    const EndorsementKey ek = key_of(sample);
+    static const EvpKey other = ec_key();
+    const Bytes new_ca = expect(self_signed_ca("another", ca_key(other.get()), kNow));
+    const Bytes former = ek_of(sample);
+    const Bytes again = expect(ek_certificate_again(former, ek, uuid(), new_ca, ca_key(other.get()), kNow));
+    REQUIRE(verdict({again}, new_ca) == X509_V_OK);
+    REQUIRE(verdict({again}, ca()) != X509_V_OK);
+    const Certificate made = parsed(again);
+    REQUIRE(check_ek_certificate(made.get(), ek, uuid()));
+    REQUIRE(X509_get_ext_count(made.get()) == 6);
+    for (const int nid : {NID_basic_constraints, NID_key_usage, NID_ext_key_usage, NID_subject_alt_name,
+                          NID_subject_directory_attributes})
+        REQUIRE(extension(made.get(), nid) == extension(parsed(former).get(), nid));
+    // And once more, of that.
+    REQUIRE(ek_certificate_again(again, ek, uuid(), ca(), ca_key(), kNow));
+}
+
+TEST_CASE("what is no certificate of this key and this vTPM is not issued again") {
+    const EndorsementKey ek = key_of(p256_sample());
+    const Bytes former = ek_of(p256_sample());
+    const auto again = [&](const Bytes &what, const Uuid &vtpm) {
+        return ek_certificate_again(what, ek, vtpm, ca(), ca_key(), kNow);
+    };
+    REQUIRE(again(former, uuid()));
+    REQUIRE(expect_error(again(former, Uuid::random())).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(again(ek_of(p384_sample()), uuid())).code == ErrorCode::kRefused);
+    REQUIRE_FALSE(again(ca(), uuid()));
+    REQUIRE_FALSE(again(Bytes{}, uuid()));
+}
+
 TEST_CASE("a TPM that cannot be is not described") {
     const auto tpm = GENERATE(
         as<TpmDescription>(),                         //

@@ -250,8 +250,8 @@ TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the
         "UPDATE vtpms SET pcr_banks = 'sha1,sha256,sha384'", "UPDATE vtpms SET algorithms = 'sha1'",
         "UPDATE vtpms SET created = 0", "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
         "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
-        "UPDATE vtpms SET endorsement = x'00'", "UPDATE groups SET manifest = x''",
-        "UPDATE groups SET manifest = substr(manifest, 1, 60)");
+        "UPDATE vtpms SET endorsement = x'00'", "UPDATE vtpms SET endorsement = x'80'",
+        "UPDATE groups SET manifest = x''", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);
     for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("--accept-rollback"));
