@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What firmware and manufacturer do for a TPM 1.2: it is enabled and active at each power-on, and has an endorsement
 // key. The same with the tools of a guest: tests/integration/endorsement/tpm12_test.cpp.
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 #include "backend/engine/libtpms.hpp"
 #include "tests/integration/backend/test_host.hpp"

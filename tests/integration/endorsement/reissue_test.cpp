@@ -11,7 +11,6 @@
 namespace vtpm {
 namespace {
 
-using Catch::Matchers::Contains;
 using commands::Command;
 
 constexpr EkTemplate kCertified[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkTemplate::kEccP384};

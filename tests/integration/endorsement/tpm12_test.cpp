@@ -13,8 +13,6 @@
 namespace vtpm {
 namespace {
 
-using Catch::Matchers::Contains;
-
 // The guest's driver: what comes by the socket goes to the TPM, one command at a time.
 class TpmSocket {
 public:

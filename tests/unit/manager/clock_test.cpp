@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/ca/clock.hpp"
 
-#include <catch2/catch.hpp>
+#include "tests/catch.hpp"
 
 #include "manager/policy/encoding.hpp"
 
 namespace vtpm::clock_test {
-using Catch::Matchers::Contains;
 
 TEST_CASE("a clock is doubted that is before the program, out of all bounds, or synchronised by nothing") {
     constexpr std::int64_t kBuilt = 1'764'374'400;  // 2025-11-29
