@@ -3,8 +3,13 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
+#include <array>
 #include <fstream>
+#include <numeric>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 namespace vtpm {
 namespace {
@@ -77,31 +82,69 @@ std::string take_algorithms(const toml::node &node, std::string &value) {
     return {};
 }
 
-std::string apply_profile(TpmProfile &profile, std::string_view key, const toml::node &value) {
-    if (key == "pcr_banks") return take_pcr_banks(value, profile.pcr_banks);
-    if (key == "algorithms") return take_algorithms(value, profile.algorithms);
-    return "is unknown";
+std::string expect(bool taken, const char *expected) {
+    return taken ? std::string() : fmt::format("must be {}", expected);
 }
 
-// Empty: taken. Otherwise what is wrong.
-std::string apply(Config &config, std::string_view key, const toml::node &value) {
-    const auto expect = [](bool taken, const char *expected) {
-        return taken ? std::string() : fmt::format("must be {}", expected);
-    };
-    if (key == "sealing") return expect(take(value, config.sealing), "\"tpm\" or \"file\"");
-    if (key == "tpm") return expect(take(value, config.tpm), "a device's name such as \"MSFT0101:00\", or \"\"");
-    if (key == "tcti") return expect(take(value, config.tcti), "a string such as \"device:/dev/tpmrm0\", or \"\"");
-    if (key == "seal_pcrs")
-        return expect(take(value, config.seal_pcrs), "a PCR selection such as \"sha256:7\", or \"\"");
-    if (key == "host_pcrs") return take_host_pcrs(value, config.host_pcrs);
-    if (key == "ek_certificates") return expect(take(value, config.ek_certificates), "true or false");
-    if (key == "guest_attestation") return expect(take(value, config.guest_attestation), "true or false");
-    if (key == "auto_create") return expect(take(value, config.auto_create), "true or false");
-    if (key == "default_tpm") return expect(take(value, config.default_tpm), "\"2.0\" or \"1.2\"");
-    if (key == "profile") return "must be a table: [profile]";
-    if (key == "state_directory") return expect(take(value, config.state_directory), "a path");
-    if (key == "socket") return expect(take(value, config.socket), "a path");
-    return "is unknown";
+// Takes a key's value. Empty: taken. Otherwise what is wrong.
+template <typename Target>
+struct ConfigKey {
+    std::string_view name;
+    std::string (*take)(const toml::node &, Target &);
+};
+
+constexpr std::array<ConfigKey<TpmProfile>, 2> kProfileKeys{{
+    {"pcr_banks", [](const toml::node &node, TpmProfile &to) { return take_pcr_banks(node, to.pcr_banks); }},
+    {"algorithms", [](const toml::node &node, TpmProfile &to) { return take_algorithms(node, to.algorithms); }},
+}};
+
+constexpr std::array<ConfigKey<Config>, 12> kConfigKeys{{
+    {"sealing",
+     [](const toml::node &node, Config &to) { return expect(take(node, to.sealing), "\"tpm\" or \"file\""); }},
+    {"tpm", [](const toml::node &node,
+               Config &to) { return expect(take(node, to.tpm), "a device's name such as \"MSFT0101:00\", or \"\""); }},
+    {"tcti",
+     [](const toml::node &node, Config &to) {
+         return expect(take(node, to.tcti), "a string such as \"device:/dev/tpmrm0\", or \"\"");
+     }},
+    {"seal_pcrs",
+     [](const toml::node &node, Config &to) {
+         return expect(take(node, to.seal_pcrs), "a PCR selection such as \"sha256:7\", or \"\"");
+     }},
+    {"host_pcrs", [](const toml::node &node, Config &to) { return take_host_pcrs(node, to.host_pcrs); }},
+    {"ek_certificates",
+     [](const toml::node &node, Config &to) { return expect(take(node, to.ek_certificates), "true or false"); }},
+    {"guest_attestation",
+     [](const toml::node &node, Config &to) { return expect(take(node, to.guest_attestation), "true or false"); }},
+    {"auto_create",
+     [](const toml::node &node, Config &to) { return expect(take(node, to.auto_create), "true or false"); }},
+    {"default_tpm",
+     [](const toml::node &node, Config &to) { return expect(take(node, to.default_tpm), "\"2.0\" or \"1.2\""); }},
+    {"state_directory",
+     [](const toml::node &node, Config &to) { return expect(take(node, to.state_directory), "a path"); }},
+    {"socket", [](const toml::node &node, Config &to) { return expect(take(node, to.socket), "a path"); }},
+    {"profile", [](const toml::node &node, Config &) { return expect(node.is_table(), "a table: [profile]"); }},
+}};
+
+// Insertions, removals and changes of a letter between the two (Levenshtein's distance).
+std::size_t distance(std::string_view one, std::string_view other) {
+    std::vector<std::size_t> row(other.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 0; i < one.size(); ++i) {
+        std::size_t diagonal = std::exchange(row[0], i + 1);
+        for (std::size_t j = 0; j < other.size(); ++j) {
+            const std::size_t changed = diagonal + (one[i] == other[j] ? 0 : 1);
+            diagonal = std::exchange(row[j + 1], std::min({changed, row[j] + 1, row[j + 1] + 1}));
+        }
+    }
+    return row.back();
+}
+
+template <typename Keys>
+std::string unknown(std::string_view name, const Keys &keys) {
+    const auto nearest = std::ranges::min_element(keys, {}, [&](const auto &key) { return distance(name, key.name); });
+    const bool near = distance(name, nearest->name) <= 1 + nearest->name.size() / 3;
+    return near ? fmt::format("is unknown: is '{}' meant?", nearest->name) : std::string("is unknown");
 }
 
 tl::unexpected<Error> wrong_key(const std::string &path, const toml::key &key, std::string_view table,
@@ -109,10 +152,13 @@ tl::unexpected<Error> wrong_key(const std::string &path, const toml::key &key, s
     return fail(ErrorCode::kInvalid, "{}:{}: '{}{}' {}", path, key.source().begin.line, table, key.str(), wrong);
 }
 
-Result<> apply_profile(TpmProfile &profile, const toml::table &table, const std::string &path) {
-    for (const auto &[key, value] : table) {
-        const std::string wrong = apply_profile(profile, key.str(), value);
-        if (!wrong.empty()) return wrong_key(path, key, "profile.", wrong);
+template <typename Target, typename Keys>
+Result<> apply(const toml::table &table, std::string_view prefix, const std::string &path, const Keys &keys,
+               Target &target) {
+    for (const auto &[name, value] : table) {
+        const auto key = std::ranges::find(keys, name.str(), &ConfigKey<Target>::name);
+        const std::string wrong = key == keys.end() ? unknown(name.str(), keys) : key->take(value, target);
+        if (!wrong.empty()) return wrong_key(path, name, prefix, wrong);
     }
     return {};
 }
@@ -120,14 +166,9 @@ Result<> apply_profile(TpmProfile &profile, const toml::table &table, const std:
 Result<Config> from_table(const toml::table &table, const std::string &path) {
     Config config;
     VTPM_ASSIGN(config.seal_pcrs, PcrSelection::parse(kDefaultPcrs));
-    for (const auto &[key, value] : table) {
-        if (const toml::table *const profile = value.as_table(); profile != nullptr && key == "profile") {
-            VTPM_TRY(apply_profile(config.profile, *profile, path));
-            continue;
-        }
-        const std::string wrong = apply(config, key.str(), value);
-        if (!wrong.empty()) return wrong_key(path, key, "", wrong);
-    }
+    VTPM_TRY(apply(table, "", path, kConfigKeys, config));
+    if (const toml::table *const profile = table["profile"].as_table())
+        VTPM_TRY(apply(*profile, "profile.", path, kProfileKeys, config.profile));
     if (!config.tpm.empty() && !config.tcti.empty())
         return fail(ErrorCode::kInvalid, "{}: 'tpm' and 'tcti' both say which hardware TPM it is: remove one", path);
     if (config.sealing == Sealing::kFile && !config.host_pcrs.empty())

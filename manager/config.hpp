@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// /etc/xen-vtpm/manager.toml. The keys are the members' names; their meaning: xen-vtpm-managerd(8).
+// /etc/xen-vtpm/manager.toml. The keys are the members' names; their meaning: manager.toml(5).
 #pragma once
 
 #include <string>

@@ -131,11 +131,13 @@ int report(const Error &error) {
 int main(int argc, char **argv) {
     std::string config_path = vtpm::kDefaultConfig;
     std::string drop_in;
+    bool check = false;
     const vtpm::Program program{
         "Keeps the keys and the states of this machine's virtual TPMs.",
         "xen-vtpm-managerd",
         std::string("xen-vtpm-managerd ") + vtpm::kVersion,
         {{"--config", &config_path, "Configuration file"},
+         {"--check", &check, "Only say whether the configuration is right, and end"},
          {"--drop-in", &drop_in, "Print what this unit needs for that configuration, and end"}}};
     if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
@@ -143,6 +145,7 @@ int main(int argc, char **argv) {
     ::setenv("TSS2_LOG", "all+none", 0);  // errors come to us as values; the library need not print them too
     const auto config = vtpm::configure(config_path);
     if (!config) return vtpm::report(config.error());
+    if (check) return EXIT_SUCCESS;
     const auto ran = drop_in.empty() ? vtpm::run(*config) : vtpm::print_drop_in(drop_in, *config);
     return ran ? EXIT_SUCCESS : vtpm::report(ran.error());
 }

@@ -9,6 +9,7 @@
 #include "manager/cli/attestation_commands.hpp"
 #include "manager/cli/ca_commands.hpp"
 #include "manager/cli/commands.hpp"
+#include "manager/cli/config_commands.hpp"
 #include "manager/cli/exit_status.hpp"
 #include "manager/cli/policy_commands.hpp"
 #include "manager/cli/recovery_commands.hpp"
@@ -33,6 +34,7 @@ struct Choice {
     SignOrder sign_order;
     std::string policy;
     std::string file;
+    std::string config;
     bool replace = false;
     bool request = false;
     CheckOrder check_order;
@@ -268,6 +270,18 @@ void add_commands(CLI::App &app, Choice &choice) {
         ->required();
 }
 
+void add_config_commands(CLI::App &app, Choice &choice) {
+    CLI::App &config = *app.add_subcommand("config", "The manager's configuration");
+    config.require_subcommand(1);
+    config.fallthrough();
+    choice.config = "/etc/xen-vtpm/manager.toml";
+    add_offline_command(
+        config, choice, "check", "Tell whether it is right, before a restart; needs no daemon",
+        [&] { return check_config(choice.config); }, check_config_text)
+        ->add_option("FILE", choice.config, "The file")
+        ->capture_default_str();
+}
+
 void add_recover_command(CLI::App &app, Choice &choice) {
     CLI::App *recovery = add_command(
         app, choice, "recover", "Use a store that was refused: what is lost by that is lost",
@@ -390,6 +404,7 @@ int main(int argc, char **argv) {
     vtpm::cli::add_host_commands(app, choice);
     vtpm::cli::add_recover_command(app, choice);
     vtpm::cli::add_audit_command(app, choice);
+    vtpm::cli::add_config_commands(app, choice);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {

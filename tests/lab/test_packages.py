@@ -126,6 +126,9 @@ def test_what_cannot_be_taken_over_goes_on_with_the_former_daemons(host, package
 
 def test_a_configuration_of_ones_own_stays(host, packages, tmp_path):
     host.dom0("echo '# mine' >> /etc/xen-vtpm/manager.toml")
+    assert host.dom0("xen-vtpm config check").stdout == "/etc/xen-vtpm/manager.toml is right.\n"
+    wrong = host.dom0("echo 'seal_pcr = 1' > /root/wrong.toml; xen-vtpm config check /root/wrong.toml", check=False)
+    assert wrong.returncode == 5 and "/root/wrong.toml:1: 'seal_pcr' is unknown: is 'seal_pcrs' meant?" in wrong.stderr
     install(host, changed(packages, tmp_path, "0.1.4+test", edited("etc/xen-vtpm/manager.toml", "#sealing", "# new\n#sealing")))
     assert host.dom0("tail -n 1 /etc/xen-vtpm/manager.toml").stdout == "# mine\n"
     assert host.guest("box", "tpm2_getrandom --hex 4").returncode == 0

@@ -330,6 +330,19 @@ TEST_CASE_METHOD(Fixture, "a state directory that the unit does not let through 
     REQUIRE_THAT(end_of("/proc/vtpm").err, Contains("below /proc") && Contains("choose another"));
 }
 
+TEST_CASE_METHOD(Fixture, "a configuration is checked without a daemon") {
+    const std::string config = directory / "checked.toml";
+    const auto check = [&](const std::string &text) {
+        std::ofstream(config) << text;
+        return run({{VTPM_MANAGERD, "--config", config, "--check"}, {}, {}});
+    };
+    REQUIRE(check("auto_create = false\n").status == 0);
+    const Output wrong = check("auto_create = false\nauto_crate = true\n");
+    REQUIRE(wrong.status == 78);
+    REQUIRE_THAT(wrong.err, Contains("checked.toml:2: 'auto_crate' is unknown: is 'auto_create' meant?"));
+    REQUIRE(run({{VTPM_MANAGERD, "--config", std::string(directory / "nowhere.toml"), "--check"}, {}, {}}).status != 0);
+}
+
 // systemd names what it does not understand, but its status is good.
 TEST_CASE_METHOD(Fixture, "systemd takes the units, and each drop-in that is printed for them") {
     const std::string units = directory / "units";

@@ -49,6 +49,16 @@ TEST_CASE("an unknown key of the configuration is an error with its line") {
                  Contains("manager.toml:2: 'auto_destroy' is unknown"));
 }
 
+TEST_CASE("a key that is misspelt is told the right way") {
+    REQUIRE_THAT(error_of("seal_pcr = 'sha256:7'"), Contains("'seal_pcr' is unknown: is 'seal_pcrs' meant?"));
+    REQUIRE_THAT(error_of("statedirectory = '/srv'"), Contains("is 'state_directory' meant?"));
+    REQUIRE_THAT(error_of("[profil]\n"), Contains("is 'profile' meant?"));
+    REQUIRE_THAT(error_of("[profile]\npcr_bank = ['sha256']"),
+                 Contains("manager.toml:2: 'profile.pcr_bank' is unknown: is 'pcr_banks' meant?"));
+    REQUIRE_THAT(error_of("colour = 'red'"), !Contains("meant"));
+    REQUIRE_THAT(error_of("'' = 1"), !Contains("meant"));
+}
+
 TEST_CASE("a wrong value of the configuration is an error with its line and what it should be") {
     REQUIRE_THAT(error_of("\nauto_create = 1"), Contains("manager.toml:2: 'auto_create' must be true or false"));
     REQUIRE_THAT(error_of("sealing = \"none\""), Contains("must be \"tpm\" or \"file\""));
