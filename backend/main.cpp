@@ -3,16 +3,20 @@
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "backend/device/backend.hpp"
 #include "backend/device/engine_host.hpp"
 #include "backend/manager_client.hpp"
 #include "backend/service_manager.hpp"
+#include "backend/status_line.hpp"
 #include "backend/upgrade.hpp"
 #include "backend/xen/domains_client.hpp"
 #include "backend/xen/ring_opener.hpp"
@@ -59,6 +63,39 @@ bus::Rows describe(const Backend &backend) {
     return rows;
 }
 
+// Looked for again every few seconds, and told to systemd when it is another.
+class StatusLine {
+public:
+    StatusLine(EventLoop &loop, std::function<Serving()> ask) : loop_(loop), ask_(std::move(ask)) {}
+
+    void look() {
+        std::string line = status_line(ask_());
+        if (line != told_) (void)sd_notify(0, ("STATUS=" + line).c_str());
+        told_ = std::move(line);
+        if (auto next = loop_.after(kPause, [this] { look(); })) next_ = std::move(*next);
+    }
+
+private:
+    static constexpr std::chrono::seconds kPause{5};
+
+    EventLoop &loop_;
+    std::function<Serving()> ask_;
+    std::string told_;
+    EventSource next_;
+};
+
+Serving serving(const Backend &backend, const EngineHost &engines, bool has_manager) {
+    Serving all{.room = engines.room(), .has_manager = has_manager};
+    for (const auto &[id, device] : backend.devices()) {
+        if (device->finished()) continue;
+        const std::string status = device->status();
+        ++all.devices;
+        if (status == "connected") ++all.connected;
+        if (status == "failed") ++all.failed;
+    }
+    return all;
+}
+
 Result<> run(const Options &options) {
     raise_descriptor_limit();
     VTPM_ASSIGN(EventLoop loop, EventLoop::create());
@@ -103,10 +140,12 @@ Result<> run(const Options &options) {
     manager.stay_connected();
     VTPM_TRY(backend->start());
     loop.feed_watchdog();
-    (void)sd_notify(0, "READY=1\nSTATUS=Serving vTPM devices");
+    StatusLine line(loop, [&] { return backend ? serving(*backend, *engines, manager.connected()) : Serving{}; });
+    line.look();
+    (void)sd_notify(0, "READY=1");
     end = [&, ending = false]() mutable {
         if (std::exchange(ending, true)) return loop.stop();  // who asks twice does not wait
-        (void)sd_notify(0, "STOPPING=1");
+        (void)sd_notify(0, "STOPPING=1\nSTATUS=Stops");
         const bool restarting = service->is_restarting();
         log::info("{} TPMs {}", engines->count(), restarting ? "are left to the next xen-vtpmd" : "are powered off");
         if (restarting) return loop.stop();

@@ -95,6 +95,8 @@ def test_apt_install_is_all_that_it_takes(host):
     assert "SWTPM" in host.dom0("xen-vtpm status").stdout
     assert host.guest("box", f"tpm2_nvdefine -Q {INDEX} -C o -s 4 && printf mine | tpm2_nvwrite -Q {INDEX} -C o -i-").returncode == 0
     assert host.dom0("dpkg --audit").stdout == ""
+    line = "systemctl show --value -p StatusText xen-vtpmd"
+    host.dom0(f"timeout 20 sh -c 'until {line} | grep \"1 vTPM, 1 connected; room for\"; do sleep 0.5; done'")
 
 
 def test_guests_do_not_notice_an_upgrade(host, packages, tmp_path):
