@@ -88,6 +88,7 @@ Result<Json> recover_group(Daemons &daemons, const RecoverOrder &order) {
 }
 
 Result<Json> back_up(Daemons &daemons, const std::string &file) {
+    if (file == "-") return fail(ErrorCode::kInvalid, "a store goes to a file, not to standard output: name one");
     VTPM_ASSIGN(const auto status, daemons.status());
     VTPM_ASSIGN(const std::string copy, daemons.back_up());
     VTPM_TRY(move_into(copy, file));

@@ -281,6 +281,7 @@ TEST_CASE_METHOD(Fixture, "a backup that is made while a guest writes is a store
         REQUIRE(made->status == 0);
         REQUIRE_THAT(made->out, Contains(file));
         REQUIRE(cli(bus.address(), {"backup", file}).status == 4);
+        REQUIRE(cli(bus.address(), {"backup", "-"}).status == 2);
         REQUIRE_THAT(cli(bus.address(), {"audit"}).out, Contains("store-copied"));
         for (const auto &entry : std::filesystem::directory_iterator(place.state_directory()))
             REQUIRE_FALSE(entry.path().filename().string().starts_with("copy-"));
