@@ -2,6 +2,7 @@
 #include "backend/device/device.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "backend/device/admission.hpp"
 #include "base/log.hpp"
@@ -112,7 +113,8 @@ void Device::rest() {
 void Device::compare() {
     const XenbusView view = look();
     gone_ = gone_ || !view.present || is_replaced(view);
-    if (ring_state_ == RingState::kRefused && !wants_ring(view.frontend)) ring_state_ = RingState::kNone;
+    if (ring_state_ == RingState::kRefused && (!wants_ring(view.frontend) || ring_numbers() != refused_))
+        ring_state_ = RingState::kNone;
     const Progress now = progress(view);
     const Step step = next_step(view, now);
     if (now.ring_is_current) frontend_was_connected_ = view.frontend == XenbusState::kConnected;
@@ -243,9 +245,9 @@ void Device::attach_ring() {
     const auto numbers = ring_numbers();
     if (!numbers || services_.xenstore.read_number(guest_path_ + "/" TPMIF_KEY_PROTOCOL_V2) != 1u)
         return refuse_ring(
-            {ErrorCode::kInvalid, "ring-ref, event-channel or feature-protocol-v2 is missing or malformed"});
+            numbers, {ErrorCode::kInvalid, "ring-ref, event-channel or feature-protocol-v2 is missing or malformed"});
     auto ring = services_.rings.open(id_.domain, *numbers);
-    if (!ring) return refuse_ring(ring.error());
+    if (!ring) return refuse_ring(numbers, ring.error());
     ring->order.ring_ref = numbers->ring_ref;
     ring->order.event_channel = numbers->event_channel;
     attached_ = numbers;
@@ -258,8 +260,7 @@ void Device::ring_attached(const Result<> &attached) {
     if (ring_state_ != RingState::kAttaching) return;
     ring_state_ = attached ? RingState::kAttached : RingState::kNone;
     if (!attached) {
-        attached_.reset();
-        return refuse_ring(attached.error());
+        return refuse_ring(std::exchange(attached_, std::nullopt), attached.error());
     }
     reason_.clear();
     pause_ = kRetry;
@@ -268,9 +269,10 @@ void Device::ring_attached(const Result<> &attached) {
 }
 
 // A frontend that ended while we looked, or a hostile one: its TPM goes on, for a frontend that starts over.
-void Device::refuse_ring(const Error &error) {
+void Device::refuse_ring(std::optional<RingNumbers> numbers, const Error &error) {
     if (passes(error.code)) return try_later(error.text);
     ring_state_ = RingState::kRefused;
+    refused_ = numbers;
     reason_ = "the frontend's ring is refused: " + error.text;
     if (may_be_logged_.take()) log::warning("device {}: {}", to_string(id_), reason_);
     reconcile_in(retry_, std::chrono::milliseconds(0));

@@ -101,7 +101,7 @@ private:
     [[nodiscard]] bool note_power_on();
     void opened(Result<OpenedVtpm> answer);
     void attach_ring();
-    void refuse_ring(const Error &error);
+    void refuse_ring(std::optional<RingNumbers> numbers, const Error &error);
     void detach_ring();
     void renew_state_channel();
     void renew_state_channel_in(std::chrono::milliseconds delay);
@@ -155,6 +155,7 @@ private:
     RingState ring_state_ = RingState::kNone;
     std::unique_ptr<EngineProcess> engine_;
     std::optional<RingNumbers> attached_;
+    std::optional<RingNumbers> refused_;   // while ring_state_ says so
     bool frontend_was_connected_ = false;  // since the ring was attached
     bool stores_ = true;                   // the engine has not said otherwise
     Renewal renewal_ = Renewal::kNone;

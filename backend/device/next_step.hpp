@@ -18,7 +18,7 @@ struct XenbusView {
 };
 
 enum class EngineState : std::uint8_t { kNone, kOpening, kStarting, kAdopting, kRunning, kStopping };
-// kRefused: what the frontend has published is no ring. Until it has started over.
+// kRefused: what the frontend has published is no ring. Until it has started over, or published another.
 enum class RingState : std::uint8_t { kNone, kAttaching, kAttached, kDetaching, kRefused };
 
 struct Progress {

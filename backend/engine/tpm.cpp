@@ -30,7 +30,7 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel ch
     VTPM_ASSIGN(const auto order, tpm->channel_.power_on());
     if (order.reissue_first) VTPM_TRY(tpm->reissue());
     if (!is_started) VTPM_TRY(tpm->run_firmware({start_up_command(version)}));
-    VTPM_TRY(tpm->complete_start_up());
+    VTPM_TRY(tpm->complete_start_up(order.reissue_first));
     VTPM_TRY(tpm->run_firmware(order.commands));
     VTPM_TRY(tpm->commit());
     return tpm;
@@ -118,8 +118,8 @@ Result<> Tpm::load() {
     return {};
 }
 
-Result<> Tpm::complete_start_up() {
-    VTPM_TRY(version_ == TpmVersion::k20 ? advance_clock() : make_endorsement_key_12());
+Result<> Tpm::complete_start_up(bool after_reissue) {
+    VTPM_TRY(version_ == TpmVersion::k20 ? advance_clock(after_reissue) : make_endorsement_key_12());
     return close_platform();
 }
 
@@ -131,10 +131,11 @@ Result<> Tpm::close_platform() {
 }
 
 // After an end without TPM2_Shutdown, Clock is what it was at the last store, and "not safe" (Part 1, 36.3): to later
-// than anything that was told since, which makes it safe.
-Result<> Tpm::advance_clock() {
+// than anything that was told since, which makes it safe. After a dialogue with the manager its word "safe" means
+// nothing: that may have lasted until libtpms itself took the old Clock for good.
+Result<> Tpm::advance_clock(bool after_reissue) {
     const TpmClock clock = clock_in(process(read_clock_command()));
-    if (clock.safe) return {};
+    if (clock.safe && !after_reissue) return {};
     const auto set = set_clock_command(clock.value + static_cast<std::uint64_t>(kClockLost.count()));
     if (!set) return {};  // in some million years, or because the guest's owner set it to that
     VTPM_TRY(run_firmware({*set}));

@@ -67,9 +67,9 @@ private:
     Result<> make_endorsement_key_12();
     Result<> reissue();
     Result<> obey_manufacturer();
-    Result<> complete_start_up();
+    Result<> complete_start_up(bool after_reissue);
     Result<> close_platform();
-    Result<> advance_clock();
+    Result<> advance_clock(bool after_reissue);
     Result<> take_state();
     [[nodiscard]] bool clock_is_due() const;
     [[nodiscard]] bool keep_state();

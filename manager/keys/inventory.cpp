@@ -75,6 +75,11 @@ Result<> Inventory::set_ca(const std::string &group, const CaRecord &ca, std::st
         keys_, group, [&](Manifest::Change &rows) { return rows.put(ca); }, write);
 }
 
+Result<> Inventory::verify(const VtpmRecord &vtpm) const {
+    VTPM_ASSIGN(const Manifest *const manifest, keys_.manifest(vtpm.group));
+    return manifest->verify(vtpm);
+}
+
 Result<> Inventory::order_reissue(const VtpmRecord &vtpm) {
     const auto write = [&](const ManifestWrite &manifest) -> Result<> {
         VTPM_ASSIGN(Transaction transaction, store_.transaction());

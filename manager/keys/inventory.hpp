@@ -20,6 +20,8 @@ public:
                      std::string_view origin);
     // What certifies the vTPMs of `group`; `event` for the audit log.
     Result<> set_ca(const std::string &group, const CaRecord &ca, std::string_view event);
+    // kRefused: its row is not what was written last, whatever the store has now.
+    [[nodiscard]] Result<> verify(const VtpmRecord &vtpm) const;
     // Its certificates are to be issued again: what it has in `vtpm.endorsement` says so.
     Result<> order_reissue(const VtpmRecord &vtpm);
     Result<> end_volatile_state(const VtpmRecord &vtpm);

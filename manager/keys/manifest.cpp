@@ -160,6 +160,14 @@ Result<> Manifest::verify_rows(const Content &content) const {
                 "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
 }
 
+Result<> Manifest::verify(const VtpmRecord &vtpm) const {
+    const auto row = rows_.find(vtpm.uuid);
+    VTPM_ASSIGN(const Sum digest, this->digest(vtpm));
+    if (row != rows_.end() && row->second.digest == digest) return {};
+    return fail(ErrorCode::kRefused, "vTPM {}: its row in the store is not as it was last written",
+                vtpm.uuid.to_string());
+}
+
 Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const {
     SecretBytes buffer(2 * kEpochSize + sum.size() + 9 * kMaxField);
     Encoder out(buffer.writable());

@@ -69,6 +69,8 @@ public:
     Result<Content> read(ByteView envelope) const;
     // kRefused: the rows of the vTPMs, or the CA, are others.
     Result<> verify_rows(const Content &content) const;
+    // The same of one row, while the group is open.
+    Result<> verify(const VtpmRecord &vtpm) const;
     Result<Bytes> seal(const Epoch &present, const Epoch &next) const { return seal(present, next, sum_, terms_); }
 
     [[nodiscard]] const Epoch &epoch() const { return epoch_; }

@@ -122,7 +122,7 @@ Result<> Vtpms::destroy(const Uuid &uuid) {
 
 Result<> Vtpms::reissue(const Uuid &uuid) {
     VTPM_ASSIGN(VtpmRecord record, find(uuid));
-    VTPM_TRY(keys_.key(record.group));
+    VTPM_TRY(services_.inventory.verify(record));
     VTPM_ASSIGN(Endorsement endorsement, decode_endorsement(record.endorsement));
     if (endorsement.keys.empty())
         return fail(ErrorCode::kInvalid,
@@ -243,6 +243,7 @@ Result<Vtpms::Verified> Vtpms::verify(VtpmRecord record) {
     VTPM_ASSIGN(Key key, key_of(*group_key, record));
     const auto state = open_stored_state(services_.store, record, key, StateKind::kPermanent);
     if (!state && state.error().code != ErrorCode::kNotFound) return tl::make_unexpected(state.error());
+    VTPM_TRY(services_.inventory.verify(record));
     return Verified{std::move(record), std::move(key)};
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include "tests/catch.hpp"
 #include <csignal>
+#include "tests/catch.hpp"
 
 #include "backend/engine/tpm_messages.hpp"
 #include "tests/fakes/tpm_commands.hpp"
@@ -587,6 +587,11 @@ TEST_CASE("a frontend with malformed numbers or a bad grant closes its own devic
     host.xenstore.write(frontend_path(kDevice) + "/feature-protocol-v2", "1");
     host.frontend_state(kDevice, 3);
     CHECK(host.reaches(kDevice, "5"));
+    if (GENERATE(false, true)) {  // so quick that nobody sees it start over
+        host.frontend_initialised(kDevice);
+        CHECK(host.reaches(kDevice, "4"));
+        return;
+    }
     host.frontend_state(kDevice, 6);
     CHECK(host.reaches(kDevice, "6"));
     CHECK(host.reason(kDevice).find("ring is refused") != std::string::npos);

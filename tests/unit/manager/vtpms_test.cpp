@@ -5,6 +5,7 @@
 
 #include "engine_end.hpp"
 #include "failing_vfs.hpp"
+#include "manager/ca/endorsement.hpp"
 #include "manager/store/database.hpp"
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
@@ -353,6 +354,19 @@ TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused")
     expect(inventory.write({&write, 1}));
     REQUIRE_THAT(expect_error(vtpms.prepare(other)).text, Contains("belongs to vTPM " + uuid.to_string()));
     expect(vtpms.prepare(uuid));
+}
+
+TEST_CASE_METHOD(Fixture,
+                 "a row that changed in the store while the group was open is refused, and vouched for by nothing") {
+    expect(vtpms.prepare(uuid));
+    const GroupRecord group = expect(store.groups()).front();
+    const Bytes foreign = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
+    expect(store.set_endorsement(uuid, foreign, {"default", group.manifest}));
+    for (const Error &refused :
+         {expect_error(vtpms.prepare(uuid)), expect_error(vtpms.open(uuid)), expect_error(vtpms.reissue(uuid))}) {
+        CHECK(refused.code == ErrorCode::kRefused);
+        CHECK_THAT(refused.text, Contains("not as it was last written"));
+    }
 }
 
 }  // namespace vtpm::vtpms_test
