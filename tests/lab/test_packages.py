@@ -136,6 +136,24 @@ def test_a_configuration_of_ones_own_stays(host, packages, tmp_path):
     assert host.guest("box", "tpm2_getrandom --hex 4").returncode == 0
 
 
+def test_a_configuration_that_the_new_manager_refuses_leaves_the_former_one(host, packages, tmp_path):
+    before = host.dom0(PIDS).stdout
+    host.dom0("echo 'auto_crate = true' >> /etc/xen-vtpm/manager.toml")
+    output = install(host, changed(packages, tmp_path, "0.1.4.1+test"))
+    assert "is 'auto_create' meant?" in output.stdout + output.stderr
+    assert host.dom0(PIDS).stdout == before
+    host.dom0("sed -i /auto_crate/d /etc/xen-vtpm/manager.toml; systemctl restart xen-vtpm-managerd xen-vtpmd")
+    assert host.guest("box", "tpm2_getrandom --hex 4").returncode == 0
+
+
+def test_the_command_line_is_upgraded_alone(host, packages, tmp_path):
+    before = host.dom0(PIDS).stdout
+    install(host, changed(packages[1:], tmp_path, "0.1.4.2+test"))
+    assert host.dom0("dpkg-query -W -f '${Version} ${Status}' xen-vtpm").stdout == "0.1.4.1+test install ok installed"
+    assert host.dom0(PIDS).stdout == before
+    assert host.dom0("xen-vtpm status").returncode == 0
+
+
 def test_an_upgrade_that_a_power_cut_ends_is_finished_afterwards(host, packages, tmp_path):
     slow = edited("DEBIAN/postinst", "is_active() {", "touch /root/unfinished; sync; sleep 120\nis_active() {")
     newer = changed(packages, tmp_path, "0.1.5+test", slow)
