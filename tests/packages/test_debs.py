@@ -5,6 +5,7 @@ systemd runs. On a Xen host: tests/lab/test_packages.py. Needs root and the netw
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -44,6 +45,8 @@ def packages(release):
 def chroot(release):
     with tempfile.TemporaryDirectory(prefix="xen-vtpm-debs-", dir="/var/tmp") as directory:
         root = DebianRoot.make(pathlib.Path(directory), ["ca-certificates"], release)
+        shutil.copy("/etc/resolv.conf", root.root / "etc")
+        root.sh("apt-get -q update")
         yield root
         run("rm", "-rf", "--one-file-system", str(root.root))
 
