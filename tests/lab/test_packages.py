@@ -81,6 +81,12 @@ def changed(packages, directory, version, edit=lambda root: None):
     return result
 
 
+def check_started_with_its_state(host):
+    host.run("guest", "start", "box", timeout=400)
+    host.await_tpm("box")
+    assert host.guest("box", f"tpm2_nvread {INDEX} -C o").stdout == "mine"
+
+
 def edited(path, former, new):
     def edit(root):
         text = (root / path).read_text()
@@ -166,9 +172,7 @@ def test_an_upgrade_that_a_power_cut_ends_is_finished_afterwards(host, packages,
     host.dom0("sed -i s/120/0/ /var/lib/dpkg/info/xen-vtpm.postinst; dpkg --configure -a --force-confold", timeout=300)
     assert host.dom0("dpkg --audit").stdout == ""
     assert host.dom0(f"systemctl is-active {UNITS}").stdout.split() == ["active"] * 2
-    host.run("guest", "start", "box", timeout=400)
-    host.await_tpm("box")
-    assert host.guest("box", f"tpm2_nvread {INDEX} -C o").stdout == "mine"
+    check_started_with_its_state(host)
 
 
 def test_a_removal_says_who_loses_a_tpm_and_keeps_all_state(host, packages):
@@ -177,9 +181,7 @@ def test_a_removal_says_who_loses_a_tpm_and_keeps_all_state(host, packages):
     assert host.dom0(f"systemctl is-active {UNITS} xen-vtpm-domains.socket", check=False).stdout.split() == ["inactive"] * 3
     install(host, packages)
     host.run("guest", "shutdown", "box")
-    host.run("guest", "start", "box", timeout=400)
-    host.await_tpm("box")
-    assert host.guest("box", f"tpm2_nvread {INDEX} -C o").stdout == "mine"
+    check_started_with_its_state(host)
 
 
 def test_a_purge_destroys_no_guest_unless_asked_to(host, packages):
