@@ -31,13 +31,14 @@ Result<std::string> tcti_of(const Config &config) {
     return find_hardware_tpm(config.tpm).map([](const TpmDevice &tpm) { return tpm.tcti(); });
 }
 
-OpenSealer sealer_of(const Config &config) {
+OpenSealer sealer_of(const Config &config, const std::shared_ptr<TpmReuse> &reuse) {
     if (config.sealing == Sealing::kTpm)
-        return [config](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
+        return [config, reuse](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {
             VTPM_ASSIGN(const std::string tcti, tcti_of(config));
             const char *const credentials = std::getenv("CREDENTIALS_DIRECTORY");
-            auto sealer = open_tpm_sealer(tcti, pinned, event_log_of(tcti, credentials),
-                                          [credentials] { return passwords_of(credentials); });
+            auto sealer = open_tpm_sealer(
+                tcti, pinned, event_log_of(tcti, credentials), [credentials] { return passwords_of(credentials); },
+                reuse);
             if (!sealer && sealer.error().code == ErrorCode::kUnavailable) sealer.error().text += tcti_advice(config);
             return sealer;
         };
@@ -64,17 +65,21 @@ Result<> run(const Config &config) {
     VTPM_TRY(loop.stop_on_signals());
     Turn turn;
     VTPM_ASSIGN(const auto worker, Worker::start(loop, turn));
+    // Others find the TPM free, and its slots empty, as soon as we have no more to ask.
+    const auto reuse = std::make_shared<TpmReuse>();
+    worker->when_idle([reuse] { reuse->disconnect(); });
     auto store_opened = Store::open(config.state_directory);
     if (!store_opened) return advised(store_opened.error(), config);
     Store store = std::move(*store_opened);
-    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file", worker->giving_the_turn(sealer_of(config)),
+    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file",
+                   worker->giving_the_turn(sealer_of(config, reuse)),
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
     Inventory inventory(store, keys);
     GroupCommit commit(loop, inventory);
     CertificateAuthorities authorities(keys, inventory, config.ek_certificates);
     Attestor attestor(store, keys, authorities);
     GuestAttestations attestations(*worker, attestor, config.guest_attestation);
-    const HostPcrs host_pcrs(keys, config.host_pcrs);
+    HostPcrs host_pcrs(loop, *worker, keys, config.host_pcrs);
     StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile});
     BackendServer backend(loop, vtpms);

@@ -141,16 +141,22 @@ bool Worker::stop(std::chrono::milliseconds limit, std::function<void()> last) {
     std::unique_lock lock(mutex_);
     ending_ = true;
     waiting_.clear();
+    later_.clear();
     if (last) waiting_.push_back({std::move(last), [] {}});
     changed_.notify_all();
     return changed_.wait_for(lock, limit, [&] { return !busy_ && waiting_.empty(); });
 }
 
-void Worker::run(std::function<void()> job, std::function<void()> done) {
+void Worker::run(std::function<void()> job, std::function<void()> done, Haste haste) {
     const std::lock_guard lock(mutex_);
     if (ending_) return;
-    waiting_.push_back({std::move(job), std::move(done)});
+    (haste == Haste::kNone ? later_ : waiting_).push_back({std::move(job), std::move(done)});
     changed_.notify_all();
+}
+
+void Worker::when_idle(std::function<void()> rest) {
+    const std::lock_guard lock(mutex_);
+    rest_ = std::move(rest);
 }
 
 std::optional<Worker::Clock::time_point> Worker::waiting_since() const {
@@ -169,23 +175,35 @@ OpenSealer Worker::giving_the_turn(OpenSealer opener) {
     };
 }
 
+// Nothing: it is over.
+std::optional<Worker::Job> Worker::next_job(std::unique_lock<std::mutex> &lock) {
+    const auto none_left = [&] { return waiting_.empty() && later_.empty(); };
+    if (none_left() && rest_) {
+        lock.unlock();
+        rest_();
+        lock.lock();
+    }
+    changed_.wait(lock, [&] { return ending_ || !none_left(); });
+    std::deque<Job> &jobs = waiting_.empty() ? later_ : waiting_;
+    if (jobs.empty()) return std::nullopt;
+    Job job = std::move(jobs.front());
+    jobs.pop_front();
+    return job;
+}
+
 // The thread.
 void Worker::work() {
     std::unique_lock lock(mutex_);
-    for (;;) {
-        changed_.wait(lock, [&] { return ending_ || !waiting_.empty(); });
-        if (waiting_.empty()) return;
-        Job job = std::move(waiting_.front());
-        waiting_.pop_front();
+    while (auto job = next_job(lock)) {
         busy_ = true;
         lock.unlock();
         turn_.take();
-        job.work();
-        job.work = nullptr;  // what it held goes in its turn, too
+        job->work();
+        job->work = nullptr;  // what it held goes in its turn, too
         turn_.give();
         lock.lock();
         busy_ = false;
-        done_.push_back(std::move(job.done));
+        done_.push_back(std::move(job->done));
         changed_.notify_all();
         const std::uint64_t one = 1;
         (void)!::write(wake_.get(), &one, sizeof one);

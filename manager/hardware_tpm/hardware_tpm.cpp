@@ -47,10 +47,16 @@ Result<EsysPtr<TPMS_CAPABILITY_DATA>> capability(ESYS_CONTEXT *context, TPM2_CAP
 }
 
 Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned, const HierarchyPasswords &passwords) {
+    SavedPrimary none;
+    return open(tcti, pinned, passwords, none);
+}
+
+Result<HardwareTpm> HardwareTpm::open(const std::string &tcti, ByteView pinned, const HierarchyPasswords &passwords,
+                                      SavedPrimary &saved) {
     VTPM_ASSIGN(Esys esys, connect_tpm(tcti));
     VTPM_TRY(set_passwords(esys.get(), passwords));
     VTPM_ASSIGN(std::string description, describe(esys.get()));
-    VTPM_ASSIGN(StoragePrimary primary, create_storage_primary(esys.get()));
+    VTPM_ASSIGN(StoragePrimary primary, storage_primary(esys.get(), saved));
     if (!pinned.empty() && !std::ranges::equal(pinned, primary.name))
         return fail(ErrorCode::kRefused,
                     "this is not the hardware TPM that sealed this store ({}): its storage key is {}, the store's {}",
@@ -67,12 +73,15 @@ Result<ESYS_TR> HardwareTpm::command_session() {
 }
 
 Result<SecretBytes> HardwareTpm::random(std::size_t size) {
-    VTPM_ASSIGN(const EsysHandle encrypting, policy_session());
+    VTPM_ASSIGN(const ESYS_TR session, command_session());
+    // The command has nothing to encrypt.
+    VTPM_TRY(set_attributes(esys_.get(), session, SessionUse::kAnswer));
     EsysPtr<TPM2B_DIGEST> bytes;
-    VTPM_TRY(checked("TPM2_GetRandom", [&] {
-        return Esys_GetRandom(esys_.get(), encrypting.get(), ESYS_TR_NONE, ESYS_TR_NONE, static_cast<UINT16>(size),
-                              out(bytes));
-    }));
+    const Result<> answered = checked("TPM2_GetRandom", [&] {
+        return Esys_GetRandom(esys_.get(), session, ESYS_TR_NONE, ESYS_TR_NONE, static_cast<UINT16>(size), out(bytes));
+    });
+    VTPM_TRY(set_attributes(esys_.get(), session, SessionUse::kCommand));
+    VTPM_TRY(answered);
     if (bytes->size != size) return fail(ErrorCode::kSystem, "the hardware TPM gives {} random bytes", bytes->size);
     return SecretBytes(ByteView(bytes->buffer, bytes->size));
 }

@@ -27,9 +27,13 @@ Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, Session
                                      session_type(use), &aes, TPM2_ALG_SHA256, &raw);
     }));
     EsysHandle session(context, raw);
-    const TSS2_RC rc = Esys_TRSess_SetAttributes(context, raw, attributes(use), 0xff);
-    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "Esys_TRSess_SetAttributes");
+    VTPM_TRY(set_attributes(context, raw, use));
     return session;
+}
+
+Result<> set_attributes(ESYS_CONTEXT *context, ESYS_TR session, SessionUse use) {
+    return checked("Esys_TRSess_SetAttributes",
+                   [&] { return Esys_TRSess_SetAttributes(context, session, attributes(use), 0xff); });
 }
 
 Result<> restart(ESYS_CONTEXT *context, ESYS_TR session) {

@@ -10,11 +10,14 @@ namespace vtpm {
 
 enum class SessionUse {
     kCommand,  // authorizes with the (empty) authValue; encrypts both ways
+    kAnswer,   // the same, for commands without a parameter to encrypt: encrypts the response
     kPolicy,   // authorizes by a policy; encrypts the response, for commands without a parameter to encrypt
     kAudit,    // authorizes nothing: the answer of a command that needs no authorization is the TPM's own
 };
 
 Result<EsysHandle> start_session(ESYS_CONTEXT *context, ESYS_TR primary, SessionUse use);
+// From one use to another; not to or from a policy's.
+Result<> set_attributes(ESYS_CONTEXT *context, ESYS_TR session, SessionUse use);
 
 // TPM2_PolicyRestart: a policy session as if it had just begun.
 Result<> restart(ESYS_CONTEXT *context, ESYS_TR policy_session);

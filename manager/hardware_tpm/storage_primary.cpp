@@ -96,10 +96,19 @@ Result<Primary> create_primary(ESYS_CONTEXT *context, Hierarchy hierarchy, const
     return Primary{EsysHandle(context, raw), out_public->publicArea};
 }
 
-Result<StoragePrimary> create_storage_primary(ESYS_CONTEXT *context) {
+Result<StoragePrimary> storage_primary(ESYS_CONTEXT *context, SavedPrimary &saved) {
+    if (saved.context) {
+        ESYS_TR raw = ESYS_TR_NONE;
+        if (with_retry([&] { return Esys_ContextLoad(context, saved.context.get(), &raw); }) == TSS2_RC_SUCCESS)
+            return StoragePrimary{EsysHandle(context, raw), saved.name};
+    }
+    saved.context.reset();
     VTPM_ASSIGN(Primary primary, create_primary(context, Hierarchy::kOwner, storage_template()));
     VTPM_TRY(require_template(primary.area));
-    return StoragePrimary{std::move(primary.handle), tpm_name(primary.area)};
+    saved.name = tpm_name(primary.area);
+    // A TPM that cannot is asked to make the key each time.
+    (void)with_retry([&] { return Esys_ContextSave(context, primary.handle.get(), out(saved.context)); });
+    return StoragePrimary{std::move(primary.handle), saved.name};
 }
 
 }  // namespace vtpm

@@ -33,7 +33,15 @@ struct StoragePrimary {
     Bytes name;
 };
 
-// kRefused as above, or if the TPM made something else than the template.
-Result<StoragePrimary> create_storage_primary(ESYS_CONTEXT *context);
+// What the TPM gave us of its storage primary, encrypted by itself (TCG Part 1, 30.3): to load that takes a tenth of
+// the time of making the key. Void once the TPM was reset or cleared.
+struct SavedPrimary {
+    EsysPtr<TPMS_CONTEXT> context{};  // null: nothing was saved
+    Bytes name{};
+};
+
+// Of `saved`, if the TPM takes that; else made, and saved there. kRefused as above, or if the TPM made something else
+// than the template.
+Result<StoragePrimary> storage_primary(ESYS_CONTEXT *context, SavedPrimary &saved);
 
 }  // namespace vtpm

@@ -23,8 +23,18 @@ constexpr std::uint32_t kToCounter = 0x100;
 
 class TpmSealer final : public Sealer {
 public:
-    TpmSealer(std::string tcti, std::string event_log, GivePasswords passwords)
-        : tcti_(std::move(tcti)), event_log_(std::move(event_log)), passwords_(std::move(passwords)) {}
+    TpmSealer(std::string tcti, std::string event_log, GivePasswords passwords, std::shared_ptr<TpmReuse> reuse)
+        : tcti_(std::move(tcti)),
+          event_log_(std::move(event_log)),
+          passwords_(std::move(passwords)),
+          reuse_(std::move(reuse)) {}
+    ~TpmSealer() override {
+        if (!tpm_) return;
+        reuse_->tcti = tcti_;
+        reuse_->tpm.emplace(std::move(*tpm_));
+    }
+    TpmSealer(const TpmSealer &) = delete;
+    TpmSealer &operator=(const TpmSealer &) = delete;
 
     // Before anything else. `pinned` as HardwareTpm::open() has it.
     Result<> open(ByteView pinned) {
@@ -140,11 +150,27 @@ private:
     template <typename Question>
     auto ask(Question question) -> std::invoke_result_t<Question, HardwareTpm &> {
         return from_the_beginning([&]() -> std::invoke_result_t<Question, HardwareTpm &> {
+            if (take_over()) {
+                // It may have died while nobody used it.
+                auto answer = question(*tpm_);
+                if (answer || answer.error().code != ErrorCode::kUnavailable) return answer;
+                tpm_.reset();
+            }
             VTPM_TRY(connect());
             auto answer = question(*tpm_);
             if (!answer && answer.error().code == ErrorCode::kUnavailable) tpm_.reset();
             return answer;
         });
+    }
+
+    // The connection of the sealer before us, if it left one to this TPM.
+    bool take_over() {
+        if (tpm_ || !reuse_->tpm) return false;
+        if (reuse_->tcti == tcti_ &&
+            (identity_.empty() || std::ranges::equal(identity_, reuse_->tpm->storage_key_name())))
+            tpm_.emplace(std::move(*reuse_->tpm));
+        reuse_->disconnect();
+        return tpm_.has_value();
     }
 
     Result<> connect() {
@@ -153,7 +179,7 @@ private:
         if (passwords_) {
             VTPM_ASSIGN(passwords, passwords_());
         }
-        VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti_, identity_, passwords));
+        VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti_, identity_, passwords, reuse_->primary));
         tpm_.emplace(std::move(tpm));
         return {};
     }
@@ -241,14 +267,15 @@ private:
     GivePasswords passwords_;
     Bytes identity_;
     std::string description_;
+    std::shared_ptr<TpmReuse> reuse_;
     std::optional<HardwareTpm> tpm_;  // none: to be opened again
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned, const std::string &event_log,
-                                                GivePasswords passwords) {
-    auto sealer = std::make_unique<TpmSealer>(tcti, event_log, std::move(passwords));
+                                                GivePasswords passwords, std::shared_ptr<TpmReuse> reuse) {
+    auto sealer = std::make_unique<TpmSealer>(tcti, event_log, std::move(passwords), std::move(reuse));
     VTPM_TRY(sealer->open(pinned));
     return sealer;
 }

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <optional>
+#include <string>
 
-#include "manager/hardware_tpm/storage_primary.hpp"
+#include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/keys/sealer.hpp"
 
 namespace vtpm {
@@ -12,8 +15,19 @@ namespace vtpm {
 // Asked for at each connection: nothing is kept.
 using GivePasswords = std::function<Result<HierarchyPasswords>()>;
 
+// What one sealer leaves to the next: the connection, with its session and the keys that are loaded there, until
+// somebody says disconnect(); and what makes the next connection quicker. All use it in one thread, and close before it
+// goes.
+struct TpmReuse {
+    std::string tcti{};
+    std::optional<HardwareTpm> tpm{};
+    SavedPrimary primary{};
+    void disconnect() { tpm.reset(); }
+};
+
 // `event_log`: of the firmware, as the kernel gives it; refusals then name events. It may be absent.
 Result<std::unique_ptr<Sealer>> open_tpm_sealer(const std::string &tcti, ByteView pinned, const std::string &event_log,
-                                                GivePasswords passwords = {});
+                                                GivePasswords passwords = {},
+                                                std::shared_ptr<TpmReuse> reuse = std::make_shared<TpmReuse>());
 
 }  // namespace vtpm

@@ -3,6 +3,10 @@
 
 #include <openssl/sha.h>
 
+#include <algorithm>
+#include <memory>
+#include <utility>
+
 #include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {
@@ -10,6 +14,8 @@ namespace {
 
 constexpr std::uint32_t kPcrEvent = 0x13C;  // TPM_CC_PCR_Event
 constexpr std::uint32_t kExtend = 0x14;     // TPM_ORD_Extend
+
+constexpr std::chrono::steady_clock::duration kLongestPause = std::chrono::seconds(1);
 
 // TPM2_PCR_Event, by the PCR's empty password.
 Bytes event_20(unsigned pcr, ByteView value) {
@@ -34,15 +40,45 @@ Bytes host_measurements(TpmVersion version, const PcrValues &values) {
     return commands;
 }
 
-Result<Bytes> HostPcrs::measure(TpmVersion version) const {
-    const auto values = keys_.read(pcrs_);
-    if (!values)
-        return fail(
-            values.error().code,
-            "the host's PCRs, which it is to show (host_pcrs), cannot be read: {}; power its guest on again when "
-            "they can",
-            values.error().text);
-    return host_measurements(version, *values);
+void HostPcrs::measure(TpmVersion version, Done done) {
+    asked_.push_back({version, std::move(done)});
+    if (!ordered_) order();
+}
+
+void HostPcrs::order() {
+    ordered_ = true;
+    const auto pause = std::chrono::ceil<std::chrono::milliseconds>(next_ - Clock::now());
+    if (pause.count() <= 0) return read();
+    auto timer = loop_.after(pause, [this] { read(); });
+    if (!timer) return read();
+    pause_ = std::move(*timer);
+}
+
+void HostPcrs::read() {
+    const auto reading = std::make_shared<Reading>();
+    const auto job = [this, reading] {
+        // Who comes from now on is served by the next one: the TPM may have answered already.
+        reading->by = std::exchange(asked_, {});
+        const auto began = Clock::now();
+        reading->values = keys_.read(pcrs_);
+        reading->took = Clock::now() - began;
+    };
+    worker_.run(job, [this, reading] { read_done(*reading); });
+}
+
+void HostPcrs::read_done(const Reading &reading) {
+    next_ = Clock::now() + std::min(Worker::kPauses * reading.took, kLongestPause);
+    ordered_ = false;
+    if (!asked_.empty()) order();
+    for (const auto &[version, done] : reading.by) {
+        if (reading.values)
+            done(host_measurements(version, *reading.values));
+        else
+            done(fail(reading.values.error().code,
+                      "the host's PCRs, which it is to show (host_pcrs), cannot be read: {}; power its guest on again "
+                      "when they can",
+                      reading.values.error().text));
+    }
 }
 
 }  // namespace vtpm

@@ -80,8 +80,9 @@ Result<> StateChannel::manufacture(ByteView response) {
     step_ = std::make_shared<Step>();
     step_->response = SecretBytes(response);
     if (!begins) step_->dialogue = dialogue_;
-    const auto job = [step = step_, &authorities = services_.authorities, vtpm = vtpm_] {
-        step->command = next_command(*step, authorities, vtpm);
+    // If we are gone by then, nobody wants it any more.
+    const auto job = [weak = std::weak_ptr(step_), &authorities = services_.authorities, vtpm = vtpm_] {
+        if (const auto step = weak.lock()) step->command = next_command(*step, authorities, vtpm);
     };
     services_.worker.run(job, [this, weak = std::weak_ptr(step_)] {
         if (weak.lock()) manufactured();  // otherwise we are gone
@@ -123,27 +124,24 @@ Result<> StateChannel::power_on() {
     if (!vtpm_.volatile_tag.empty()) VTPM_TRY(end_volatile_state());
     may_reissue_ = vtpm_.version == TpmVersion::k20 && !is_new() && awaits_reissue(vtpm_.endorsement);
     if (services_.host_pcrs.empty()) return send(PowerOnCommands{ErrorCode::kNone, first_of_all(), {}});
-    power_on_ = std::make_shared<Result<Bytes>>();
-    const auto job = [commands = power_on_, &host_pcrs = services_.host_pcrs, version = vtpm_.version] {
-        *commands = host_pcrs.measure(version);
-    };
-    services_.worker.run(job, [this, weak = std::weak_ptr(power_on_)] {
-        if (weak.lock()) measured();  // otherwise we are gone
+    power_on_ = std::make_shared<bool>();
+    services_.host_pcrs.measure(vtpm_.version, [this, weak = std::weak_ptr(power_on_)](const Result<Bytes> &commands) {
+        if (weak.lock()) measured(commands);  // otherwise we are gone
     });
     return {};
 }
 
 std::string_view StateChannel::first_of_all() const { return may_reissue_ ? PowerOnCommands::kReissueFirst : ""; }
 
-void StateChannel::measured() {
-    const auto commands = std::exchange(power_on_, nullptr);
+void StateChannel::measured(const Result<Bytes> &commands) {
+    power_on_.reset();
     PowerOnCommands answer;
     answer.text = first_of_all();
-    if (*commands) {
-        answer.commands = **commands;
+    if (commands) {
+        answer.commands = *commands;
     } else {
-        answer.code = commands->error().code;
-        answer.text = commands->error().text;
+        answer.code = commands.error().code;
+        answer.text = commands.error().text;
         log::error("vTPM {} is not powered on: {}", vtpm_.uuid.to_string(), answer.text);
     }
     if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this

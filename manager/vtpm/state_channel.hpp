@@ -25,7 +25,7 @@ struct StateServices {
     Inventory &inventory;
     GroupCommit &commit;
     CertificateAuthorities &authorities;
-    const HostPcrs &host_pcrs;
+    HostPcrs &host_pcrs;
     Worker &worker;
     GuestAttestations &attestations;
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
@@ -58,7 +58,7 @@ private:
     void manufactured();
     Result<> attest(ByteView nonce);
     Result<> power_on();
-    void measured();
+    void measured(const Result<Bytes> &commands);
     [[nodiscard]] std::string_view first_of_all() const;
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
@@ -80,8 +80,8 @@ private:
     std::shared_ptr<Step> step_;
     bool may_reissue_ = false;  // once, at its power-on
     bool powered_on_ = false;
-    std::shared_ptr<Result<Bytes>> power_on_;  // shared likewise
-    std::shared_ptr<PendingStore> pending_;    // a store that is not answered yet
+    std::shared_ptr<bool> power_on_;         // while the host's PCRs are read for it
+    std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet
 };
 
 }  // namespace vtpm

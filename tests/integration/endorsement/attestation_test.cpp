@@ -86,7 +86,7 @@ struct Attested : Machine {
     // Until there is one; what the guest's kernel does with TPM_RC_RETRY.
     std::string ask_all(const std::string &nonce) {
         Bytes part = ask(nonce, 0);
-        for (int attempt = 0; return_code(part) == 0x922 && attempt < 200; ++attempt) {
+        for (int attempt = 0; return_code(part) == 0x922 && attempt < 1200; ++attempt) {
             host->run_for(std::chrono::milliseconds(50));
             part = ask(nonce, 0);
         }

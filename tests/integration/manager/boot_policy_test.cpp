@@ -29,7 +29,8 @@ struct Fixture {
     TemporaryDirectory directory;
     Swtpm swtpm{directory / "tpm"};
     Esys esys = expect(connect_tpm(swtpm.tcti()));
-    StoragePrimary primary = expect(create_storage_primary(esys.get()));
+    SavedPrimary saved;
+    StoragePrimary primary = expect(storage_primary(esys.get(), saved));
     PcrSelection pcrs = expect(PcrSelection::parse("sha256:4,7,23"));
 
     // PCRs that are not all zero.

@@ -11,6 +11,7 @@
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
 #include "manager/policy/public_area.hpp"
+#include "slow_chip.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/expect.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
@@ -85,6 +86,32 @@ TEST_CASE_METHOD(Fixture, "a power cycle changes neither the storage key nor wha
     const Swtpm after(other / "tpm");
     HardwareTpm tpm = expect(HardwareTpm::open(after.tcti(), name));
     REQUIRE(bytes(expect(tpm.unseal(object, pcr7, count(tpm))).view()) == kSecret);
+}
+
+TEST_CASE("a saved primary is as good as one made anew, until the TPM is reset, and with this TPM only") {
+    const TemporaryDirectory directory;
+    const TemporaryDirectory elsewhere;
+    SlowChip chip(0);
+    SavedPrimary saved;
+    Bytes name;
+    const auto seals = [](HardwareTpm &tpm) { return expect(tpm.random(8)).view().size() == 8; };
+    {
+        Swtpm swtpm(directory.path());
+        TpmProxy proxy(directory / "tpm", directory / "chip");
+        proxy.set(chip.fates());
+        for (int i = 0; i < 3; ++i) {
+            HardwareTpm tpm = expect(HardwareTpm::open(proxy.tcti(), name, {}, saved));
+            name.assign(tpm.storage_key_name().begin(), tpm.storage_key_name().end());
+            REQUIRE(seals(tpm));
+        }
+        REQUIRE(chip.take_count(TPM2_CC_CreatePrimary) == 1);
+    }
+    Swtpm reset(directory.path());
+    HardwareTpm tpm = expect(HardwareTpm::open(reset.tcti(), name, {}, saved));
+    REQUIRE(std::ranges::equal(tpm.storage_key_name(), name));
+    REQUIRE(seals(tpm));
+    Swtpm other(elsewhere.path());
+    REQUIRE(expect_error(HardwareTpm::open(other.tcti(), name, {}, saved)).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "another TPM is refused by its storage key's Name, and does not unseal") {

@@ -30,7 +30,7 @@ sockaddr_un address_of(const std::string &path) {
 
 UniqueFd stream() { return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
 
-UniqueFd listen_on(const std::string &path) {
+UniqueFd proxy_at(const std::string &path) {
     UniqueFd socket = stream();
     const sockaddr_un address = address_of(path);
     // The sockets API wants the generic type.
@@ -74,7 +74,7 @@ bool send_all(int socket, ByteView message) {
 }  // namespace
 
 TpmProxy::TpmProxy(std::string tpm, std::string path)
-    : tpm_(std::move(tpm)), path_(std::move(path)), listener_(listen_on(path_)), end_(::eventfd(0, EFD_CLOEXEC)) {
+    : tpm_(std::move(tpm)), path_(std::move(path)), listener_(proxy_at(path_)), end_(::eventfd(0, EFD_CLOEXEC)) {
     std::filesystem::create_symlink(tpm_ + ".ctrl", path_ + ".ctrl");
     thread_ = std::thread([this] { run(); });
 }

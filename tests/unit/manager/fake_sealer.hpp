@@ -21,6 +21,7 @@ struct FakeTpm {
     bool away = false;
     std::string refused{};  // what is sealed to these PCRs does not open
     std::uint8_t boot = 1;  // every byte of every PCR
+    unsigned readings = 0;  // of PCRs
     FakeEpochs epochs{};
     std::map<std::uint32_t, std::uint64_t> counters{};
     std::uint64_t highest = 0;  // that any of them ever was at
@@ -74,6 +75,7 @@ public:
         return vtpm::key_from(object.private_area);
     }
     vtpm::Result<vtpm::PcrValues> read(const vtpm::PcrSelection &pcrs) override {
+        ++tpm_->readings;
         if (pcrs.to_string().starts_with("sha512"))
             return vtpm::fail(vtpm::ErrorCode::kRefused, "hardware TPM: it has not all of the PCRs");
         vtpm::PcrValues values;

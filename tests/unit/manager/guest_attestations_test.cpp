@@ -44,14 +44,37 @@ TEST_CASE_METHOD(Fixture, "a guest is answered when its attestation is made, onc
     REQUIRE(ask(one, kNonce) == kNone);
 }
 
-TEST_CASE_METHOD(Fixture, "one guest at a time") {
+TEST_CASE_METHOD(Fixture, "one guest at a time, after a pause, in the order in which they asked") {
+    const Uuid three = Uuid::random();
+    REQUIRE(ask(one, kNonce) == kNotYet);
+    REQUIRE(ask(two, kNonce) == kNotYet);
+    REQUIRE(ask(three, kNonce) == kNotYet);
+    manager.work();
+    REQUIRE(ask(one, kNonce) == kNone);
+    REQUIRE(ask(three, kNonce) == kNotYet);  // the TPM is left alone for a while
+    manager.work();
+    now += std::chrono::seconds(1);
+    REQUIRE(ask(three, kNonce) == kNotYet);  // the other one's begins only now
+    manager.work();
+    REQUIRE(ask(three, kNonce) == kNotYet);
+    REQUIRE(ask(two, kNonce) == kNone);
+    now += std::chrono::seconds(1);
+    REQUIRE(ask(three, kNonce) == kNotYet);
+    manager.work();
+    REQUIRE(ask(three, kNonce) == kNone);
+}
+
+TEST_CASE_METHOD(Fixture, "who asked and does not ask again loses its turn") {
     REQUIRE(ask(one, kNonce) == kNotYet);
     REQUIRE(ask(two, kNonce) == kNotYet);
     manager.work();
-    REQUIRE(ask(one, kNonce) == kNone);
-    REQUIRE(ask(two, kNonce) == kNotYet);  // begins only now
+    now += std::chrono::minutes(1);
+    const Uuid three = Uuid::random();
+    REQUIRE(ask(three, kNonce) == kNotYet);
+    now += std::chrono::seconds(1);
+    REQUIRE(ask(three, kNonce) == kNotYet);
     manager.work();
-    REQUIRE(ask(two, kNonce) == kNone);
+    REQUIRE(ask(three, kNonce) == kNone);
 }
 
 TEST_CASE_METHOD(Fixture, "another nonce does not get the answer to the first") {

@@ -21,7 +21,7 @@ struct ManagerInProcess {
     vtpm::CertificateAuthorities authorities{keys, inventory, true};
     vtpm::Attestor attestor{store, keys, authorities};
     vtpm::GuestAttestations attestations{*worker, attestor, true};
-    vtpm::HostPcrs host_pcrs{keys, {}};
+    vtpm::HostPcrs host_pcrs{loop, *worker, keys, {}};
     vtpm::StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
@@ -34,7 +34,7 @@ struct ManagerInProcess {
     // Until the worker has done what it was given.
     void work() {
         bool done = false;
-        worker->run([] {}, [&] { done = true; });
+        worker->run([] {}, [&] { done = true; }, vtpm::Worker::Haste::kNone);
         while (!done) {
             { const vtpm::TurnGiven given(threads); }
             sd_event_run(loop.raw(), 1000);
