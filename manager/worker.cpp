@@ -41,6 +41,7 @@ public:
     [[nodiscard]] std::string_view sealing() const override { return sealer_->sealing(); }
     [[nodiscard]] std::string description() const override { return sealer_->description(); }
     [[nodiscard]] bool has_signing_keys() const override { return sealer_->has_signing_keys(); }
+    [[nodiscard]] std::uint32_t other_index(std::uint32_t index) const override { return sealer_->other_index(index); }
 
     Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) override {
         const TpmTalk talk(worker_);
@@ -70,6 +71,10 @@ public:
     Result<TpmKey> create_signing_key(const Key &authorization) override {
         const TpmTalk talk(worker_);
         return sealer_->create_signing_key(authorization);
+    }
+    Result<TpmKey> change_authorization(const TpmKey &key, const Key &former, const Key &next) override {
+        const TpmTalk talk(worker_);
+        return sealer_->change_authorization(key, former, next);
     }
     Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
         const TpmTalk talk(worker_);

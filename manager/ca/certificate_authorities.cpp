@@ -69,7 +69,7 @@ Result<CaKey> OpenCa::key() const {
 
 Result<OpenCa> CertificateAuthorities::open(const std::string &group) {
     VTPM_ASSIGN(const Key *group_key, keys_.key(group));
-    VTPM_ASSIGN(Key authorization, derive_key(*group_key, "xen-vtpm CA authorization"));
+    VTPM_ASSIGN(Key authorization, ca_authorization(*group_key));
     VTPM_ASSIGN(auto sealer, keys_.sealer());
     VTPM_ASSIGN(GroupRecord record, keys_.record(group));
     if (record.ca.certificates.empty()) {

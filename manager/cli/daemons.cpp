@@ -63,6 +63,10 @@ Result<> Daemons::renew_group(const std::string &name) {
     VTPM_TRY(ask_manager<std::monostate>("RenewGroup", {name}));
     return {};
 }
+Result<> Daemons::rekey_group(const std::string &name, bool new_ca) {
+    VTPM_TRY(ask_manager<std::monostate>("RekeyGroup", {name, new_ca ? "new-ca" : ""}));
+    return {};
+}
 Result<> Daemons::delete_group(const std::string &name) {
     VTPM_TRY(ask_manager<std::monostate>("DeleteGroup", {name}));
     return {};

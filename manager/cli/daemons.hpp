@@ -27,6 +27,7 @@ public:
     Result<> open_group(const std::string &name);
     Result<> reseal_group(const std::string &name, const std::string &pcrs, const std::string &approver);
     Result<> renew_group(const std::string &name);
+    Result<> rekey_group(const std::string &name, bool new_ca);
     Result<> delete_group(const std::string &name);
     Result<> discard_group(const std::string &name);
     // The key, as it is to be written down.

@@ -36,6 +36,7 @@ struct Choice {
     std::string file;
     std::string config;
     bool replace = false;
+    bool new_ca = false;
     bool request = false;
     CheckOrder check_order;
     RecoverOrder recover_order;
@@ -108,7 +109,13 @@ void add_group_recovery_commands(CLI::App &group, Choice &choice) {
         [&](Daemons &d) { return export_recovery_key(d, choice.group, choice.replace); }, recovery_key_text);
     key->add_option("NAME", choice.group, "The group")->required();
     key->add_flag("--replace", choice.replace,
-                  "Another key: the one that there is opens older copies and backups only");
+                  "Another key; the former still opens older copies and backups, since the group's key stays");
+    CLI::App *rekey = add_command(
+        group, choice, "rekey", "Give an open group and its vTPMs new keys; its recovery key is void then",
+        [&](Daemons &d) { return rekey_group(d, choice.group, choice.new_ca); }, rekey_text);
+    rekey->add_option("NAME", choice.group, "The group")->required();
+    rekey->add_flag("--new-ca", choice.new_ca,
+                    "Another CA as well, of which its vTPMs get certificates by `reissue` only");
     CheckOrder &check_order = choice.check_order;
     CLI::App *check = add_command(
         group, choice, "check-recovery", "Tell whether this is the recovery key of a group; change nothing",

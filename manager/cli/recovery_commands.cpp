@@ -70,6 +70,11 @@ Result<Json> export_recovery_key(Daemons &daemons, const std::string &group, boo
     return Json{{"group", group}, {"recovery_key", key}};
 }
 
+Result<Json> rekey_group(Daemons &daemons, const std::string &group, bool new_ca) {
+    VTPM_TRY(daemons.rekey_group(group, new_ca));
+    return show_group(daemons, group);
+}
+
 Result<Json> check_recovery_key(Daemons &daemons, const CheckOrder &order) {
     VTPM_ASSIGN(std::string text, read_secret(order.key, "Recovery key"));
     const SecretText key(std::move(text));

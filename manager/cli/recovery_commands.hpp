@@ -8,6 +8,9 @@ namespace vtpm::cli {
 
 Result<Json> export_recovery_key(Daemons &daemons, const std::string &group, bool replace);
 
+// `new_ca`: the group's vTPMs are certified by another CA from then on.
+Result<Json> rekey_group(Daemons &daemons, const std::string &group, bool new_ca);
+
 // `key`: a file with the recovery key; "-" is standard input.
 struct CheckOrder {
     std::string group;

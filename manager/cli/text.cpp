@@ -183,6 +183,16 @@ std::string show_group_text(const Json &group) {
 
 std::string delete_group_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "group")); }
 
+std::string rekey_text(const Json &group) {
+    return show_group_text(group) +
+           fmt::format(
+               "Group '{0}' and its vTPMs have new keys. The former recovery key is void: make another now, with\n"
+               "xen-vtpm group export-recovery {0}\n"
+               "Copies of the store, and vTPMs that were exported before, open by the former keys still: destroy "
+               "them.\n",
+               text(group, "group"));
+}
+
 // What reads it again skips what is behind a '#'.
 std::string recovery_key_text(const Json &exported) {
     return fmt::format(

@@ -16,6 +16,7 @@ std::string destroy_text(const Json &destroyed);
 std::string list_groups_text(const Json &groups);
 std::string show_group_text(const Json &group);
 std::string delete_group_text(const Json &deleted);
+std::string rekey_text(const Json &group);
 std::string recovery_key_text(const Json &exported);
 // What `group recover` would do.
 std::string recovery_plan_text(const Json &check);

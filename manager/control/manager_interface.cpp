@@ -156,6 +156,12 @@ Result<KeyPolicy> key_policy(const std::string &group, const std::string &pcrs, 
     return policy;
 }
 
+// An option of the command line, by its name or not at all.
+Result<bool> flag(const std::string &text, std::string_view name) {
+    if (!text.empty() && text != name) return fail(ErrorCode::kInvalid, "'{}' is not '{}'", text, name);
+    return !text.empty();
+}
+
 Result<bus::Reply> create_group(GroupKeys &keys, const bus::Arguments &arguments) {
     VTPM_ASSIGN(const KeyPolicy policy, key_policy(arguments[0], arguments[1], arguments[2]));
     VTPM_TRY(keys.create(policy));
@@ -177,6 +183,13 @@ Result<bus::Reply> open_group(GroupKeys &keys, const std::string &name) {
 
 Result<bus::Reply> renew_group(GroupKeys &keys, const std::string &name) {
     VTPM_TRY(keys.renew(name));
+    return std::monostate{};
+}
+
+Result<bus::Reply> rekey_group(GroupKeys &keys, Vtpms &vtpms, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const bool new_ca, flag(arguments[1], "new-ca"));
+    VTPM_TRY(keys.rekey(arguments[0], new_ca ? GroupKeys::NewCa::kYes : GroupKeys::NewCa::kNo,
+                        *vtpms.keys_of(arguments[0])));
     return std::monostate{};
 }
 
@@ -246,12 +259,6 @@ Result<bus::Reply> revoke_policy(BootPolicies &policies, const std::string &id) 
 Result<bus::Reply> discard_group(GroupKeys &keys, const std::string &name) {
     VTPM_TRY(keys.discard(name));
     return std::monostate{};
-}
-
-// An option of the command line, by its name or not at all.
-Result<bool> flag(const std::string &text, std::string_view name) {
-    if (!text.empty() && text != name) return fail(ErrorCode::kInvalid, "'{}' is not '{}'", text, name);
-    return !text.empty();
 }
 
 Result<bus::Reply> export_recovery_key(GroupKeys &keys, const bus::Arguments &arguments) {
@@ -399,6 +406,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},
         {"RenewGroup", "s", "", [&](const Arguments &a) { return renew_group(keys, a[0]); }, elsewhere},
+        {"RekeyGroup", "ss", "", [&](const Arguments &a) { return rekey_group(keys, vtpms, a); }, elsewhere},
         {"DeleteGroup", "s", "", [&](const Arguments &a) { return delete_group(keys, a[0]); }, elsewhere},
         {"DiscardGroup", "s", "", [&](const Arguments &a) { return discard_group(keys, a[0]); }, elsewhere},
         {"ExportRecoveryKey", "ss", "s", [&](const Arguments &a) { return export_recovery_key(keys, a); }},

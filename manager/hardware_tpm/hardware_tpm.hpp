@@ -61,6 +61,10 @@ public:
     // Of a SHA-256 digest, as a DER ECDSA-Sig-Value. kRefused: another authorization, or a key of another TPM.
     Result<Bytes> sign(const TpmKey &key, ByteView authorization, ByteView digest);
 
+    // The same key, which signs for who knows `next`. `key` itself, where a copy of it lies, goes on to sign for who
+    // knows `former`. kRefused: as sign().
+    Result<TpmKey> change_authorization(const TpmKey &key, ByteView former, ByteView next);
+
     // Whose TPM it is: the endorsement key that its maker certified, and the attestation key.
     Result<HostIdentity> identity();
     // TPM2_ActivateCredential: the secret, if the credential is for this TPM's two keys. kInvalid: it is no credential;

@@ -24,6 +24,20 @@ Result<ESYS_TR> HardwareTpm::loaded(const TpmKey &key, ByteView authorization) {
     return handle;
 }
 
+Result<TpmKey> HardwareTpm::change_authorization(const TpmKey &key, ByteView former, ByteView next) {
+    VTPM_ASSIGN(const ESYS_TR object, loaded(key, former));
+    VTPM_ASSIGN(const ESYS_TR command, command_session());
+    const Authorization authorization(next);
+    EsysPtr<TPM2B_PRIVATE> private_area;
+    VTPM_TRY(checked("TPM2_ObjectChangeAuth", [&] {
+        return Esys_ObjectChangeAuth(esys_.get(), object, primary_.handle.get(), command, ESYS_TR_NONE, ESYS_TR_NONE,
+                                     &authorization, out(private_area));
+    }));
+    TpmKey changed{key.public_area, {}};
+    VTPM_ASSIGN(changed.private_area, marshalled(*private_area, Tss2_MU_TPM2B_PRIVATE_Marshal));
+    return changed;
+}
+
 Result<Bytes> HardwareTpm::sign(const TpmKey &key, ByteView authorization, ByteView digest) {
     VTPM_ASSIGN(const ESYS_TR signer, loaded(key, authorization));
     VTPM_ASSIGN(const ESYS_TR command, command_session());

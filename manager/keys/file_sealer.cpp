@@ -54,6 +54,7 @@ public:
     }
     [[nodiscard]] bool has_signing_keys() const override { return false; }
     Result<TpmKey> create_signing_key(const Key &) override { return no_signing_keys(); }
+    Result<TpmKey> change_authorization(const TpmKey &, const Key &, const Key &) override { return no_signing_keys(); }
     Result<Bytes> sign(const TpmKey &, const Key &, ByteView) override { return no_signing_keys(); }
     Result<HostIdentity> host() override { return no_signing_keys(); }
     Result<SecretBytes> activate(const Credential &) override { return no_signing_keys(); }
@@ -64,6 +65,7 @@ public:
     // A file beside the store would be put back with it.
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &) override { return 0; }
     Result<std::vector<std::uint32_t>> used_indices() override { return std::vector<std::uint32_t>(); }
+    [[nodiscard]] std::uint32_t other_index(std::uint32_t) const override { return 0; }
     Result<SecretBytes> read_epoch(std::uint32_t, const Key &) override { return no_index(); }
     Result<> write_epoch(std::uint32_t, const Key &, ByteView) override { return no_index(); }
     Result<> remove_epoch(std::uint32_t) override { return {}; }

@@ -46,15 +46,6 @@ std::size_t count_policies(const std::vector<PolicyRecord> &policies, const std:
     }));
 }
 
-// What a TPM that was away left undone when the group was last sealed: else that would be sealed for the same count as
-// what follows. False: the store's object opens nothing, since somebody changed the counter; the key is here still.
-Result<bool> complete(Sealer &sealer, const GroupRecord &group) {
-    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
-    const auto advanced = sealer.advance(group.key, policy);
-    if (!advanced && advanced.error().code != ErrorCode::kRefused) return tl::make_unexpected(advanced.error());
-    return advanced.has_value();
-}
-
 tl::unexpected<Error> not_complete(const Error &error) {
     return fail(error.code, "it is not complete: {}; create it again", error.text);
 }
@@ -191,8 +182,11 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
 Result<> GroupKeys::look_for_lost(Sealer &sealer) {
     VTPM_ASSIGN(const auto used, sealer.used_indices());
     VTPM_ASSIGN(const auto records, store_.groups());
+    remove_former_epochs(sealer, used);
     const auto is_lost = [&](std::uint32_t index) {
-        return std::ranges::find(records, index, &GroupRecord::nv_index) == records.end();
+        return std::ranges::none_of(records, [&](const GroupRecord &group) {
+            return index == group.nv_index || index == sealer.other_index(group.nv_index);
+        });
     };
     const auto found = std::ranges::find_if(used, is_lost);
     const auto before = std::exchange(lost_, found == used.end() ? std::nullopt : std::optional(*found));
@@ -354,6 +348,13 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     return {};
 }
 
+Result<bool> GroupKeys::complete(Sealer &sealer, const GroupRecord &group) {
+    VTPM_ASSIGN(const KeyPolicy policy, policy_of(group));
+    const auto advanced = sealer.advance(group.key, policy);
+    if (!advanced && advanced.error().code != ErrorCode::kRefused) return tl::make_unexpected(advanced.error());
+    return advanced.has_value();
+}
+
 // First the store, then the counter: a crash in between leaves an object that opens by one step of the counter, which
 // is made at the next start.
 Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record) {
@@ -512,6 +513,8 @@ Result<> GroupKeys::forget_indices(const GroupRecord &group) const {
     if (group.nv_index == 0) return {};
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_TRY(opened->remove_epoch(group.nv_index));
+    if (const std::uint32_t other = opened->other_index(group.nv_index); other != 0)
+        VTPM_TRY(opened->remove_epoch(other));
     return opened->remove_counter(group.nv_index);
 }
 

@@ -43,6 +43,19 @@ struct RecoveryCheck {
     bool manifest = false;   // it has one that is its own
 };
 
+// What has to do with the vTPMs of a group that gets another key: each gets another one as well.
+class VtpmKeys {
+public:
+    VtpmKeys() = default;
+    VtpmKeys(const VtpmKeys &) = delete;
+    VtpmKeys &operator=(const VtpmKeys &) = delete;
+    virtual ~VtpmKeys() = default;
+    // In the transaction of the group's new key, before the group has it.
+    virtual Result<> rotate(const Key &former, const Key &next) = 0;
+    // It is committed, and nobody had a turn since.
+    virtual void rotated() = 0;
+};
+
 class GroupKeys {
 public:
     // `sealing` is the configuration's word for what `open_sealer` opens: "tpm" or "file". `default_pcrs`: what the
@@ -106,6 +119,11 @@ public:
     // The same under its approver's next generation: his approvals of this one are void for good. kRefused unless one
     // of the next approves the present boot. kInvalid: the group has no approver.
     Result<> renew(const std::string &name);
+    // An open group gets another key, and so does each of its vTPMs: the former ones open nothing that is stored then.
+    // Its recovery key is void. Its CA stays, of which a copy signs for who knows the former key; NewCa::kYes: another
+    // is made when it is needed. An error that does not say otherwise: nothing was changed.
+    enum class NewCa { kNo, kYes };
+    Result<> rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms);
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
     // A group that will not open again: with all its vTPMs, for good.
@@ -134,6 +152,16 @@ private:
     static Result<KeyPolicy> chosen_policy(const RecoveryCheck &check, KeyPolicy policy);
     Result<OpenGroup> recover_here(Sealer &sealer, Recovered recovered, KeyPolicy policy, AcceptRollback accept);
     Result<OpenGroup> recover_elsewhere(Sealer &sealer, Recovered recovered, KeyPolicy policy, AcceptRollback accept);
+    // group_rekey.cpp
+    struct NextKey;
+    Result<NextKey> prepare_key(Sealer &sealer, const GroupRecord &present, NewCa new_ca) const;
+    Result<CaRecord> next_ca(Sealer &sealer, const GroupRecord &present, const Key &next, NewCa new_ca) const;
+    Result<GroupRecord> adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms);
+    void remove_former_epochs(Sealer &sealer, const std::vector<std::uint32_t> &used) const;
+    // What a TPM that was away left undone when the group was last sealed: else that would be sealed for the same count
+    // as what follows. False: the store's object opens nothing, since somebody changed the counter; the key is here
+    // still.
+    static Result<bool> complete(Sealer &sealer, const GroupRecord &group);
     // Of an attempt to create it that was not completed, nothing is left afterwards.
     Result<> require_free(const std::string &name);
     enum class WithVtpms { kNo, kYes };

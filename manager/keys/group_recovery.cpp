@@ -49,15 +49,15 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
     const bool another = !group.recovery.empty();
     if (another && replace == Replace::kNo)
         return fail(ErrorCode::kInUse,
-                    "group '{}' has a recovery key, which was told once; --replace makes another, and that one opens "
-                    "nothing that "
-                    "is written from then on (older copies of the store and older backups it still does)",
+                    "group '{0}' has a recovery key, which was told once; --replace makes another. The former still "
+                    "opens older copies of the store and older backups, since the group's key stays. If somebody else "
+                    "has it: xen-vtpm group rekey {0}",
                     name);
     VTPM_ASSIGN(const Key recovery_key, random_key());
     VTPM_ASSIGN(group.recovery, wrap_for_recovery(recovery_key, name, *group_key));
     const auto edit = [&](Terms &terms) { terms.recovery = digest_of(group.recovery); };
     const auto write = [&]() -> Result<> {
-        VTPM_TRY(audit_.record("recovery-key-exported", name, another ? "the former is void" : ""));
+        VTPM_TRY(audit_.record("recovery-key-exported", name, another ? "in the place of another one" : ""));
         return store_.set_recovery(name, group.recovery);
     };
     VTPM_TRY(change_terms(name, edit, write));

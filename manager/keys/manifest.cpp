@@ -128,6 +128,7 @@ bool operator==(const Epoch &left, const Epoch &right) {
 }
 
 Result<Key> epoch_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm epoch authorization"); }
+Result<Key> ca_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm CA authorization"); }
 
 Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms,
                                 Terms terms) {

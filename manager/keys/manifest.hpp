@@ -25,6 +25,8 @@ Epoch epoch_of(ByteView bytes);
 bool operator==(const Epoch &left, const Epoch &right);
 // What the TPM asks of who reads or writes it.
 Result<Key> epoch_authorization(const Key &group_key);
+// Of who signs with the group's CA.
+Result<Key> ca_authorization(const Key &group_key);
 // Before the TPM keeps one: all zero.
 bool is_none(const Epoch &epoch);
 

@@ -208,6 +208,17 @@ Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &
     return group;
 }
 
+Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const GroupRecord &record, Key key, Epoch epoch,
+                                const std::function<Result<>(const Key &key)> &write) {
+    VTPM_ASSIGN(Transaction transaction, store.transaction());
+    VTPM_TRY(write(key));
+    VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    VTPM_TRY(write_epochs(store, group, epoch, epoch));
+    VTPM_TRY(transaction.commit());
+    group.manifest.set_epoch(std::move(epoch));
+    return group;
+}
+
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group) {
     if (group.nv_index == 0) return {};
     return move_from(store, sealer, group, epoch_of(group.manifest.epoch().view()));

@@ -49,6 +49,11 @@ Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const Group
 Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
                                const std::function<Result<>()> &write = {});
 
+// An open group under another key. `epoch`: what the TPM keeps at the index of `record`. `write` puts the record and
+// the rows of its vTPMs into the store, in the transaction of the manifest.
+Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const GroupRecord &record, Key key, Epoch epoch,
+                                const std::function<Result<>(const Key &key)> &write);
+
 // A new epoch. Crash at any point: the store and the TPM agree on the one or on the other.
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group);
 

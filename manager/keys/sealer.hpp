@@ -50,8 +50,9 @@ public:
     virtual Result<SecretBytes> random(std::size_t size) = 0;
     // Whether it keeps keys that sign: a certificate that leads to a file would be worth nothing.
     [[nodiscard]] virtual bool has_signing_keys() const = 0;
-    // HardwareTpm::create_signing_key() and sign().
+    // HardwareTpm::create_signing_key(), change_authorization() and sign().
     virtual Result<TpmKey> create_signing_key(const Key &authorization) = 0;
+    virtual Result<TpmKey> change_authorization(const TpmKey &key, const Key &former, const Key &next) = 0;
     virtual Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) = 0;
     // HardwareTpm::identity(), activate() and attest().
     virtual Result<HostIdentity> host() = 0;
@@ -60,9 +61,11 @@ public:
                                         ByteView data) = 0;
 
     // Where a group's epoch (manifest.hpp) and its counter can be kept: an index that is free and not `taken` (0:
-    // nowhere), and those that are in use.
+    // nowhere), and those that keep an epoch.
     virtual Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) = 0;
     virtual Result<std::vector<std::uint32_t>> used_indices() = 0;
+    // The same group's other index, for an epoch under another authorization; the counter is the same. And back.
+    [[nodiscard]] virtual std::uint32_t other_index(std::uint32_t index) const = 0;
     // kNotFound: nothing is kept there. kRefused: something else is.
     virtual Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) = 0;
     virtual Result<> write_epoch(std::uint32_t index, const Key &authorization, ByteView epoch) = 0;

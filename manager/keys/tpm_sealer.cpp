@@ -15,11 +15,17 @@
 namespace vtpm {
 namespace {
 
-// Of those that are left to the owner (TCG Registry of Reserved TPM 2.0 Handles, 2.2.2).
+// Of those that are left to the owner (TCG Registry of Reserved TPM 2.0 Handles, 2.2.2). A group has two indices for
+// its epoch, of which it uses one, and one for its counter.
 constexpr std::uint32_t kFirstIndex = 0x0180a700;
-constexpr std::uint32_t kLastIndex = 0x0180a7ff;
-// From a group's epoch to its counter.
-constexpr std::uint32_t kToCounter = 0x100;
+constexpr std::uint32_t kFirstCounter = 0x0180a800;
+constexpr std::uint32_t kFirstOther = 0x0180a900;
+constexpr std::uint32_t kGroups = 0x100;
+
+bool is_epoch(std::uint32_t index) {
+    const std::uint32_t first = index - index % kGroups;
+    return first == kFirstIndex || first == kFirstOther;
+}
 
 class TpmSealer final : public Sealer {
 public:
@@ -53,7 +59,7 @@ public:
     // For the counter's present value, or its next one. A counter that an attempt to create the group left is as good
     // as a new one.
     Result<SealedObject> seal(const Key &key, const KeyPolicy &policy, Opens opens) override {
-        VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
+        VTPM_ASSIGN(const std::uint32_t index, counter_of(policy.nv_index));
         return ask([&](HardwareTpm &tpm) -> Result<SealedObject> {
             VTPM_ASSIGN(const std::uint64_t present, tpm.ensure_counter(index));
             const Count count{index, opens == Opens::kUntilAdvance ? present : present + 1};
@@ -104,6 +110,9 @@ public:
     Result<TpmKey> create_signing_key(const Key &authorization) override {
         return ask([&](HardwareTpm &tpm) { return tpm.create_signing_key(authorization.view()); });
     }
+    Result<TpmKey> change_authorization(const TpmKey &key, const Key &former, const Key &next) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.change_authorization(key, former.view(), next.view()); });
+    }
     Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
         return ask([&](HardwareTpm &tpm) { return tpm.sign(key, authorization.view(), digest); });
     }
@@ -123,13 +132,22 @@ public:
         const auto is_in = [](const std::vector<std::uint32_t> &list, std::uint32_t index) {
             return std::ranges::find(list, index) != list.end();
         };
-        for (std::uint32_t index = kFirstIndex; index <= kLastIndex; ++index)
-            if (!is_in(used, index) && !is_in(taken, index)) return index;
+        const auto is_taken = [&](std::uint32_t index) { return is_in(used, index) || is_in(taken, index); };
+        for (std::uint32_t index = kFirstIndex; index < kFirstIndex + kGroups; ++index)
+            if (!is_taken(index) && !is_taken(other_index(index))) return index;
         return fail(ErrorCode::kRefused, "the hardware TPM's NV indices {:#x} to {:#x} are all in use", kFirstIndex,
-                    kLastIndex);
+                    kFirstIndex + kGroups - 1);
     }
     Result<std::vector<std::uint32_t>> used_indices() override {
-        return ask([](HardwareTpm &tpm) { return tpm.nv_indices(kFirstIndex, kLastIndex); });
+        return ask([](HardwareTpm &tpm) -> Result<std::vector<std::uint32_t>> {
+            VTPM_ASSIGN(auto used, tpm.nv_indices(kFirstIndex, kFirstIndex + kGroups - 1));
+            VTPM_ASSIGN(const auto others, tpm.nv_indices(kFirstOther, kFirstOther + kGroups - 1));
+            used.insert(used.end(), others.begin(), others.end());
+            return used;
+        });
+    }
+    [[nodiscard]] std::uint32_t other_index(std::uint32_t index) const override {
+        return is_epoch(index) ? index ^ kFirstIndex ^ kFirstOther : 0;
     }
     Result<SecretBytes> read_epoch(std::uint32_t index, const Key &authorization) override {
         return ask([&](HardwareTpm &tpm) { return tpm.nv_read(index, authorization.view(), kEpochSize); });
@@ -141,7 +159,8 @@ public:
         return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(index); });
     }
     Result<> remove_counter(std::uint32_t index) override {
-        return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(index + kToCounter); });
+        VTPM_ASSIGN(const std::uint32_t counter, counter_of(index));
+        return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(counter); });
     }
 
 private:
@@ -188,10 +207,9 @@ private:
         return policy.approver->for_tpm(policy_ref(policy.group, policy.generation));
     }
 
-    static Result<std::uint32_t> counter_of(const KeyPolicy &policy) {
-        if (policy.nv_index >= kFirstIndex && policy.nv_index <= kLastIndex) return policy.nv_index + kToCounter;
-        return fail(ErrorCode::kRefused, "store: {:#x} is no NV index of a group: it is damaged; restore it",
-                    policy.nv_index);
+    static Result<std::uint32_t> counter_of(std::uint32_t index) {
+        if (is_epoch(index)) return kFirstCounter + index % kGroups;
+        return fail(ErrorCode::kRefused, "store: {:#x} is no NV index of a group: it is damaged; restore it", index);
     }
 
     static bool is_sealed_for(const SealedObject &object, const KeyPolicy &policy, const Count &count) {
@@ -210,7 +228,7 @@ private:
     }
 
     static Result<Count> present_count(HardwareTpm &tpm, const KeyPolicy &policy) {
-        VTPM_ASSIGN(const std::uint32_t index, counter_of(policy));
+        VTPM_ASSIGN(const std::uint32_t index, counter_of(policy.nv_index));
         const auto value = tpm.counter(index);
         if (value) return Count{index, *value};
         if (value.error().code != ErrorCode::kNotFound) return tl::make_unexpected(value.error());

@@ -201,6 +201,17 @@ Result<> Store::set_recovery(const std::string &group, ByteView recovery) {
     return transaction.commit();
 }
 
+Result<> Store::rekey_group(const GroupRecord &group) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(update_group(group));
+    VTPM_TRY(change_one(database_,
+                        "UPDATE groups SET nv_index = ?, recovery = ?, ca_public = ?, ca_private = ?, "
+                        "ca_certificate = ? WHERE name = ?",
+                        std::int64_t{group.nv_index}, ByteView(group.recovery), ByteView(group.ca.key.public_area),
+                        ByteView(group.ca.key.private_area), ByteView(group.ca.certificates), group.name));
+    return transaction.commit();
+}
+
 Result<> Store::move_to(const Pin &pin, const GroupRecord &group) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(database_, "UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'sealing'", pin.sealing));
@@ -408,6 +419,17 @@ Result<> Store::set_endorsement(const Uuid &uuid, ByteView endorsement, const Ma
     VTPM_TRY(change_one(database_, "UPDATE vtpms SET endorsement = ? WHERE uuid = ?", endorsement, uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
+}
+
+Result<> Store::rekey_vtpm(const VtpmRecord &vtpm) {
+    return change_one(database_, "UPDATE vtpms SET wrapped_key = ?, tag = ?, volatile_tag = ? WHERE uuid = ?",
+                      ByteView(vtpm.wrapped_key), ByteView(vtpm.tag), ByteView(vtpm.volatile_tag),
+                      vtpm.uuid.to_string());
+}
+
+Result<> Store::replace_envelope(const Uuid &uuid, StateKind kind, ByteView envelope) {
+    return change_one(database_, "UPDATE states SET envelope = ? WHERE uuid = ? AND kind = ?", envelope,
+                      uuid.to_string(), number(kind));
 }
 
 Result<> Store::delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest) {

@@ -131,6 +131,8 @@ public:
     // Its key as it is sealed now; nothing of the former stays in the files. Its manifest stays.
     Result<> update_group(const GroupRecord &group);
     Result<> set_recovery(const std::string &group, ByteView recovery);
+    // It has another key: all of `group` but its name, its manifest and when it was created.
+    Result<> rekey_group(const GroupRecord &group);
     // From now on `group` is sealed to another TPM, and so is the store.
     Result<> move_to(const Pin &pin, const GroupRecord &group);
     // kInUse while it has vTPMs. Its policies go along.
@@ -169,6 +171,9 @@ public:
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     Result<> set_ca(const CaRecord &ca, const ManifestWrite &manifest);
     Result<> set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest);
+    // It has another key, and the same states under that: a part of what rekeys its group.
+    Result<> rekey_vtpm(const VtpmRecord &vtpm);
+    Result<> replace_envelope(const Uuid &uuid, StateKind kind, ByteView envelope);
     // With its key and states; none of it stays in the files.
     Result<> delete_vtpm(const Uuid &uuid, const ManifestWrite &manifest);
 

@@ -187,6 +187,21 @@ Result<> StateChannel::store(const StoreState &request) {
     return services_.commit.add(pending_);
 }
 
+Result<Bytes> StateChannel::pending_under(const Key &next) const {
+    if (!pending_) return Bytes();
+    const StateWrite &write = pending_->write;
+    VTPM_ASSIGN(const SecretBytes state, open_state(key_, identity(), write.kind, write.sequence, write.envelope));
+    return seal_state(next, identity(), write.kind, write.sequence, state.view());
+}
+
+void StateChannel::change_key(Key next, const VtpmRecord &row, Bytes pending) {
+    key_ = std::move(next);
+    vtpm_.wrapped_key = row.wrapped_key;
+    vtpm_.tag = row.tag;
+    vtpm_.volatile_tag = row.volatile_tag;
+    if (pending_) pending_->write.envelope = std::move(pending);
+}
+
 void StateChannel::stored(const Result<> &written) {
     const StateWrite write = std::move(std::exchange(pending_, nullptr)->write);
     if (written) apply(write, vtpm_);

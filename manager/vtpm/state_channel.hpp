@@ -40,6 +40,10 @@ public:
 
     // The end for the engine.
     Result<UniqueFd> start();
+    // Its key becomes another, between two turns. First what waits for its commit as it is under that; empty: nothing
+    // does. Then, with the row whose states are under the new key, and that.
+    [[nodiscard]] Result<Bytes> pending_under(const Key &next) const;
+    void change_key(Key next, const VtpmRecord &row, Bytes pending);
     // What its certificates are to be is decided, and not yet stored.
     [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }
 

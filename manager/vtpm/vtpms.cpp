@@ -7,13 +7,21 @@
 #include "manager/ca/endorsement.hpp"
 #include "manager/keys/recovery_key.hpp"
 #include "manager/policy/encoding.hpp"
+#include "manager/vtpm/key_rotation.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
 namespace vtpm {
 namespace {
 
 Result<SecretBytes> opened_backup(const Key &group_key, const Backup &backup, std::string_view recovery_text) {
-    if (recovery_text.empty()) return open_backup(group_key, backup);
+    if (recovery_text.empty()) {
+        auto state = open_backup(group_key, backup);
+        if (!state && state.error().code == ErrorCode::kRefused)
+            state.error().text +=
+                "; if the group got another key since (xen-vtpm group rekey), the recovery key opens it that the "
+                "group had then: --recovery-key";
+        return state;
+    }
     if (backup.header.wrapped_group_key.empty())
         return fail(ErrorCode::kRefused, "no recovery key opens this backup: group '{}' had none when it was made",
                     backup.header.group);
@@ -140,6 +148,14 @@ Result<> Vtpms::reissue(const Uuid &uuid) {
     VTPM_TRY(services_.inventory.order_reissue(record));
     log::info("vTPM {}: its certificates are issued again at its next power-on", uuid.to_string());
     return {};
+}
+
+std::unique_ptr<VtpmKeys> Vtpms::keys_of(const std::string &group) {
+    const auto find_channel = [this](const Uuid &vtpm) {
+        const auto found = channels_.find(vtpm);
+        return found == channels_.end() ? nullptr : found->second.get();
+    };
+    return std::make_unique<KeyRotation>(services_.store, services_.inventory, group, find_channel);
 }
 
 Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {

@@ -63,6 +63,8 @@ public:
     Result<> destroy(const Uuid &uuid);
     // Its endorsement certificates are issued again at its next power-on. kInvalid: it has none.
     Result<> reissue(const Uuid &uuid);
+    // Those of `group`, for GroupKeys::rekey().
+    std::unique_ptr<VtpmKeys> keys_of(const std::string &group);
     // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.
     Result<std::string> export_vtpm(const Uuid &uuid);
     // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.

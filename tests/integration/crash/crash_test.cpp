@@ -224,6 +224,22 @@ public:
         disk_->cut_power();
         kill_all();
     }
+    // It forgets what was loaded.
+    void power_cycle_tpm() {
+        tpm_.reset();
+        tpm_.emplace(directory_ / "hardware-tpm");
+    }
+
+    // False: it is not told that it is done.
+    [[nodiscard]] bool rekey() const { return cli(place_.bus_address, {"group", "rekey", "default"}).status == 0; }
+    // How often the group got another key.
+    [[nodiscard]] unsigned rekeys() const {
+        const std::string log = cli(place_.bus_address, {"audit"}).out;
+        unsigned count = 0;
+        for (auto at = log.find("group-rekeyed"); at != std::string::npos; at = log.find("group-rekeyed", at + 1))
+            ++count;
+        return count;
+    }
 
     // What is left of it goes on, then every guest is power cycled.
     void recover() {
@@ -242,8 +258,9 @@ public:
 
 private:
     TemporaryDirectory directory_;
-    Swtpm tpm_{directory_ / "hardware-tpm"};
-    ManagerPlace place_{.directory = directory_, .tcti = tpm_.tcti()};
+    std::optional<Swtpm> tpm_{std::in_place, directory_ / "hardware-tpm"};
+    PrivateBus bus_{directory_ / "bus"};
+    ManagerPlace place_{.directory = directory_, .tcti = tpm_->tcti(), .bus_address = bus_.address()};
     std::optional<ForgetfulFs> disk_;
     std::optional<ManagerProcess> manager_;
     std::unique_ptr<Daemon> daemon_;
@@ -335,6 +352,27 @@ TEST_CASE("whenever the power is cut, what was acknowledged is there, and whole"
     fmt::print("power cut {} times; of {} NV writes {} were unacknowledged then; seed {}\n", cuts,
                writes_of(machine.guests), in_flight, random.seed);
     CHECK(in_flight > 0);
+}
+
+TEST_CASE("whenever the power is cut while a group gets another key, what was acknowledged is there, and whole") {
+    const unsigned cuts = power_cuts() / 3;
+    Random random;
+    CAPTURE(random.seed);
+    Machine machine(random.seed);
+    unsigned told = 0;
+    for (unsigned cut = 0; cut < cuts; ++cut) {
+        CAPTURE(cut);
+        write_until(machine.guests, [&] {
+            const std::jthread rekeys([&] { told += machine.rekey() ? 1 : 0; });
+            std::this_thread::sleep_for(std::chrono::microseconds(random.below(600'000)));
+            machine.cut_power();
+        });
+        machine.power_cycle_tpm();
+        machine.recover();
+        REQUIRE(machine.rekeys() >= told);
+    }
+    fmt::print("power cut {} times in a rekey, which {} times was told to be done, and {} times was; seed {}\n", cuts,
+               told, machine.rekeys(), random.seed);
 }
 
 TEST_CASE("a manager whose first start the power ends can be started, and finds what it began") {

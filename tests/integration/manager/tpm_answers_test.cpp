@@ -128,6 +128,12 @@ struct InProcess : Fixture {
     std::optional<Keys> running;
 };
 
+// Groups without one.
+struct NoVtpms final : VtpmKeys {
+    Result<> rotate(const Key &, const Key &) override { return {}; }
+    void rotated() override {}
+};
+
 // The n-th command of a kind, from 0 on.
 struct Place {
     TPM2_CC command;
@@ -271,7 +277,7 @@ TEST_CASE_METHOD(InProcess, "at whatever change of its NV the TPM fails for good
     const QuietErrors quiet;
     const PcrSelection pcr7 = expect(PcrSelection::parse("sha256:7"));
     expect(running->keys.create({"tenant", {}, {}, 1}));
-    const std::string recovery_key = expect(running->keys.export_recovery_key("tenant", GroupKeys::Replace::kNo));
+    std::string recovery_key;
     const auto is_open = [&] { return running->keys.key("tenant").has_value(); };
     const auto open = [&] { (void)start().keys.unlock(); };
     const auto recover = [&] {
@@ -303,9 +309,16 @@ TEST_CASE_METHOD(InProcess, "at whatever change of its NV the TPM fails for good
              return running->keys.reseal({"tenant", pcr7, {}, 1});
          },
          nothing},
+        {"rekey", open,
+         [&] {
+             NoVtpms none;
+             return running->keys.rekey("tenant", GroupKeys::NewCa::kNo, none);
+         },
+         nothing},
         {"recover",
          [&] {
              open();
+             recovery_key = expect(running->keys.export_recovery_key("tenant", GroupKeys::Replace::kYes));
              expect(running->keys.reseal({"tenant", pcr7, {}, 1}));
              extend(ESYS_TR_PCR7);
              open();

@@ -78,6 +78,9 @@ TEST_CASE_METHOD(Fixture, "a store of schema 8 opens, and its groups' manifests 
         REQUIRE(xen_vtpm({"group", "check-recovery", "default"}, kDefaultKey).status == 0);
         REQUIRE(xen_vtpm({"audit", "--verify"}).status == 0);
     }
+    REQUIRE(xen_vtpm({"group", "rekey", "tenant"}).status == 0);
+    restart();
+    REQUIRE(refusal("tenant").empty());
     manager->end(SIGTERM);
     manager.reset();
     REQUIRE(expect(database().integer("PRAGMA user_version")) == 9);

@@ -231,6 +231,26 @@ std::vector<Operation> operations() {
                        place.manager->keys.close();
                        place.crash();
                    }});
+    all.push_back({"another key for a group",
+                   [](Place &place) {
+                       Manager &manager = *place.manager;
+                       return manager.keys.rekey("default", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("default"));
+                   },
+                   [](Manager &manager) {
+                       const GroupRecord group = expect(manager.keys.record("default"));
+                       expect(manager.keys.key("default"));
+                       const bool rekeyed = group.nv_index > FakeTpm::kToOther;
+                       REQUIRE(group.recovery.empty() == rekeyed);
+                       REQUIRE(states_of(manager, kTarget) == "old, old volatile");
+                       return if_there(rekeyed);
+                   },
+                   "group-rekeyed",
+                   [](Place &place) {
+                       place.start();
+                       expect(place.manager->keys.export_recovery_key("default", GroupKeys::Replace::kNo));
+                       place.manager->keys.close();
+                       place.crash();
+                   }});
     all.push_back({"deletion of a group", [](Place &place) { return place.manager->keys.remove("spare"); },
                    [](Manager &manager) {
                        const bool there = has_group(manager, "spare");

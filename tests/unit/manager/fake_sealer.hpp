@@ -34,12 +34,16 @@ struct FakeTpm {
     std::function<void()> meanwhile{};  // while it is asked whether the present boot is approved
 
     [[nodiscard]] vtpm::OpenSealer opener();
+    // From one index of a group's epoch to its other one; the counter is the first one's.
+    static constexpr std::uint32_t kToOther = 0x1000;
+    static std::uint32_t counter_of(std::uint32_t index) { return index & ~kToOther; }
     // A new one begins above all that there ever were.
     std::uint64_t count(std::uint32_t index) {
-        if (!counters.contains(index)) counters[index] = ++highest;
-        return counters[index];
+        const std::uint32_t counter = counter_of(index);
+        if (!counters.contains(counter)) counters[counter] = ++highest;
+        return counters[counter];
     }
-    void increment(std::uint32_t index) { highest = std::max(highest, ++counters[index]); }
+    void increment(std::uint32_t index) { highest = std::max(highest, ++counters[counter_of(index)]); }
 };
 
 class FakeSealer final : public vtpm::Sealer {
@@ -56,7 +60,7 @@ public:
             vtpm::Bytes(key.view().begin(), key.view().end())};
     }
     vtpm::Result<> advance(const vtpm::SealedObject &object, const vtpm::KeyPolicy &policy) override {
-        const auto counter = tpm_->counters.find(policy.nv_index);
+        const auto counter = tpm_->counters.find(FakeTpm::counter_of(policy.nv_index));
         if (counter == tpm_->counters.end()) return no_index();
         if (object.public_area == sealed_for(policy, counter->second)) return {};
         if (object.public_area != sealed_for(policy, counter->second + 1))
@@ -88,6 +92,10 @@ public:
     vtpm::Result<vtpm::TpmKey> create_signing_key(const vtpm::Key &authorization) override {
         return tpm_->keys.create(authorization.view());
     }
+    vtpm::Result<vtpm::TpmKey> change_authorization(const vtpm::TpmKey &key, const vtpm::Key &former,
+                                                    const vtpm::Key &next) override {
+        return tpm_->keys.change(key, former.view(), next.view());
+    }
     vtpm::Result<vtpm::Bytes> sign(const vtpm::TpmKey &key, const vtpm::Key &authorization,
                                    vtpm::ByteView digest) override {
         return tpm_->keys.sign(key, authorization.view(), digest);
@@ -104,9 +112,15 @@ public:
     }
 
     vtpm::Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
+        const auto is_taken = [&](std::uint32_t index) {
+            return tpm_->epochs.contains(index) || std::ranges::find(taken, index) != taken.end();
+        };
         std::uint32_t index = 1;
-        while (tpm_->epochs.contains(index) || std::ranges::find(taken, index) != taken.end()) ++index;
+        while (is_taken(index) || is_taken(other_index(index))) ++index;
         return index;
+    }
+    [[nodiscard]] std::uint32_t other_index(std::uint32_t index) const override {
+        return index == 0 ? 0 : index ^ FakeTpm::kToOther;
     }
     vtpm::Result<std::vector<std::uint32_t>> used_indices() override {
         std::vector<std::uint32_t> indices;
@@ -133,7 +147,7 @@ public:
         return {};
     }
     vtpm::Result<> remove_counter(std::uint32_t index) override {
-        tpm_->counters.erase(index);
+        tpm_->counters.erase(FakeTpm::counter_of(index));
         return {};
     }
 
@@ -150,7 +164,7 @@ public:
 
 private:
     static vtpm::Bytes sealed_for(const vtpm::KeyPolicy &policy, std::uint64_t count) {
-        const std::string text = fmt::format("{} at {}", policy.nv_index, count);
+        const std::string text = fmt::format("{} at {}", FakeTpm::counter_of(policy.nv_index), count);
         return {text.begin(), text.end()};
     }
     static tl::unexpected<vtpm::Error> no_index() {

@@ -31,6 +31,14 @@ public:
         return ecdsa(found->second.key.get(), digest);
     }
 
+    // Under another number: the former goes on to sign.
+    vtpm::Result<vtpm::TpmKey> change(const vtpm::TpmKey &key, vtpm::ByteView former, vtpm::ByteView next) {
+        VTPM_TRY(sign(key, former, vtpm::Bytes(32)));
+        const auto number = static_cast<std::uint8_t>(keys_.size());
+        keys_.emplace(number, Kept{keys_.at(key.private_area[0]).key, {next.begin(), next.end()}});
+        return vtpm::TpmKey{key.public_area, {number}};
+    }
+
 private:
     struct Kept {
         std::shared_ptr<EVP_PKEY> key;  // a fake TPM is copied

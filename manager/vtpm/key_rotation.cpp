@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/vtpm/key_rotation.hpp"
+
+#include "base/log.hpp"
+#include "manager/vtpm/stored_state.hpp"
+
+namespace vtpm {
+namespace {
+
+struct Resealed {
+    StateKind kind;
+    Bytes envelope;
+};
+
+// Under `next`; `vtpm` has the tags. A vTPM that never ran has none.
+Result<std::vector<Resealed>> reseal_states(Store &store, VtpmRecord &vtpm, const Key &present, const Key &next) {
+    const VtpmIdentity identity{vtpm.uuid, vtpm.version, vtpm.group};
+    std::vector<Resealed> resealed;
+    for (const StateKind kind : {StateKind::kPermanent, StateKind::kVolatile}) {
+        const auto state = open_stored_state(store, vtpm, present, kind);
+        if (!state && state.error().code == ErrorCode::kNotFound) continue;
+        if (!state) return tl::make_unexpected(state.error());
+        VTPM_ASSIGN(Bytes envelope, seal_state(next, identity, kind, vtpm.sequence_of(kind), state->view()));
+        resealed.push_back({kind, std::move(envelope)});
+    }
+    for (const auto &[kind, envelope] : resealed)
+        (kind == StateKind::kPermanent ? vtpm.tag : vtpm.volatile_tag) = envelope_tag(envelope);
+    return resealed;
+}
+
+}  // namespace
+
+Result<> KeyRotation::rotate(const Key &former, const Key &next) {
+    VTPM_ASSIGN(const auto rows, store_.vtpms_of(group_));
+    for (const VtpmRecord &row : rows) VTPM_TRY(rotate(row, former, next));
+    return {};
+}
+
+// What does not open now is not made to open by this, nor lost: a vTPM whose state was put back keeps its key, by which
+// the right one opens.
+Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next) {
+    VTPM_TRY(inventory_.verify(vtpm));
+    VTPM_ASSIGN(Key present, key_of(former, vtpm));
+    VTPM_ASSIGN(Key another, random_key());
+    auto states = reseal_states(store_, vtpm, present, another);
+    if (!states && states.error().code != ErrorCode::kRefused) return tl::make_unexpected(states.error());
+    if (!states) log::warning("vTPM {} keeps its own key, since {}", vtpm.uuid.to_string(), states.error().text);
+    const Key &key = states ? another : present;
+    VTPM_ASSIGN(vtpm.wrapped_key, wrap_key(next, {vtpm.uuid, vtpm.version, vtpm.group}, key));
+    VTPM_TRY(store_.rekey_vtpm(vtpm));
+    if (!states) return {};
+    for (const auto &[kind, envelope] : *states) VTPM_TRY(store_.replace_envelope(vtpm.uuid, kind, envelope));
+    StateChannel *const channel = find_channel_(vtpm.uuid);
+    if (channel == nullptr) return {};
+    VTPM_ASSIGN(Bytes pending, channel->pending_under(another));
+    running_.push_back({std::move(vtpm), std::move(another), std::move(pending)});
+    return {};
+}
+
+void KeyRotation::rotated() {
+    for (Running &vtpm : running_)
+        find_channel_(vtpm.row.uuid)->change_key(std::move(vtpm.key), vtpm.row, std::move(vtpm.pending));
+    running_.clear();
+}
+
+}  // namespace vtpm

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+// Another key for a group, by the real manager and a software TPM: while guests run, with a thousand vTPMs, and with
+// the manager killed at each thing that it asks of the TPM.
+#include <sys/wait.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager_process.hpp"
+#include "swtpm.hpp"
+#include "tests/unit/manager/openssl_keys.hpp"
+#include "tpm_proxy.hpp"
+
+namespace vtpm::rekey_test {
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::size_t kStateSize = 20'000;  // of a TPM 2.0 that is in use
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+struct Fixture {
+    TemporaryDirectory directory;
+    Swtpm swtpm{directory / "tpm"};
+    TpmProxy proxy{swtpm.path(), directory / "proxy"};
+    PrivateBus bus{directory / "bus"};
+    ManagerPlace place{directory, proxy.tcti(), bus.address()};
+    std::optional<ManagerProcess> manager{std::in_place, place};
+    const Uuid uuid = Uuid::random();
+
+    void end(int signal = SIGTERM) {
+        manager->end(signal);
+        manager.reset();
+    }
+    void start() { manager.emplace(place); }
+    [[nodiscard]] std::string file(const char *name) const { return directory / name; }
+    [[nodiscard]] Output xen_vtpm(std::vector<std::string> arguments, std::string_view in = {}) const {
+        const UniqueFd input = file_with(in);
+        return cli(bus.address(), std::move(arguments), input.get());
+    }
+    std::string must(std::vector<std::string> arguments, std::string_view in = {}) const {
+        const Output output = xen_vtpm(std::move(arguments), in);
+        CAPTURE(output.err);
+        REQUIRE(output.status == 0);
+        return output.out;
+    }
+    [[nodiscard]] json group(const char *name = "default") const {
+        return json::parse(must({"--json", "group", "show", name}));
+    }
+    [[nodiscard]] std::string refusal(const char *name = "default") const { return group(name).at("reason"); }
+    // How often a group got another key.
+    [[nodiscard]] int rekeys() const {
+        int count = 0;
+        for (const json &record : json::parse(must({"--json", "audit", "--verify"})))
+            count += record.at("event") == "group-rekeyed" ? 1 : 0;
+        return count;
+    }
+    void store(BackendEnd &backend, const Uuid &vtpm, std::uint8_t byte, std::size_t size = 100) const {
+        EngineEnd engine = backend.open(vtpm);
+        engine.store(Bytes(size, byte));
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+        engine.close();
+    }
+    void store(std::uint8_t byte) const {
+        BackendEnd backend(place.socket());
+        store(backend, uuid, byte);
+    }
+    [[nodiscard]] std::uint8_t stored() const {
+        BackendEnd backend(place.socket());
+        EngineEnd engine = backend.open(uuid);
+        engine.load();
+        const auto loaded = engine.receive<LoadedState>();
+        REQUIRE(loaded.code == ErrorCode::kNone);
+        const std::uint8_t byte = loaded.state[0];
+        engine.close();
+        return byte;
+    }
+    // What a process that ended so left in the TPM: a resource manager does that.
+    void flush() {
+        proxy.set([](TPM2_CC, ByteView) { return TpmProxy::Fate{.lost = true}; });
+        if (const auto esys = connect_tpm(proxy.tcti()))
+            (void)capability(esys->get(), TPM2_CAP_HANDLES, TPM2_TRANSIENT_FIRST, 1);
+        proxy.set({});
+    }
+    // Of all groups.
+    [[nodiscard]] std::vector<std::uint32_t> nv_indices() const {
+        return expect(expect(HardwareTpm::open(proxy.tcti(), {})).nv_indices(0x0180a700, 0x0180a9ff));
+    }
+    void extend(ESYS_TR pcr) const {
+        const Esys esys = expect(connect_tpm(proxy.tcti()));
+        TPML_DIGEST_VALUES digests{1, {{TPM2_ALG_SHA256, {}}}};
+        expect(checked("TPM2_PCR_Extend", [&] {
+            return Esys_PCR_Extend(esys.get(), pcr, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &digests);
+        }));
+    }
+};
+
+// A guest that changes its TPM's state without end.
+class Guest {
+public:
+    Guest(const ManagerPlace &place, const Uuid &uuid)
+        : engine_(BackendEnd(place.socket()).open(uuid)), thread_([this] { run(); }) {}
+    // What it saw; the longest time that a store took, in seconds.
+    struct Seen {
+        int stores = 0;
+        int errors = 0;
+        double longest = 0;
+    };
+    Seen end() {
+        ending_ = true;
+        thread_.join();
+        return seen_;
+    }
+
+private:
+    void run() {
+        while (!ending_) {
+            const auto begin = Clock::now();
+            engine_.store(Bytes(kStateSize, static_cast<std::uint8_t>(seen_.stores)));
+            const bool stored = engine_.receive<StoredState>().code == ErrorCode::kNone;
+            seen_.longest = std::max(seen_.longest, seconds_since(begin));
+            ++(stored ? seen_.stores : seen_.errors);
+        }
+    }
+    std::atomic<bool> ending_ = false;
+    Seen seen_;
+    EngineEnd engine_;
+    std::thread thread_;
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "a group gets another key, says what is to be done now, and opens by it from then on") {
+    store(3);
+    const std::string former = must({"group", "export-recovery", "default"});
+    REQUIRE_THAT(xen_vtpm({"group", "export-recovery", "default"}).err,
+                 Contains("older copies of the store") && Contains("xen-vtpm group rekey default"));
+    const std::string fingerprint = json::parse(must({"--json", "ca", "show"})).at("fingerprint");
+    must({"export", uuid.to_string(), file("backup")});
+    const auto indices = nv_indices();
+
+    const std::string told = must({"group", "rekey", "default"});
+    REQUIRE_THAT(told, Contains("former recovery key is void") && Contains("xen-vtpm group export-recovery default") &&
+                           Contains("destroy them"));
+    REQUIRE(group().at("recovery_key") == false);
+    REQUIRE(nv_indices() != indices);
+    REQUIRE(nv_indices().size() == indices.size());
+    REQUIRE(stored() == 3);
+    REQUIRE(json::parse(must({"--json", "ca", "show"})).at("fingerprint") == fingerprint);
+    must({"ca", "export", "--request"});  // it signs
+    REQUIRE_THAT(xen_vtpm({"group", "check-recovery", "default"}, former).err, Contains("has no recovery key"));
+    const Output exported = xen_vtpm({"import", "--replace", file("backup")});
+    REQUIRE(exported.status == 5);
+    REQUIRE_THAT(exported.err, Contains("--recovery-key"));
+
+    const std::string next = must({"group", "export-recovery", "default"});
+    must({"group", "check-recovery", "default"}, next);
+    REQUIRE(xen_vtpm({"group", "check-recovery", "default"}, former).status == 5);
+    for (const int signal : {SIGTERM, SIGKILL}) {
+        end(signal);
+        if (signal == SIGKILL) flush();
+        start();
+        REQUIRE(refusal().empty());
+        REQUIRE(stored() == 3);
+    }
+    REQUIRE(rekeys() == 1);
+    REQUIRE(nv_indices().size() == indices.size());
+    must({"group", "rekey", "--new-ca", "default"});
+    REQUIRE(nv_indices() == indices);
+    REQUIRE(json::parse(must({"--json", "ca", "show"})).at("fingerprint") != fingerprint);
+    REQUIRE(stored() == 3);
+}
+
+TEST_CASE_METHOD(Fixture, "only a group that is open, in the boot that it is sealed to, gets another key") {
+    must({"group", "create", "tenant", "--pcrs", "sha256:4"});
+    REQUIRE(xen_vtpm({"group", "rekey", "nobody"}).status == 3);
+    extend(ESYS_TR_PCR4);  // after it was opened
+    const Output changed = xen_vtpm({"group", "rekey", "tenant"});
+    REQUIRE(changed.status == 5);
+    REQUIRE_THAT(changed.err,
+                 Contains("group 'tenant' keeps its key") && Contains("the PCRs sha256:4") && Contains("group reseal"));
+    end();
+    start();
+    const Output refused = xen_vtpm({"group", "rekey", "tenant"});
+    REQUIRE(refused.status == 5);
+    REQUIRE_THAT(refused.err,
+                 Contains("PCR 4") && Contains("xen-vtpm group open tenant") && Contains("group recover tenant"));
+    REQUIRE(rekeys() == 0);
+    must({"group", "rekey", "default"});
+    REQUIRE(nv_indices().size() == 4);
+}
+
+// A thief who has a copy of the disk from before, and the recovery key of then.
+TEST_CASE_METHOD(Fixture, "a copy of the store from before a rekey opens what it had then, and only if that is said") {
+    store(1);
+    const std::string former = must({"group", "export-recovery", "default"});
+    end();
+    std::filesystem::copy(place.state_directory(), file("older"));
+    start();
+    must({"group", "rekey", "default"});
+    store(2);
+    end();
+    std::filesystem::rename(place.state_directory(), file("present"));
+    std::filesystem::copy(file("older"), place.state_directory());
+    start();
+    REQUIRE_THAT(refusal(), Contains("older copy of the store"));
+    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "default"}).status == 5);
+    const Output recovered = xen_vtpm({"group", "recover", "default", "--yes"}, former);
+    REQUIRE(recovered.status == 5);
+    REQUIRE_THAT(recovered.err, Contains("--accept-rollback"));
+    must({"group", "recover", "default", "--yes", "--accept-rollback"}, former);
+    REQUIRE(stored() == 1);
+    end();
+
+    const Swtpm other(directory / "other");  // knows nothing
+    std::filesystem::remove_all(place.state_directory());
+    std::filesystem::copy(file("older"), place.state_directory());
+    place.tcti = other.tcti();
+    start();
+    must({"group", "recover", "default", "--yes", "--new-tpm"}, former);
+    REQUIRE(stored() == 1);
+    end();
+    std::filesystem::remove_all(place.state_directory());
+    std::filesystem::copy(file("present"), place.state_directory());
+    start();
+    REQUIRE_THAT(xen_vtpm({"group", "recover", "default", "--yes", "--new-tpm"}, former).err,
+                 Contains("has no recovery key"));
+    end();
+}
+
+TEST_CASE_METHOD(Fixture, "a manager that is killed at any step of a rekey leaves a store that opens") {
+    must({"ca", "show"});
+    store(0);
+    std::uint8_t byte = 0;
+    int done = 0;
+    int steps[2] = {};
+    for (const bool heard : {false, true})  // whether the TPM did what it was asked
+        for (int step = 0;; ++step) {
+            CAPTURE(heard, step);
+            std::atomic<int> count = 0;
+            const pid_t pid = manager->pid();
+            const auto kill = [pid](Bytes &) { ::kill(pid, SIGKILL); };
+            proxy.set([&](TPM2_CC, ByteView) {
+                TpmProxy::Fate fate;
+                if (const int now = count++; now == step) {
+                    fate.change = kill;
+                    if (!heard) fate.answer = TPM2_RC_FAILURE;
+                } else if (now > step) {
+                    fate.answer = TPM2_RC_FAILURE;
+                }
+                return fate;
+            });
+            const Output rekeyed = xen_vtpm({"group", "rekey", "default"});
+            const bool killed = count > step;
+            proxy.set({});
+            if (!killed) {
+                CAPTURE(rekeyed.err);
+                REQUIRE(rekeyed.status == 0);
+            }
+            end(SIGKILL);
+            flush();
+            start();
+            REQUIRE(stored() == byte);
+            store(++byte);
+            REQUIRE(nv_indices().size() == 2);
+            if (killed && step % 8 != 0) continue;
+            must({"ca", "export", "--request"});
+            const int now = rekeys();
+            REQUIRE((now > done || killed));
+            done = now;
+            if (!killed) {
+                steps[heard ? 1 : 0] = step;
+                break;
+            }
+        }
+    REQUIRE(steps[0] > 15);
+    REQUIRE(done > 2);
+    fmt::print("killed at each of {} and {} commands of a rekey; {} times the new key was in the store\n", steps[0],
+               steps[1], done);
+}
+
+TEST_CASE_METHOD(Fixture, "a thousand vTPMs get other keys in seconds, no guest sees an error, and a kill leaves all") {
+    constexpr int kVtpms = 1000;
+    constexpr int kRunning = 4;
+    constexpr int kKills = 5;
+    constexpr double kGoal = 5;
+    std::vector<Uuid> vtpms;
+    {
+        BackendEnd backend(place.socket());
+        for (int i = 0; i < kVtpms; ++i) {
+            vtpms.push_back(Uuid::random());
+            store(backend, vtpms.back(), static_cast<std::uint8_t>(i), kStateSize);
+        }
+    }
+    std::vector<std::unique_ptr<Guest>> guests;
+    for (int i = 0; i < kRunning; ++i) guests.push_back(std::make_unique<Guest>(place, vtpms.at(i)));
+    const auto begin = Clock::now();
+    must({"group", "rekey", "default"});
+    const double took = seconds_since(begin);
+    Guest::Seen all;
+    for (const auto &guest : guests) {
+        const Guest::Seen seen = guest->end();
+        all = {all.stores + seen.stores, all.errors + seen.errors, std::max(all.longest, seen.longest)};
+    }
+    REQUIRE(all.errors == 0);
+    REQUIRE(all.stores > 0);
+    fmt::print(
+        "another key for a group of {} vTPMs, each with {} bytes: {:.2f} s; {} guests stored {} times meanwhile, the "
+        "longest took {:.2f} s\n",
+        kVtpms, kStateSize, took, kRunning, all.stores, all.longest);
+    CHECK(took <= kGoal);
+
+    const auto all_are_there = [&] {
+        BackendEnd backend(place.socket());
+        for (int i = kRunning; i < kVtpms; ++i) {
+            EngineEnd engine = backend.open(vtpms.at(i));
+            engine.load();
+            const auto loaded = engine.receive<LoadedState>();
+            REQUIRE(loaded.code == ErrorCode::kNone);
+            REQUIRE(loaded.state.size() == kStateSize);
+            REQUIRE(loaded.state[0] == static_cast<std::uint8_t>(i));
+            engine.close();
+        }
+    };
+    all_are_there();
+    int kills = 0;
+    for (int part = 1; part <= kKills; ++part) {  // at moments of which most are in the transaction
+        std::jthread killer([&] {
+            std::this_thread::sleep_for(std::chrono::duration<double>(took * part / kKills));
+            ::kill(manager->pid(), SIGKILL);
+        });
+        kills += xen_vtpm({"group", "rekey", "default"}).status == 0 ? 0 : 1;
+        killer.join();
+        end(SIGKILL);
+        flush();
+        start();
+        REQUIRE(refusal().empty());
+        REQUIRE(nv_indices().size() == 2);
+        all_are_there();
+    }
+    REQUIRE(kills > 0);
+}
+
+}  // namespace vtpm::rekey_test
