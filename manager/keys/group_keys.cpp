@@ -97,11 +97,12 @@ Result<> GroupKeys::all_open() const {
             return fail(ErrorCode::kUnavailable, "group '{}' does not open yet", name);
         else if (!group)
             return fail(ErrorCode::kRefused, "group '{}' is refused", name);
-    if (lost_) return fail(ErrorCode::kRefused, "{}", lost());
+    if (!lost().empty()) return fail(ErrorCode::kRefused, "{}", lost());
     return {};
 }
 
 std::string GroupKeys::lost() const {
+    if (const auto found = stranger()) return text_of(*found);
     if (!lost_) return {};
     return fmt::format(
         "the hardware TPM keeps the epoch of a group that the store does not have (NV index {0:#x}): the group was "
@@ -142,7 +143,9 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     const KeyPolicy policy{std::string(kDefaultGroup), default_pcrs_, {}, 1, index};
     GroupRecord record = new_record(policy.group);
     VTPM_TRY(seal_into(sealer, key, policy, Sealer::Opens::kUntilAdvance, record));
-    VTPM_ASSIGN(OpenGroup group, new_group(store_, sealer, record, std::move(key)));
+    VTPM_ASSIGN(const Bytes id, random_group_id());
+    VTPM_ASSIGN(OpenGroup group,
+                new_group(store_, sealer, record, std::move(key), id, GroupList{1, {{record.name, id}}}));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("store-begun", store_.id(), used.empty() ? "" : "in the place of one that is lost"));
@@ -169,6 +172,7 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
         if (groups_.at(record.name)) tell_without_recovery_key(record);
     }
     VTPM_TRY(look_for_lost(sealer));
+    VTPM_TRY(settle_groups());
     const Error *reason = nullptr;
     for (const auto &[name, group] : groups_) {
         if (group) return {};
@@ -257,7 +261,10 @@ Result<> GroupKeys::open(const std::string &name) {
 }
 
 Result<> GroupKeys::accept_rollback(const std::string &name) {
-    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open", name);
+    if (key(name)) {
+        if (const auto found = stranger(); found && found->group == name) return accept_as(name);
+        return fail(ErrorCode::kInvalid, "group '{}' is open", name);
+    }
     VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(Key key, unseal(*opened, group));
@@ -265,6 +272,7 @@ Result<> GroupKeys::accept_rollback(const std::string &name) {
     VTPM_ASSIGN(OpenGroup open, accept_group(store_, *opened, group, std::move(key)));
     groups_.insert_or_assign(name, std::move(open));
     state_ = Result<>();
+    VTPM_TRY(accept_as(name));
     log::warning("group '{}': its store was taken as it is: its vTPMs may have gone back in time", name);
     return {};
 }
@@ -324,11 +332,14 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_ASSIGN(policy.nv_index, new_index(store_, *opened));
     GroupRecord record = new_record(policy.group);
     VTPM_TRY(seal_into(*opened, key, policy, Sealer::Opens::kUntilAdvance, record));
-    VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key)));
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
-    VTPM_TRY(store_.insert_group(record));
-    VTPM_TRY(transaction.commit());
+    VTPM_ASSIGN(const Bytes id, random_group_id());
+    VTPM_ASSIGN(const GroupList groups, known_groups_with(record.name, id));
+    VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key), id, groups));
+    const auto write = [&]() -> Result<> {
+        VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
+        return store_.insert_group(record);
+    };
+    VTPM_TRY(remember_groups(groups, write));
     if (auto begun = begin(*opened, record, group); !begun) {
         // What fails goes first: an index that stays is of a group that is in the store, which would be missed
         // otherwise; and a group that stays has its indices.
@@ -479,23 +490,26 @@ Result<> GroupKeys::remove(const std::string &name) {
 
 // The default group too: it can be created again.
 Result<> GroupKeys::discard(const std::string &name) {
-    VTPM_ASSIGN(const GroupRecord group, record(name));
+    const auto group = record(name);
+    if (!group && group.error().code == ErrorCode::kNotFound && known_groups().ids.contains(name)) return forget(name);
+    if (!group) return tl::make_unexpected(group.error());
     const auto opened = key(name);
     if (opened) return fail(ErrorCode::kInvalid, "group '{}' is open, not lost: destroy its vTPMs one by one", name);
     // It is not lost either while it waits, or all do.
     const ErrorCode code = opened.error().code;
     if (state_ ? code == ErrorCode::kUnavailable : code != ErrorCode::kRefused)
         return tl::make_unexpected(opened.error());
-    return remove(group, WithVtpms::kYes);
+    return remove(*group, WithVtpms::kYes);
 }
 
 Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     const bool discarded = with_vtpms == WithVtpms::kYes;
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record(discarded ? "group-discarded" : "group-deleted", group.name));
-    if (discarded) VTPM_TRY(store_.delete_vtpms_of(group.name));
-    VTPM_TRY(store_.delete_group(group.name));
-    VTPM_TRY(transaction.commit());
+    const auto write = [&]() -> Result<> {
+        VTPM_TRY(audit_.record(discarded ? "group-discarded" : "group-deleted", group.name));
+        if (discarded) VTPM_TRY(store_.delete_vtpms_of(group.name));
+        return store_.delete_group(group.name);
+    };
+    VTPM_TRY(remember_groups(known_groups_without(group.name), write));
     groups_.erase(group.name);
     incomplete_.erase(group.name);
     cut_renewals_.erase(group.name);

@@ -83,7 +83,8 @@ public:
     [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
     // kRefused, or kUnavailable for one that waits, names one that is not; or tells of one that the store has lost.
     [[nodiscard]] Result<> all_open() const;
-    // Of which the hardware TPM knows and the store does not; empty: none.
+    // A group of which the hardware TPM knows, or another group, and the store does not, or the other way around;
+    // empty: none.
     [[nodiscard]] std::string lost() const;
     // kRefused, with the reason, if it is not open.
     Result<const Key *> key(const std::string &group) const;
@@ -126,7 +127,7 @@ public:
     Result<> rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms);
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
-    // A group that will not open again: with all its vTPMs, for good.
+    // A group that will not open again, or that lost() tells of: with all its vTPMs, for good.
     Result<> discard(const std::string &name);
     Result<std::vector<GroupInfo>> list() const;
     // kNotFound: there is no such group.
@@ -152,6 +153,24 @@ private:
     static Result<KeyPolicy> chosen_policy(const RecoveryCheck &check, KeyPolicy policy);
     Result<OpenGroup> recover_here(Sealer &sealer, Recovered recovered, KeyPolicy policy, AcceptRollback accept);
     Result<OpenGroup> recover_elsewhere(Sealer &sealer, Recovered recovered, KeyPolicy policy, AcceptRollback accept);
+    // group_list.cpp
+    struct Stranger {
+        std::string group;
+        enum class Kind { kMissing, kUnknown } kind;  // the store does not have it, or has one that others do not know
+    };
+    static std::string text_of(const Stranger &stranger);
+    [[nodiscard]] const GroupList &groups_as_known_to(const OpenGroup &group) const;
+    [[nodiscard]] GroupList known_groups(std::string_view but = {}) const;
+    [[nodiscard]] Result<GroupList> known_groups_with(const std::string &name, const Bytes &id);
+    [[nodiscard]] GroupList known_groups_without(const std::string &name) const;
+    [[nodiscard]] std::optional<Stranger> stranger_to(const GroupList &groups) const;
+    [[nodiscard]] std::optional<Stranger> stranger() const;
+    Result<> tell_of_stranger();
+    // `write` writes what belongs into the same transaction.
+    Result<> remember_groups(const GroupList &groups, const std::function<Result<>()> &write);
+    Result<> settle_groups();
+    Result<> accept_as(const std::string &name);
+    Result<> forget(const std::string &name);
     // group_rekey.cpp
     struct NextKey;
     Result<NextKey> prepare_key(Sealer &sealer, const GroupRecord &present, NewCa new_ca) const;
@@ -197,6 +216,7 @@ private:
     std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
     std::set<std::string> incomplete_;   // of those: they never began, so they have no vTPM
     std::optional<std::uint32_t> lost_;  // an NV index that keeps an epoch of no group of the store
+    std::string told_of_;                // the last stranger()
     bool cut_short_ = false;             // the last attempt, by what passes: groups may be left that were not tried
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.

@@ -147,6 +147,7 @@ Result<> GroupKeys::recover(std::string_view text, RecoveryOrder order) {
     groups_.insert_or_assign(name, std::move(*open));
     sealer_description_ = present->description();
     state_ = Result<>();
+    VTPM_TRY(accept_as(name));
     log::warning("group '{}' was opened by its recovery key, and is sealed to {} ({})", name, with_generation(policy),
                  sealer_description_);
     if (const auto others = unseal_groups(*present); !others)
@@ -177,10 +178,16 @@ Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, Recovered recover
                                                AcceptRollback accept) {
     GroupRecord &group = recovered.group;
     if (accept == AcceptRollback::kNo) VTPM_TRY(verify_rows(store_, sealer, group, recovered.key));
+    VTPM_ASSIGN(const auto former, remembered(store_, sealer, group, recovered.key));
+    Terms terms = former && former->terms ? *former->terms : Terms();
+    if (terms.id.empty()) {
+        VTPM_ASSIGN(terms.id, random_group_id());
+    }
     VTPM_ASSIGN(policy.nv_index, new_index(store_, sealer));
     VTPM_TRY(seal_into(sealer, recovered.key, policy, Sealer::Opens::kUntilAdvance, group));
     group.ca = {};  // its key is in the TPM that is gone
-    VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(recovered.key)));
+    VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(recovered.key), std::move(terms.id),
+                                          std::move(terms.groups)));
     const ByteView identity = sealer.identity();
     VTPM_ASSIGN(Transaction transaction, store_.transaction());
     VTPM_TRY(audit_.record("group-recovered", group.name,

@@ -90,7 +90,7 @@ Result<CaRecord> GroupKeys::next_ca(Sealer &sealer, const GroupRecord &present, 
 
 // In one turn: what was said of the group while the TPM was asked is in the store, and nobody says more meanwhile.
 Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms) {
-    VTPM_ASSIGN(const Key *former, key(name));
+    VTPM_ASSIGN(const OpenGroup *former, open_group_named(name));
     VTPM_ASSIGN(GroupRecord group, record(name));
     group.key = std::move(next.sealed.key);
     group.nv_index = next.policy.nv_index;
@@ -99,10 +99,10 @@ Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string
     const auto write = [&](const Key &key) -> Result<> {
         VTPM_TRY(audit_.record("group-rekeyed", name, "the former recovery key is void"));
         VTPM_TRY(store_.rekey_group(group));
-        return vtpms.rotate(*former, key);
+        return vtpms.rotate(former->key, key);
     };
     VTPM_ASSIGN(OpenGroup open,
-                rekeyed_group(store_, sealer, group, std::move(next.key), std::move(next.epoch), write));
+                rekeyed_group(store_, sealer, *former, group, std::move(next.key), std::move(next.epoch), write));
     groups_.insert_or_assign(name, std::move(open));
     vtpms.rotated();
     return group;

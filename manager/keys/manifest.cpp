@@ -35,6 +35,11 @@ Bytes associated(int version, std::string_view place) {
 }
 
 constexpr std::size_t kMaxField = 1024;  // an approver's RSA-3072 key takes 400 bytes
+constexpr std::size_t kFields = 11;      // of Terms and the audit log's end, but for the list of groups
+constexpr std::size_t kGroupIdSize = 16;
+constexpr std::size_t kMaxListed = 128;  // a group's name and its id, each with its length
+
+std::size_t size_of(const GroupList &groups) { return 16 + kMaxListed * groups.ids.size(); }
 
 void encode(Encoder &out, const Terms &terms) {
     out.bytes(bytes_of(terms.pcrs));
@@ -46,6 +51,13 @@ void encode(Encoder &out, const Terms &terms) {
     out.u64(static_cast<std::uint64_t>(terms.created));
     out.bytes(terms.recovery);
     out.bytes(terms.beginning);
+    out.bytes(terms.id);
+    out.u64(terms.groups.number);
+    out.u32(static_cast<std::uint32_t>(terms.groups.ids.size()));
+    for (const auto &[name, id] : terms.groups.ids) {
+        out.bytes(bytes_of(name));
+        out.bytes(id);
+    }
 }
 
 Bytes copied(ByteView bytes) { return {bytes.begin(), bytes.end()}; }
@@ -62,6 +74,16 @@ Terms decode_terms(Decoder &in) {
     terms.recovery = copied(in.bytes(kMaxField));
     terms.beginning = copied(in.bytes(kMaxField));
     return terms;
+}
+
+GroupList decode_groups(Decoder &in) {
+    GroupList groups;
+    groups.number = in.u64();
+    for (std::uint32_t count = in.u32(); count > 0; --count) {
+        std::string name(in.text(kMaxField));
+        groups.ids.insert_or_assign(std::move(name), copied(in.bytes(kMaxField)));
+    }
+    return groups;
 }
 
 Manifest::Content decode_epochs(Decoder &in) {
@@ -85,14 +107,33 @@ std::optional<Manifest::Content> decode_1(ByteView plaintext) {
     return content;
 }
 
-std::optional<Manifest::Content> decode_2(ByteView plaintext) {
-    Decoder in(plaintext);
+Manifest::Content decode_with_terms(Decoder &in) {
     Manifest::Content content = decode_epochs(in);
     content.audit_head = copied(in.bytes(kMaxField));
     content.terms = decode_terms(in);
+    return content;
+}
+
+// Version 2 knows no other groups.
+std::optional<Manifest::Content> decode_2(ByteView plaintext) {
+    Decoder in(plaintext);
+    Manifest::Content content = decode_with_terms(in);
     if (!in.complete()) return std::nullopt;
     return content;
 }
+
+std::optional<Manifest::Content> decode_3(ByteView plaintext) {
+    Decoder in(plaintext);
+    Manifest::Content content = decode_with_terms(in);
+    content.terms->id = copied(in.bytes(kMaxField));
+    content.terms->groups = decode_groups(in);
+    if (!in.complete()) return std::nullopt;
+    return content;
+}
+
+constexpr int kVersion = 3;  // that is written
+using Decode = std::optional<Manifest::Content> (*)(ByteView);
+constexpr std::pair<int, Decode> kDecoders[] = {{kVersion, decode_3}, {2, decode_2}, {1, decode_1}};
 
 }  // namespace
 
@@ -123,6 +164,18 @@ Result<Epoch> random_epoch() {
     return epoch;
 }
 
+GroupList next_of(GroupList groups) {
+    if (groups.number == 0) return {};
+    ++groups.number;
+    return groups;
+}
+
+Result<Bytes> random_group_id() {
+    Bytes id(kGroupIdSize);
+    VTPM_TRY(random_bytes(id));
+    return id;
+}
+
 bool operator==(const Epoch &left, const Epoch &right) {
     return CRYPTO_memcmp(left.view().data(), right.view().data(), kEpochSize) == 0;
 }
@@ -146,12 +199,11 @@ Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, 
 }
 
 Result<Manifest::Content> Manifest::read(ByteView envelope) const {
-    std::optional<Content> content;
-    if (const auto plaintext = decrypt(envelope_key_, associated(2, place_), envelope))
-        content = decode_2(plaintext->view());
-    else if (const auto former = decrypt(envelope_key_, associated(1, place_), envelope))
-        content = decode_1(former->view());
-    if (content) return std::move(*content);
+    for (const auto &[version, decode] : kDecoders) {
+        const auto plaintext = decrypt(envelope_key_, associated(version, place_), envelope);
+        if (!plaintext) continue;
+        if (auto content = decode(plaintext->view())) return std::move(*content);
+    }
     return fail(ErrorCode::kRefused, "its manifest is damaged or not its own");
 }
 
@@ -170,14 +222,14 @@ Result<> Manifest::verify(const VtpmRecord &vtpm) const {
 }
 
 Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const {
-    SecretBytes buffer(2 * kEpochSize + sum.size() + 9 * kMaxField);
+    SecretBytes buffer(2 * kEpochSize + sum.size() + kFields * kMaxField + size_of(terms.groups));
     Encoder out(buffer.writable());
     for (const ByteView part : {present.view(), next.view(), ByteView(sum)}) out.raw(part);
     out.bytes(audit_head_);
     encode(out, terms);
     if (out.message().empty())
         return fail(ErrorCode::kRefused, "store: the row of a group is damaged: it is too large");
-    return encrypt(envelope_key_, associated(2, place_), out.message());
+    return encrypt(envelope_key_, associated(kVersion, place_), out.message());
 }
 
 void Manifest::adopt(Change &&change) {

@@ -30,6 +30,19 @@ Result<Key> ca_authorization(const Key &group_key);
 // Before the TPM keeps one: all zero.
 bool is_none(const Epoch &epoch);
 
+// Which groups the store has: each group's manifest remembers all of them, so that one is missed that was removed from
+// the store with all its rows.
+struct GroupList {
+    std::uint64_t number = 0;          // of its changes: where two manifests differ, the higher holds; 0: not known yet
+    std::map<std::string, Bytes> ids;  // Terms::id, by the group's name
+
+    bool operator==(const GroupList &) const = default;
+};
+// As it is after one more change; one that is not known yet stays so.
+GroupList next_of(GroupList groups);
+// Random: one that was deleted is not the next of its name.
+Result<Bytes> random_group_id();
+
 // What a group's row says that nobody else vouches for before the group's key is there, or when a recovery key brought
 // it.
 struct Terms {
@@ -43,6 +56,9 @@ struct Terms {
     Bytes recovery;  // SHA-256 of GroupRecord::recovery; empty: there is none
     // Of a group that has no epoch yet: SHA-256 of the public area of the one sealed object that it goes with.
     Bytes beginning{};
+    // No column has these.
+    Bytes id{};
+    GroupList groups{};
 
     bool operator==(const Terms &) const = default;
 };
@@ -79,6 +95,10 @@ public:
     void set_epoch(Epoch epoch) { epoch_ = std::move(epoch); }
     [[nodiscard]] const Terms &terms() const { return terms_; }
     void set_beginning(Bytes object) { terms_.beginning = std::move(object); }
+    void remember(Bytes id, GroupList groups) {
+        terms_.id = std::move(id);
+        terms_.groups = std::move(groups);
+    }
     // The audit log's end (audit.hpp), to be remembered from the next seal() on.
     void set_audit_head(Bytes head) { audit_head_ = std::move(head); }
 

@@ -14,8 +14,21 @@ Result<Manifest> manifest_of(Store &store, const Sealer &sealer, const GroupReco
     return Manifest::over(key, record, rows, terms_of(record, sealer.sealing(), sealer.identity(), store.id()));
 }
 
+// What no column has goes from one manifest to the next, if there is one that can be read. A group that has no id yet
+// gets one.
+Result<> carry_over(const GroupRecord &record, Manifest &manifest) {
+    const auto content = manifest.read(record.manifest);
+    Terms former = content && content->terms ? *content->terms : Terms();
+    if (former.id.empty()) {
+        VTPM_ASSIGN(former.id, random_group_id());
+    }
+    manifest.remember(std::move(former.id), std::move(former.groups));
+    return {};
+}
+
 Result<OpenGroup> over_rows(Store &store, const Sealer &sealer, const GroupRecord &record, Key key) {
     VTPM_ASSIGN(Manifest manifest, manifest_of(store, sealer, record, key));
+    VTPM_TRY(carry_over(record, manifest));
     VTPM_ASSIGN(Key authorization, epoch_authorization(key));
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
@@ -143,8 +156,10 @@ Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Seal
     return {};
 }
 
-Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key) {
+Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key, Bytes id,
+                            GroupList groups) {
     VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    group.manifest.remember(std::move(id), std::move(groups));
     group.begun = group.nv_index == 0;
     if (!group.begun) group.manifest.set_beginning(digest_of(record.key.public_area));
     VTPM_ASSIGN(record.manifest, group.manifest.seal(Epoch(), Epoch()));
@@ -208,11 +223,12 @@ Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &
     return group;
 }
 
-Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const GroupRecord &record, Key key, Epoch epoch,
-                                const std::function<Result<>(const Key &key)> &write) {
+Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
+                                Key key, Epoch epoch, const std::function<Result<>(const Key &key)> &write) {
     VTPM_ASSIGN(Transaction transaction, store.transaction());
     VTPM_TRY(write(key));
     VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
+    group.manifest.remember(former.manifest.terms().id, former.manifest.terms().groups);
     VTPM_TRY(write_epochs(store, group, epoch, epoch));
     VTPM_TRY(transaction.commit());
     group.manifest.set_epoch(std::move(epoch));

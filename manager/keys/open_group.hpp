@@ -26,8 +26,9 @@ Result<std::uint32_t> new_index(Store &store, Sealer &sealer);
 // What the store is to say of a group whose key is sealed under `policy` from now on.
 Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Sealer::Opens opens, GroupRecord &record);
 // A group that this TPM does not know yet, with its index: `record`, whose key opens until advance(), gets its
-// manifest. Write it, then begin_epoch().
-Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key);
+// manifest, which remembers `id` and `groups`. Write it, then begin_epoch().
+Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key, Bytes id,
+                            GroupList groups);
 // `write` puts the key, as it is sealed to be opened from advance() on, into the store; advance() must follow. Then
 // what the store was before opens nothing any more. Crash at any point: the group opens, not begun or begun.
 Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const std::function<Result<>()> &write);
@@ -49,10 +50,10 @@ Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const Group
 Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
                                const std::function<Result<>()> &write = {});
 
-// An open group under another key. `epoch`: what the TPM keeps at the index of `record`. `write` puts the record and
-// the rows of its vTPMs into the store, in the transaction of the manifest.
-Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const GroupRecord &record, Key key, Epoch epoch,
-                                const std::function<Result<>(const Key &key)> &write);
+// `former`, which is open, under another key. `epoch`: what the TPM keeps at the index of `record`. `write` puts the
+// record and the rows of its vTPMs into the store, in the transaction of the manifest.
+Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
+                                Key key, Epoch epoch, const std::function<Result<>(const Key &key)> &write);
 
 // A new epoch. Crash at any point: the store and the TPM agree on the one or on the other.
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group);

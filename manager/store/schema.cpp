@@ -10,8 +10,8 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 9;
-constexpr std::int64_t kOldestSchema = 8;  // its tables are the same; what it knows not of manifests: manifest.hpp
+constexpr std::int64_t kSchemaVersion = 10;
+constexpr std::int64_t kOldestSchema = 8;  // its tables are the same; what its manifests do not have: manifest.cpp
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
@@ -70,7 +70,7 @@ CREATE TABLE audit (
     chain BLOB NOT NULL
 ) STRICT;
 PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 9;
+PRAGMA user_version = 10;
 )";
 
 Result<> create_schema(Database &database) {
@@ -148,7 +148,7 @@ Result<> ensure_schema(Database &database, bool may_create) {
     VTPM_TRY(check_integrity(database));
     if (version == kSchemaVersion) return {};
     // Groups' manifests are of the new version when they are next written: the former program could not read them.
-    return database.script("PRAGMA user_version = 9");
+    return database.script("PRAGMA user_version = 10");
 }
 
 }  // namespace vtpm

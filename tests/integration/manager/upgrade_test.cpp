@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A store that a former version wrote (store-8/), and the TPM that sealed it.
+// Stores that former versions wrote (store-8/, store-9/), and the TPMs that sealed them.
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/store/database.hpp"
 #include "manager_process.hpp"
@@ -15,19 +16,28 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char *kDefaultKey = "GRDA-TCN0-VMVK-F8J6-ZQTV-9Y21-TX71-SQCQ-TDGX-RJX7-WG2M-NPW4-N64D-PFFZ";
-constexpr const char *kTenantKey = "REFM-8EQ0-Y7CS-H08Y-V2XT-BGR8-KPVH-8JK8-M0HR-0D33-Q4D6-738C-HPY6-QVES";
-constexpr const char *kStoreId = "09d1e19b-cf9b-4267-bb12-d6bad64bfedb";
+struct Former {
+    const char *directory;
+    const char *store_id;
+    const char *default_key;
+    const char *tenant_key;
+};
+constexpr Former kSchema8{"store-8", "09d1e19b-cf9b-4267-bb12-d6bad64bfedb",
+                          "GRDA-TCN0-VMVK-F8J6-ZQTV-9Y21-TX71-SQCQ-TDGX-RJX7-WG2M-NPW4-N64D-PFFZ",
+                          "REFM-8EQ0-Y7CS-H08Y-V2XT-BGR8-KPVH-8JK8-M0HR-0D33-Q4D6-738C-HPY6-QVES"};
+constexpr Former kSchema9{"store-9", "9e1b54f9-bff0-4e29-a347-be82a43d09a3",
+                          "TM27-5RMG-A0S3-2SXG-HR76-03RE-NY9X-ZA2N-6JHA-7KCK-K6X2-XDQR-0KBZ-Y2G1",
+                          "FHKD-W7XV-89A6-SWSW-DZ2E-R2QG-TTFE-V5AB-37AG-W1D3-QKFH-SVCZ-MGK8-0PHG"};
 
-std::string fixture(const char *name) {
-    std::ifstream file(std::string(VTPM_FIXTURES "/store-8/") + name);
+std::string fixture(const Former &former, const char *name) {
+    std::ifstream file(fmt::format("{}/{}/{}", VTPM_FIXTURES, former.directory, name));
     REQUIRE(file);
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // Lines of hexadecimal digits, and comments.
-Bytes tpm_state() {
-    std::istringstream lines(fixture("tpm.hex"));
+Bytes tpm_state(const Former &former) {
+    std::istringstream lines(fixture(former, "tpm.hex"));
     std::string digits;
     for (std::string line; std::getline(lines, line);)
         if (!line.starts_with('#')) digits += line;
@@ -35,6 +45,7 @@ Bytes tpm_state() {
 }
 
 struct Fixture {
+    const Former former;
     TemporaryDirectory directory;
     std::string tpm_directory = directory / "tpm";
     std::optional<Swtpm> swtpm;
@@ -42,21 +53,28 @@ struct Fixture {
     ManagerPlace place{directory, {}, bus.address()};
     std::optional<ManagerProcess> manager;
 
-    Fixture() {
+    explicit Fixture(const Former &store = kSchema8) : former(store) {
         std::filesystem::create_directory(tpm_directory);
         std::filesystem::create_directory(place.state_directory());
-        const Bytes state = tpm_state();
+        const Bytes state = tpm_state(former);
         std::ofstream(tpm_directory + "/tpm2-00.permall", std::ios::binary) << std::string(state.begin(), state.end());
         swtpm.emplace(tpm_directory);
         place.tcti = swtpm->tcti();
-        std::ofstream(place.state_directory() + "/store.id") << kStoreId;
-        change_store(fixture("store.sql"));
+        std::ofstream(place.state_directory() + "/store.id") << former.store_id;
+        change_store(fixture(former, "store.sql"));
     }
     [[nodiscard]] Database database() const { return expect(Database::open(place.state_directory() + "/store.db")); }
     void change_store(const std::string &sql) const { expect(database().script(sql.c_str())); }
     void restart() {
         if (manager) manager->end(SIGTERM);
         manager.emplace(place);
+    }
+    void stop() {
+        manager->end(SIGTERM);
+        manager.reset();
+    }
+    [[nodiscard]] std::string lost() const {
+        return json::parse(xen_vtpm({"--json", "status"}).out).at("manager").at("lost_group");
     }
     [[nodiscard]] Output xen_vtpm(std::vector<std::string> arguments, std::string_view in = {}) const {
         const UniqueFd file = file_with(in);
@@ -69,25 +87,51 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE_METHOD(Fixture, "a store of schema 8 opens, and its groups' manifests remember the rest from then on") {
+TEST_CASE("a store of a former schema opens, and its groups' manifests remember the rest from then on") {
+    Fixture host(GENERATE(kSchema8, kSchema9));
+    CAPTURE(host.former.directory);
     for (int i = 0; i < 2; ++i) {
-        restart();
-        REQUIRE(refusal("default").empty());
-        REQUIRE(refusal("tenant").empty());
-        REQUIRE(json::parse(xen_vtpm({"--json", "list"}).out).size() == 2);
-        REQUIRE(xen_vtpm({"group", "check-recovery", "default"}, kDefaultKey).status == 0);
-        REQUIRE(xen_vtpm({"audit", "--verify"}).status == 0);
+        host.restart();
+        REQUIRE(host.refusal("default").empty());
+        REQUIRE(host.refusal("tenant").empty());
+        REQUIRE(json::parse(host.xen_vtpm({"--json", "list"}).out).size() == 2);
+        REQUIRE(host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key).status == 0);
+        REQUIRE(host.xen_vtpm({"audit", "--verify"}).status == 0);
+        REQUIRE(host.lost().empty());
     }
-    REQUIRE(xen_vtpm({"group", "rekey", "tenant"}).status == 0);
-    restart();
-    REQUIRE(refusal("tenant").empty());
-    manager->end(SIGTERM);
-    manager.reset();
-    REQUIRE(expect(database().integer("PRAGMA user_version")) == 9);
-    change_store("UPDATE groups SET pcrs = '' WHERE name = 'default'");
-    restart();
-    const Output checked = xen_vtpm({"group", "check-recovery", "default"}, kDefaultKey);
+    REQUIRE(host.xen_vtpm({"group", "rekey", "tenant"}).status == 0);
+    host.restart();
+    REQUIRE(host.refusal("tenant").empty());
+    host.stop();
+    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 10);
+    host.change_store("UPDATE groups SET pcrs = '' WHERE name = 'default'");
+    host.restart();
+    const Output checked = host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key);
     REQUIRE_THAT(checked.out, Contains("PCRs sha256:7") && Contains("somebody changed the store"));
+}
+
+TEST_CASE("a group that is removed from a store of a former schema is missed once all groups were open together") {
+    Fixture host(GENERATE(kSchema8, kSchema9));
+    CAPTURE(host.former.directory);
+    host.restart();
+    REQUIRE(host.lost().empty());
+    host.stop();
+    host.change_store("DELETE FROM vtpms WHERE group_name = 'tenant'; DELETE FROM groups WHERE name = 'tenant'");
+    expect(expect(HardwareTpm::open(host.place.tcti, {})).nv_remove(0x0180a701));
+    const Uuid unknown = Uuid::random();
+    {
+        host.restart();
+        REQUIRE_THAT(host.lost(), Contains("group 'tenant'") && Contains("xen-vtpm group delete --lost tenant"));
+        REQUIRE_THAT(host.xen_vtpm({"status"}).out, Contains("LOST GROUP"));
+        const auto refused = BackendEnd(host.place.socket()).ask<PrepareVtpm>(unknown);
+        REQUIRE(refused.code == ErrorCode::kRefused);
+        REQUIRE_THAT(refused.text, Contains("group 'tenant'"));
+    }
+    REQUIRE(host.xen_vtpm({"group", "delete", "--lost", "nobody"}).status == 3);
+    REQUIRE(host.xen_vtpm({"group", "delete", "--lost", "tenant"}).status == 0);
+    host.restart();
+    REQUIRE(host.lost().empty());
+    REQUIRE(BackendEnd(host.place.socket()).ask<PrepareVtpm>(unknown).code == ErrorCode::kNone);
 }
 
 TEST_CASE_METHOD(Fixture, "of a group of schema 8 that does not open the store alone says what it was sealed to") {
@@ -96,10 +140,10 @@ TEST_CASE_METHOD(Fixture, "of a group of schema 8 that does not open the store a
         place.tcti = other.tcti();
         restart();
         REQUIRE_THAT(refusal("tenant"), Contains("not the hardware TPM"));
-        const Output vouched = xen_vtpm({"group", "recover", "--new-tpm", "--yes", "tenant"}, kTenantKey);
+        const Output vouched = xen_vtpm({"group", "recover", "--new-tpm", "--yes", "tenant"}, former.tenant_key);
         REQUIRE(vouched.status == 5);
         REQUIRE_THAT(vouched.err, Contains("nobody vouches for that") && Contains("--tpm-only"));
-        REQUIRE(xen_vtpm({"group", "recover", "--new-tpm", "--tpm-only", "tenant"}, kTenantKey).status == 0);
+        REQUIRE(xen_vtpm({"group", "recover", "--new-tpm", "--tpm-only", "tenant"}, former.tenant_key).status == 0);
         manager->end(SIGTERM);
         manager.reset();
         return;
@@ -107,8 +151,8 @@ TEST_CASE_METHOD(Fixture, "of a group of schema 8 that does not open the store a
     change_store("UPDATE groups SET pcrs = 'sha256:4' WHERE name = 'default'");
     restart();
     REQUIRE_FALSE(refusal("default").empty());
-    REQUIRE(xen_vtpm({"group", "recover", "--yes", "default"}, kDefaultKey).status == 5);
-    REQUIRE(xen_vtpm({"group", "recover", "--pcrs", "sha256:7", "default"}, kDefaultKey).status == 0);
+    REQUIRE(xen_vtpm({"group", "recover", "--yes", "default"}, former.default_key).status == 5);
+    REQUIRE(xen_vtpm({"group", "recover", "--pcrs", "sha256:7", "default"}, former.default_key).status == 0);
     restart();
     REQUIRE(refusal("default").empty());
 }
@@ -119,8 +163,8 @@ TEST_CASE_METHOD(Fixture, "a store of schema 8 that is not the last one is refus
     manager.reset();
     std::filesystem::remove_all(place.state_directory());
     std::filesystem::create_directory(place.state_directory());
-    std::ofstream(place.state_directory() + "/store.id") << kStoreId;
-    change_store(fixture("store.sql"));
+    std::ofstream(place.state_directory() + "/store.id") << former.store_id;
+    change_store(fixture(former, "store.sql"));
     restart();
     REQUIRE_THAT(refusal("tenant"), Contains("--accept-rollback"));
     REQUIRE(xen_vtpm({"recover", "--accept-rollback", "tenant"}).status == 0);

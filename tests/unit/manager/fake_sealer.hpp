@@ -32,6 +32,7 @@ struct FakeTpm {
     enum class Crash { kNone, kBeforeEpoch, kAfterEpoch, kBeforeCount, kAfterCount };
     Crash crash = Crash::kNone;
     std::function<void()> meanwhile{};  // while it is asked whether the present boot is approved
+    std::function<void()> at_epoch{};   // while it is told an epoch
 
     [[nodiscard]] vtpm::OpenSealer opener();
     // From one index of a group's epoch to its other one; the counter is the first one's.
@@ -136,6 +137,7 @@ public:
     }
     vtpm::Result<> write_epoch(std::uint32_t index, const vtpm::Key &authorization, vtpm::ByteView epoch) override {
         const vtpm::ByteView key = authorization.view();
+        if (tpm_->at_epoch) tpm_->at_epoch();
         if (tpm_->crash == FakeTpm::Crash::kBeforeEpoch) return vtpm::fail(vtpm::ErrorCode::kSystem, "crash");
         tpm_->epochs.insert_or_assign(
             index, std::pair(vtpm::Bytes(key.begin(), key.end()), vtpm::Bytes(epoch.begin(), epoch.end())));

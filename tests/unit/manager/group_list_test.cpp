@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// Groups that somebody removes from the store with all that is of them, the hardware TPM's part too, or puts others in
+// their place: the other groups' manifests know of them.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "manager_in_process.hpp"
+#include "quiet_errors.hpp"
+#include "temporary_directory.hpp"
+
+namespace vtpm::group_list_test {
+using AcceptRollback = GroupKeys::AcceptRollback;
+using NewTpm = GroupKeys::NewTpm;
+using Replace = GroupKeys::Replace;
+
+namespace {
+
+struct Fixture {
+    TemporaryDirectory directory;
+    TemporaryDirectory copy;
+    FakeTpm tpm;
+    const Uuid vtpm = Uuid::random();  // the tenant's
+
+    Fixture() {
+        const auto manager = start();
+        expect(manager->keys.create({"tenant", expect(PcrSelection::parse("sha256:7")), {}, 1}));
+        expect(manager->vtpms.create(vtpm, std::nullopt, "tenant"));
+        manager->keys.close();
+    }
+    std::unique_ptr<ManagerInProcess> open(FakeTpm &with) {
+        return std::make_unique<ManagerInProcess>(directory.path(), with);
+    }
+    std::unique_ptr<ManagerInProcess> start() {
+        auto manager = open(tpm);
+        expect(manager->keys.unlock());
+        return manager;
+    }
+    // And all is well.
+    void restart(std::unique_ptr<ManagerInProcess> &manager) {
+        manager->keys.close();
+        manager.reset();
+        manager = start();
+        expect(manager->keys.all_open());
+    }
+    void run_sql(const std::string &sql) const {
+        expect(expect(Database::open(directory / "store.db")).script(sql.c_str()));
+    }
+    static void replicate(const TemporaryDirectory &from, const TemporaryDirectory &to) {
+        std::filesystem::remove_all(to.path());
+        std::filesystem::create_directory(to.path());
+        std::filesystem::copy(from.path(), to.path(), std::filesystem::copy_options::recursive);
+    }
+    // By who has the disk and the TPM, while no manager runs.
+    void remove_with_all(const std::string &group) {
+        const auto groups = expect(expect(Store::open(directory.path())).groups());
+        const std::uint32_t index = std::ranges::find(groups, group, &GroupRecord::name)->nv_index;
+        run_sql(
+            fmt::format("DELETE FROM states WHERE uuid IN (SELECT uuid FROM vtpms WHERE group_name = '{0}'); "
+                        "DELETE FROM vtpms WHERE group_name = '{0}'; DELETE FROM groups WHERE name = '{0}'",
+                        group));
+        tpm.epochs.erase(index);
+        tpm.counters.erase(FakeTpm::counter_of(index));
+    }
+    void is_missed(ManagerInProcess &manager) const {
+        REQUIRE_THAT(manager.keys.lost(), Contains("group 'tenant'"));
+        REQUIRE(expect_error(manager.keys.all_open()).code == ErrorCode::kRefused);
+        REQUIRE_THAT(expect_error(manager.vtpms.prepare(vtpm)).text, Contains("group 'tenant'"));
+        REQUIRE_FALSE(manager.vtpms.prepare(Uuid::random()));
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "a group that was removed with its rows and its NV indices is missed, until it is given up") {
+    const QuietErrors quiet;
+    remove_with_all("tenant");
+    for (int i = 0; i < 2; ++i) {
+        const auto manager = start();
+        is_missed(*manager);
+        REQUIRE_THAT(manager->keys.lost(),
+                     Contains("which the store does not have") && Contains("xen-vtpm group delete --lost tenant"));
+        REQUIRE(expect(manager->store.last_audit_record()).value().event == "group-lost");
+        REQUIRE(expect_error(manager->keys.discard("nobody")).code == ErrorCode::kNotFound);
+        manager->keys.close();
+    }
+    auto manager = start();
+    expect(manager->keys.discard("tenant"));
+    expect(manager->keys.all_open());
+    expect(manager->vtpms.prepare(vtpm));
+    REQUIRE(expect_error(manager->keys.discard("tenant")).code == ErrorCode::kNotFound);
+    restart(manager);
+}
+
+// He knows the store's id, but not the groups' own.
+TEST_CASE_METHOD(Fixture,
+                 "a group that somebody else put into the store is known to nobody, whatever it says of others") {
+    const QuietErrors quiet;
+    const bool same_name = GENERATE(true, false);
+    CAPTURE(same_name);
+    const char *name = same_name ? "tenant" : "another";
+    remove_with_all("tenant");
+    TemporaryDirectory his;
+    {
+        FakeTpm borrowed = tpm;
+        borrowed.epochs.clear();
+        replicate(directory, his);
+        expect(expect(Database::open(his / "store.db"))
+                   .script("DELETE FROM vtpms; DELETE FROM groups; DELETE FROM meta WHERE name != 'store_id'"));
+        ManagerInProcess forger(his.path(), borrowed);
+        expect(forger.keys.start_anew());
+        expect(forger.keys.create({"spare", {}, {}, 1}));
+        expect(forger.keys.create({name, {}, {}, 1}));
+        GroupList list = expect(forger.keys.manifest(name))->terms().groups;
+        list.number = 1000;
+        list.ids.erase("default");
+        list.ids.erase("spare");
+        Manifest &manifest = *expect(forger.keys.manifest(name));
+        manifest.remember(manifest.terms().id, list);
+        const std::uint32_t index = expect(forger.keys.record(name)).nv_index;
+        forger.keys.close();
+        tpm.epochs[index] = borrowed.epochs.at(index);
+        tpm.counters[index] = borrowed.counters.at(index);
+    }
+    run_sql(fmt::format("ATTACH '{}' AS his; INSERT INTO groups SELECT * FROM his.groups WHERE name = '{}'",
+                        his / "store.db", name));
+    auto manager = start();
+    expect(manager->keys.key(name));
+    REQUIRE_FALSE(manager->keys.all_open());
+    REQUIRE_FALSE(manager->vtpms.prepare(vtpm));
+    REQUIRE_FALSE(expect(manager->keys.manifest(name))->terms().groups.ids.contains("default"));
+    REQUIRE(expect(manager->keys.manifest("default"))->terms().groups.number < 1000);
+    if (!same_name) expect(manager->keys.discard("tenant"));
+    REQUIRE_THAT(manager->keys.lost(), Contains(name) && Contains("do not know"));
+    expect(manager->keys.remove(name));
+    if (same_name) {
+        is_missed(*manager);  // the one in whose place it was
+        expect(manager->keys.discard("tenant"));
+    }
+    expect(manager->keys.all_open());
+    restart(manager);
+}
+
+TEST_CASE_METHOD(Fixture, "a group whose id is not the one that others remember opens, and is unknown all the same") {
+    const QuietErrors quiet;
+    {
+        const auto manager = start();
+        Manifest &manifest = *expect(manager->keys.manifest("tenant"));
+        manifest.remember(Bytes(16, 1), manifest.terms().groups);
+        manager->keys.close();  // writes it
+    }
+    const auto manager = start();
+    expect(manager->keys.key("tenant"));
+    REQUIRE_THAT(manager->keys.lost(), Contains("do not know the group 'tenant'"));
+    REQUIRE_FALSE(manager->vtpms.prepare(Uuid::random()));
+    expect(manager->vtpms.prepare(vtpm));  // its manifest vouches for what it has
+    expect(manager->keys.accept_rollback("tenant"));
+    expect(manager->keys.all_open());
+    REQUIRE(expect_error(manager->keys.accept_rollback("tenant")).code == ErrorCode::kInvalid);
+    manager->keys.close();
+}
+
+TEST_CASE_METHOD(Fixture, "groups that come and go while another one is refused are known to it when it opens") {
+    const QuietErrors quiet;
+    const bool created = GENERATE(true, false);
+    CAPTURE(created);
+    if (!created) {
+        const auto manager = start();
+        expect(manager->keys.create({"third", {}, {}, 1}));
+        manager->keys.close();
+    }
+    tpm.refused = "sha256:7";
+    {
+        const auto manager = start();
+        REQUIRE_FALSE(manager->keys.key("tenant"));
+        expect(created ? manager->keys.create({"third", {}, {}, 1}) : manager->keys.remove("third"));
+        manager->keys.close();
+    }
+    tpm.refused.clear();
+    {
+        const auto manager = start();
+        expect(manager->keys.all_open());
+        REQUIRE(expect(manager->keys.manifest("tenant"))->terms().groups ==
+                expect(manager->keys.manifest("default"))->terms().groups);
+        REQUIRE(expect(manager->keys.manifest("tenant"))->terms().groups.ids.contains("third") == created);
+        manager->keys.close();
+    }
+    expect(start()->keys.all_open());
+}
+
+TEST_CASE_METHOD(Fixture, "the only group that is left open tells of the others") {
+    const QuietErrors quiet;
+    run_sql("DELETE FROM groups WHERE name = 'default'");
+    tpm.epochs.erase(1);
+    const auto manager = start();
+    REQUIRE_THAT(manager->keys.lost(), Contains("group 'default'"));
+    REQUIRE_FALSE(manager->keys.all_open());
+}
+
+TEST_CASE_METHOD(Fixture, "groups that come, go and get another key leave all of them known") {
+    const auto manager = start();
+    const auto is_whole = [&] {
+        expect(manager->keys.all_open());
+        REQUIRE(expect(manager->keys.manifest("tenant"))->terms().groups ==
+                expect(manager->keys.manifest("default"))->terms().groups);
+    };
+    expect(manager->keys.create({"third", {}, {}, 1}));
+    is_whole();
+    expect(manager->keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager->vtpms.keys_of("tenant")));
+    is_whole();
+    expect(manager->keys.remove("third"));
+    is_whole();
+    expect(manager->keys.create({"third", {}, {}, 1}));
+    expect(manager->keys.reseal({"tenant", {}, {}, 1}));
+    is_whole();
+    manager->keys.close();
+}
+
+TEST_CASE_METHOD(Fixture, "a group that begins is missed by nobody while the TPM is asked") {
+    const auto manager = start();
+    int times = 0;
+    tpm.at_epoch = [&] {
+        ++times;
+        expect(manager->keys.all_open());
+        expect(manager->vtpms.prepare(Uuid::random()));
+    };
+    expect(manager->keys.create({"third", {}, {}, 1}));
+    expect(manager->keys.rekey("third", GroupKeys::NewCa::kNo, *manager->vtpms.keys_of("third")));
+    REQUIRE(times == 2);
+    tpm.at_epoch = nullptr;
+    manager->keys.close();
+}
+
+TEST_CASE_METHOD(Fixture, "a group that was created while all others were refused is theirs when that is said") {
+    const QuietErrors quiet;
+    run_sql("UPDATE groups SET pcrs = 'sha256:7' WHERE name = 'default'");
+    tpm.refused = "sha256:7";
+    {
+        const auto manager = open(tpm);
+        REQUIRE_FALSE(manager->keys.unlock());
+        expect(manager->keys.create({"third", {}, {}, 1}));
+        REQUIRE_FALSE(manager->vtpms.prepare(vtpm));
+        manager->keys.close();
+    }
+    run_sql("UPDATE groups SET pcrs = '' WHERE name = 'default'");
+    tpm.refused.clear();
+    auto manager = start();
+    expect(manager->keys.key("default"));
+    REQUIRE_THAT(manager->keys.lost(), Contains("do not know the group 'third'"));
+    expect(manager->keys.accept_rollback("third"));
+    expect(manager->keys.all_open());
+    restart(manager);
+}
+
+TEST_CASE_METHOD(Fixture, "a store that moves to another TPM knows its groups there, one after the other") {
+    const QuietErrors quiet;
+    std::string keys[2];
+    {
+        const auto manager = start();
+        keys[0] = expect(manager->keys.export_recovery_key("default", Replace::kNo));
+        keys[1] = expect(manager->keys.export_recovery_key("tenant", Replace::kNo));
+        manager->keys.close();
+    }
+    FakeTpm other{.identity = {'t', 'w', 'o'}};
+    const auto recover = [&](ManagerInProcess &manager, const char *name, const std::string &key) {
+        return manager.keys.recover(key, {{name, {}, {}, 1}, AcceptRollback::kNo, NewTpm::kYes});
+    };
+    {
+        const auto manager = open(other);
+        (void)manager->keys.unlock();
+        expect(recover(*manager, "default", keys[0]));
+        REQUIRE(expect_error(manager->keys.all_open()).code == ErrorCode::kRefused);
+        expect(recover(*manager, "tenant", keys[1]));
+        expect(manager->keys.all_open());
+        manager->keys.close();
+    }
+    const auto manager = open(other);
+    expect(manager->keys.unlock());
+    expect(manager->keys.all_open());
+}
+
+TEST_CASE_METHOD(Fixture, "a group that is recovered on another TPM misses those that were removed on the way") {
+    const QuietErrors quiet;
+    std::string key;
+    {
+        const auto manager = start();
+        key = expect(manager->keys.export_recovery_key("default", Replace::kNo));
+        manager->keys.close();
+    }
+    remove_with_all("tenant");
+    FakeTpm other{.identity = {'t', 'w', 'o'}};
+    const auto manager = open(other);
+    (void)manager->keys.unlock();
+    expect(manager->keys.recover(key, {{"default", {}, {}, 1}, AcceptRollback::kNo, NewTpm::kYes}));
+    is_missed(*manager);
+}
+
+// As a manifest of a former version has it: no id, no list.
+TEST_CASE_METHOD(Fixture, "groups that know of no others learn of them when all are open") {
+    const QuietErrors quiet;
+    {
+        const auto manager = start();
+        for (const char *group : {"default", "tenant"})
+            expect(manager->keys.manifest(group))->remember(Bytes(16, group[0]), {});
+        expect(manager->keys.create({"third", {}, {}, 1}));  // joins in
+        REQUIRE(expect(manager->keys.manifest("third"))->terms().groups.number == 0);
+        manager->keys.close();
+    }
+    tpm.refused = "sha256:7";
+    {
+        const auto manager = start();
+        REQUIRE(expect(manager->keys.manifest("default"))->terms().groups.number == 0);
+        manager->keys.close();
+    }
+    tpm.refused.clear();
+    {
+        const auto manager = start();
+        const GroupList groups = expect(manager->keys.manifest("third"))->terms().groups;
+        REQUIRE(groups.number == 1);
+        REQUIRE(groups.ids.size() == 3);
+        REQUIRE(expect(manager->keys.manifest("tenant"))->terms().groups == groups);
+        manager->keys.close();
+    }
+    remove_with_all("third");
+    REQUIRE_THAT(start()->keys.lost(), Contains("group 'third'"));
+}
+
+}  // namespace vtpm::group_list_test
