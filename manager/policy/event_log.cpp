@@ -9,36 +9,13 @@
 #include <optional>
 #include <utility>
 
+#include "launch/little_endian.hpp"
+#include "launch/tcg_log.hpp"
+
 namespace vtpm {
 namespace {
 
-constexpr std::uint32_t kNoAction = 3;  // EV_NO_ACTION: says something, measures nothing
 constexpr std::size_t kMaxText = 120;
-
-// Little endian, as the firmware writes. A read beyond the end gives nothing, and leaves nothing.
-class Reader {
-public:
-    explicit Reader(ByteView bytes) : left_(bytes) {}
-
-    [[nodiscard]] bool done() const { return left_.empty(); }
-    std::optional<ByteView> take(std::size_t size) {
-        if (size > left_.size()) return std::nullopt;
-        const ByteView taken = left_.first(size);
-        left_ = left_.subspan(size);
-        return taken;
-    }
-    template <typename T>
-    std::optional<T> number() {
-        const auto bytes = take(sizeof(T));
-        if (!bytes) return std::nullopt;
-        T value = 0;
-        for (std::size_t i = sizeof(T); i-- > 0;) value = static_cast<T>(value << 8 | (*bytes)[i]);
-        return value;
-    }
-
-private:
-    ByteView left_;
-};
 
 const std::map<std::uint32_t, const char *> &type_names() {
     static const std::map<std::uint32_t, const char *> names = {
@@ -100,7 +77,7 @@ std::string short_text(ByteView bytes) {
 
 // UEFI_VARIABLE_DATA (10.4.2.6): a GUID, the lengths of name and data, the name in UCS-2.
 std::string variable_name(ByteView event) {
-    Reader reader(event);
+    launch::LittleEndianReader reader(event);
     (void)reader.take(16);
     const auto characters = reader.number<std::uint64_t>();
     (void)reader.number<std::uint64_t>();
@@ -114,11 +91,11 @@ std::string variable_name(ByteView event) {
 std::string file_path(ByteView event) {
     constexpr std::size_t kMemory = 3 * std::size_t{8};
     constexpr std::uint16_t kHeader = 4;
-    Reader reader(event);
+    launch::LittleEndianReader reader(event);
     (void)reader.take(kMemory);
     const auto size = reader.number<std::uint64_t>();
     const auto path = size ? reader.take(*size) : std::nullopt;
-    Reader nodes(path.value_or(ByteView()));
+    launch::LittleEndianReader nodes(path.value_or(ByteView()));
     for (;;) {
         const auto type = nodes.number<std::uint8_t>();
         const auto subtype = nodes.number<std::uint8_t>();
@@ -138,76 +115,14 @@ std::string text_of(std::uint32_t type, ByteView event) {
     return 2 * text.size() >= considered ? text : std::string();
 }
 
-struct Bank {
-    std::uint16_t algorithm;
-    std::uint16_t digest_size;
-};
-
-// The first event of a crypto agile log (10.4.5.1): which digests each of the others has.
-std::optional<std::vector<Bank>> banks_of(ByteView event) {
-    constexpr std::string_view kSignature("Spec ID Event03\0", 16);
-    constexpr std::size_t kFixed = 4 + 1 + 1 + 1 + 1;  // platform class, version, errata, size of a UINTN
-    Reader reader(event);
-    const auto signature = reader.take(kSignature.size());
-    if (!signature ||
-        !std::ranges::equal(*signature, kSignature, {}, [](std::uint8_t c) { return static_cast<char>(c); }))
-        return std::nullopt;
-    (void)reader.take(kFixed);
-    const auto count = reader.number<std::uint32_t>();
-    std::vector<Bank> banks;
-    for (std::uint32_t i = 0; count && i < *count; ++i) {
-        const auto algorithm = reader.number<std::uint16_t>();
-        const auto size = reader.number<std::uint16_t>();
-        if (!algorithm || !size) return std::nullopt;
-        banks.push_back({*algorithm, *size});
-    }
-    return banks;
-}
-
 tl::unexpected<Error> damaged() {
     return fail(ErrorCode::kInvalid, "this is no event log of the firmware, or a damaged one");
 }
 
-struct Header {
-    std::uint32_t pcr;
-    std::uint32_t type;
-};
-
-std::optional<Header> take_header(Reader &reader) {
-    const auto pcr = reader.number<std::uint32_t>();
-    const auto type = reader.number<std::uint32_t>();
-    if (!pcr || !type) return std::nullopt;
-    return Header{*pcr, *type};
-}
-
-std::optional<ByteView> take_event(Reader &reader) {
-    const auto size = reader.number<std::uint32_t>();
-    return size ? reader.take(*size) : std::nullopt;
-}
-
-// TCG_PCR_EVENT, whose one digest is SHA-1's: the first event always, all of them in logs for TPM 1.2.
-std::optional<std::vector<Bank>> take_first(Reader &reader) {
-    const auto header = take_header(reader);
-    const auto digest = reader.take(20);
-    const auto event = take_event(reader);
-    if (!header || !digest || !event || header->type != kNoAction) return std::nullopt;
-    return banks_of(*event);
-}
-
-// The digest of `bank` among those of one event (TPML_DIGEST_VALUES).
-std::optional<Bytes> take_digest(Reader &reader, const std::vector<Bank> &banks, std::uint16_t wanted) {
-    const auto count = reader.number<std::uint32_t>();
-    if (!count || *count > banks.size()) return std::nullopt;
-    std::optional<Bytes> found = Bytes();
-    for (std::uint32_t i = 0; i < *count; ++i) {
-        const auto algorithm = reader.number<std::uint16_t>();
-        if (!algorithm) return std::nullopt;
-        const auto bank = std::ranges::find(banks, *algorithm, &Bank::algorithm);
-        const auto digest = bank != banks.end() ? reader.take(bank->digest_size) : std::nullopt;
-        if (!digest) return std::nullopt;
-        if (*algorithm == wanted) found = Bytes(digest->begin(), digest->end());
-    }
-    return found;
+// The digest of `wanted`; empty: the event extended other banks only.
+Bytes digest_of_bank(const launch::LogEvent &event, std::uint16_t wanted) {
+    const auto found = std::ranges::find(event.digests, wanted, &launch::LogDigest::algorithm);
+    return found != event.digests.end() ? Bytes(found->value.begin(), found->value.end()) : Bytes();
 }
 
 const EVP_MD *hash_of(TPM2_ALG_ID bank) {
@@ -225,23 +140,18 @@ const EVP_MD *hash_of(TPM2_ALG_ID bank) {
 
 }  // namespace
 
-Result<std::vector<BootEvent>> parse_event_log(ByteView log, const PcrSelection &pcrs) {
-    Reader reader(log);
-    const auto banks = take_first(reader);
-    if (!banks) return damaged();
+Result<std::vector<BootEvent>> parse_event_log(ByteView bytes, const PcrSelection &pcrs) {
+    const auto log = launch::read_tcg_log(bytes);
+    if (!log) return damaged();
     const TPM2_ALG_ID wanted = pcrs.tpm().pcrSelections[0].hash;
-    if (std::ranges::find(*banks, wanted, &Bank::algorithm) == banks->end())
+    if (std::ranges::find(log->banks, wanted, &launch::LogBank::algorithm) == log->banks.end())
         return fail(ErrorCode::kInvalid, "the firmware's event log has no digests for {}", pcrs.to_string());
     const auto numbers = pcrs.numbers();
     std::vector<BootEvent> events;
-    while (!reader.done()) {
-        const auto header = take_header(reader);
-        auto digest = header ? take_digest(reader, *banks, wanted) : std::nullopt;
-        const auto event = digest ? take_event(reader) : std::nullopt;
-        if (!event) return damaged();
-        if (header->type != kNoAction && std::ranges::binary_search(numbers, header->pcr))
-            events.push_back({header->pcr, type_name(header->type), std::move(*digest), text_of(header->type, *event)});
-    }
+    for (const launch::LogEvent &event : log->events)
+        if (event.type != launch::kNoActionEvent && std::ranges::binary_search(numbers, event.pcr))
+            events.push_back(
+                {event.pcr, type_name(event.type), digest_of_bank(event, wanted), text_of(event.type, event.data)});
     return events;
 }
 
