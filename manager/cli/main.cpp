@@ -11,6 +11,7 @@
 #include "manager/cli/commands.hpp"
 #include "manager/cli/config_commands.hpp"
 #include "manager/cli/exit_status.hpp"
+#include "manager/cli/launch_commands.hpp"
 #include "manager/cli/policy_commands.hpp"
 #include "manager/cli/recovery_commands.hpp"
 #include "manager/cli/text.hpp"
@@ -32,6 +33,7 @@ struct Choice {
     bool lost = false;
     bool verify = false;
     SignOrder sign_order;
+    LaunchOrder launch_order;
     std::string policy;
     std::string file;
     std::string config;
@@ -245,6 +247,25 @@ void add_policy_commands(CLI::App &app, Choice &choice) {
         ->required();
 }
 
+void add_launch_commands(CLI::App &app, Choice &choice) {
+    CLI::App &launch = *app.add_subcommand("launch", "Measured launches: what a guest's boot puts into its TPM");
+    launch.require_subcommand(1);
+    launch.fallthrough();
+    LaunchOrder &order = choice.launch_order;
+    CLI::App *predict = add_offline_command(
+        launch, choice, "predict", "Predict a guest's PCRs from what it will boot; needs no daemon and no TPM",
+        [&] { return predict_launch(order); }, predict_launch_text);
+    auto *image = predict->add_option_group("what is booted");
+    image->add_option("--kernel", order.kernel, "The kernel, as kernel= of the guest's configuration");
+    image->add_option("--uki", order.uki, "A unified kernel image");
+    image->require_option(1);
+    predict->add_option("--initrd", order.initrd, "The initrd, as ramdisk= of the guest's configuration");
+    predict->add_option("--cmdline", order.command_line, "The kernel's command line; default: that of a UKI, or none");
+    predict->add_option("--pcrs", order.pcrs, "In which bank, and which of 2 to 9 and 11 to 14")->capture_default_str();
+    predict->add_option("--raw", order.raw_values, "A new file for the values, as tpm2_policypcr --pcr reads them");
+    predict->add_option("--event-log", order.event_log, "A new file for the event log that the guest will see");
+}
+
 void add_commands(CLI::App &app, Choice &choice) {
     const auto command = [&](const char *name, const char *help, auto ask, std::string (*text)(const Json &)) {
         return add_command(app, choice, name, help, ask, text);
@@ -405,6 +426,7 @@ int main(int argc, char **argv) {
     vtpm::cli::add_commands(app, choice);
     vtpm::cli::add_group_commands(app, choice);
     vtpm::cli::add_policy_commands(app, choice);
+    vtpm::cli::add_launch_commands(app, choice);
     vtpm::cli::add_ca_commands(app, choice);
     vtpm::cli::add_backup_commands(app, choice);
     vtpm::cli::add_attestation_commands(app, choice);

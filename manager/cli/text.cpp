@@ -275,6 +275,12 @@ std::string predict_policy_text(const Json &boot) {
     return out;
 }
 
+// What reads the first can also read this.
+std::string predict_launch_text(const Json &boot) {
+    return fmt::format("{}# For systemd-cryptenroll: --tpm2-pcrs={}\n", predict_policy_text(boot),
+                       text(boot, "tpm2_pcrs"));
+}
+
 std::string document_text(const Json &document) { return document.dump(4) + "\n"; }
 
 std::string verify_attestation_text(const Json &verdict) {
