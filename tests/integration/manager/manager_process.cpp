@@ -28,25 +28,7 @@ UniqueFd bind_notify_socket(const std::string &path) {
     return socket;
 }
 
-// dbus-daemon prints its address when it listens.
-Process start_bus(const std::string &path) {
-    int ends[2];
-    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-    const UniqueFd reader(ends[0]);
-    const UniqueFd writer(ends[1]);
-    std::filesystem::remove(path);
-    Process process({{"dbus-daemon", "--session", "--nofork", "--nopidfile", "--address=unix:path=" + path,
-                      fmt::format("--print-address={}", writer.get())},
-                     {},
-                     {writer.get()}});
-    char byte = 0;
-    REQUIRE(::read(reader.get(), &byte, 1) == 1);
-    return process;
-}
-
 }  // namespace
-
-PrivateBus::PrivateBus(std::string socket_path) : path_(std::move(socket_path)), process_(start_bus(path_)) {}
 
 std::string ManagerPlace::write_config() const {
     std::filesystem::create_directories(state_directory());

@@ -7,21 +7,11 @@
 #include <string>
 
 #include "base/uuid.hpp"
+#include "private_bus.hpp"
 #include "process.hpp"
 #include "shared-protocol/messages.hpp"
 #include "tests/unit/manager/engine_end.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
-
-// A dbus-daemon of the test's own, which lets everyone do everything.
-class PrivateBus {
-public:
-    explicit PrivateBus(std::string socket_path);
-    [[nodiscard]] std::string address() const { return "unix:path=" + path_; }
-
-private:
-    std::string path_;
-    Process process_;
-};
 
 // Where one manager lives. Outlives it, so that a test can start it again.
 struct ManagerPlace {
