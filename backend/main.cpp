@@ -14,6 +14,7 @@
 
 #include "backend/device/backend.hpp"
 #include "backend/device/engine_host.hpp"
+#include "backend/launch_records.hpp"
 #include "backend/manager_client.hpp"
 #include "backend/service_manager.hpp"
 #include "backend/status_line.hpp"
@@ -44,9 +45,10 @@ void raise_descriptor_limit() {
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) log::warning("the limit of descriptors stays as it is");
 }
 
-bus::Dictionary describe(const EngineHost &engines) {
+bus::Dictionary describe(const EngineHost &engines, const LaunchRecords &launches) {
     return {{"engines", static_cast<std::uint32_t>(engines.count())},
-            {"room", static_cast<std::uint32_t>(engines.room())}};
+            {"room", static_cast<std::uint32_t>(engines.room())},
+            {"launches", static_cast<std::uint32_t>(launches.size())}};
 }
 
 bus::Rows describe(const Backend &backend) {
@@ -83,6 +85,30 @@ private:
     std::string told_;
     EventSource next_;
 };
+
+// Guests that were never created, or have no TPM, take no record.
+class LaunchSweep {
+public:
+    LaunchSweep(EventLoop &loop, LaunchRecords &launches) : loop_(loop), launches_(launches) {}
+
+    void look() {
+        launches_.forget_gone();
+        if (auto next = loop_.after(kPause, [this] { look(); })) next_ = std::move(*next);
+    }
+
+private:
+    static constexpr std::chrono::seconds kPause{60};
+
+    EventLoop &loop_;
+    LaunchRecords &launches_;
+    EventSource next_;
+};
+
+Result<bus::Reply> record_launch(LaunchRecords &launches, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(RecordLaunch launch, parse_record_launch(arguments));
+    VTPM_TRY(launches.record(std::move(launch)));
+    return std::monostate{};
+}
 
 Serving serving(const Backend &backend, const EngineHost &engines, bool has_manager) {
     Serving all{.room = engines.room(), .has_manager = has_manager};
@@ -127,12 +153,15 @@ Result<> run(const Options &options) {
     std::optional<Backend> backend(std::in_place,
                                    DeviceServices{loop, *xenstore, manager, *engines, *rings, domains, own_domain});
     backend_if_built = &*backend;
+    LaunchRecords launches(domains);
+    LaunchSweep sweep(loop, launches);
 
     bus::Server control(
         loop, kBackendBus,
         {{"ListDevices", "", "aa{sv}",
           [&](const bus::Arguments &) { return backend ? describe(*backend) : bus::Rows{}; }},
-         {"Status", "", "a{sv}", [&](const bus::Arguments &) { return describe(*engines); }},
+         {"Status", "", "a{sv}", [&](const bus::Arguments &) { return describe(*engines, launches); }},
+         {kRecordLaunch, "ss", "", [&](const bus::Arguments &a) { return record_launch(launches, a); }},
          {"ListZygotes", "", "aa{sv}", [&](const bus::Arguments &) { return describe_zygotes(*engines); }}},
         [](const std::string &text) { log::warning("{}", text); });
 
@@ -142,6 +171,7 @@ Result<> run(const Options &options) {
     loop.feed_watchdog();
     StatusLine line(loop, [&] { return backend ? serving(*backend, *engines, manager.connected()) : Serving{}; });
     line.look();
+    sweep.look();
     (void)sd_notify(0, "READY=1");
     end = [&, ending = false]() mutable {
         if (std::exchange(ending, true)) return loop.stop();  // who asks twice does not wait
