@@ -16,6 +16,8 @@ namespace vtpm {
 namespace {
 
 constexpr std::size_t kMaxText = 120;
+constexpr std::uint32_t kEventTag = 0x00000006;  // a number and a size (10.2.5), then what is tagged
+constexpr std::size_t kTagHeader = 8;
 
 const std::map<std::uint32_t, const char *> &type_names() {
     static const std::map<std::uint32_t, const char *> names = {
@@ -110,6 +112,7 @@ std::string file_path(ByteView event) {
 std::string text_of(std::uint32_t type, ByteView event) {
     if (is_variable(type)) return variable_name(event);
     if (is_image(type)) return file_path(event);
+    if (type == kEventTag) event = event.subspan(std::min(kTagHeader, event.size()));
     std::string text = short_text(event);
     const std::size_t considered = std::min(event.size(), kMaxText);
     return 2 * text.size() >= considered ? text : std::string();

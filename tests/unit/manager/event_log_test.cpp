@@ -45,6 +45,16 @@ TEST_CASE("the events of the chosen PCRs are told, in their order") {
     REQUIRE_THAT(events[3].text, !Contains("\x1b"));
 }
 
+TEST_CASE("what is tagged is told without its tag") {
+    LogWriter tagged;
+    tagged.number(0x8f3b22ec, 4).number(13, 4).text(std::string_view("Linux initrd\0", 13));
+    LogWriter log;
+    log.spec_id().event(9, 6, 1, tagged.bytes).event(9, 6, 1, text("short"));
+    const auto events = expect(parse_event_log(log.bytes, pcrs("sha256:9")));
+    REQUIRE(events.at(0).text == "Linux initrd");
+    REQUIRE(events.at(1).text.empty());
+}
+
 TEST_CASE("a program that the firmware started is told by its file, if it has one") {
     const Bytes grub = image("\\EFI\\debian\\grubx64.efi");
     const auto told = [](const Bytes &event) {
