@@ -47,7 +47,7 @@ Result<> take_certificates(ByteView file, std::uint64_t directories, PeHeaders &
     const auto count = number_at<std::uint32_t>(file, directories - 4);
     if (!count) return bad_pe("its optional header is cut off");
     if (*count <= kCertificates) return {};
-    headers.certificate_entry = directories + 8 * kCertificates;
+    headers.certificate_entry = directories + std::uint64_t{8} * kCertificates;
     const auto offset = number_at<std::uint32_t>(file, headers.certificate_entry);
     const auto size = number_at<std::uint32_t>(file, headers.certificate_entry + 4);
     if (!offset || !size) return bad_pe("its data directories are cut off");
