@@ -40,6 +40,12 @@ Result<> check_extents(ByteView file, const BootImage &image) {
     return {};
 }
 
+// libxl skips what is space before an item of a boot loader's answer: the guest gets no other line than is measured.
+std::string_view without_leading_space(std::string_view line) {
+    const std::size_t begin = line.find_first_not_of(" \t\n\v\f\r");
+    return begin == std::string_view::npos ? std::string_view() : line.substr(begin);
+}
+
 }  // namespace
 
 Result<MeasuredLaunch> measure(const LaunchFiles &files, const BootImage &image, const Banks &banks) {
@@ -47,7 +53,7 @@ Result<MeasuredLaunch> measure(const LaunchFiles &files, const BootImage &image,
     VTPM_TRY(check_extents(files.image, image));
     MeasuredLaunch launch;
     launch.banks = banks;
-    launch.command_line = files.command_line;
+    launch.command_line = without_leading_space(files.command_line);
     VTPM_ASSIGN(launch.image.digests, digests_of(files.image, image.hashed, banks));
     launch.image.size = files.image.size();
     if (image.uki) {

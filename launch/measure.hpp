@@ -29,7 +29,7 @@ struct MeasuredUki {
 struct MeasuredLaunch {
     Banks banks;
     MeasuredImage image;       // the kernel, or the UKI
-    std::string command_line;  // what the guest's kernel gets
+    std::string command_line;  // what the guest's kernel gets: without space before it
     std::optional<Digests> initrd;
     std::optional<MeasuredUki> uki;
 };

@@ -19,12 +19,6 @@ Result<Copy> copy_and_map(const UniqueFd &source, const PrivateDirectory &direct
     return Copy{std::move(file), std::move(content)};
 }
 
-// libxl skips what is space before an item of the answer: the guest would get another line than was measured.
-std::string without_leading_space(const std::string &arguments) {
-    const std::size_t begin = arguments.find_first_not_of(" \t\n\v\f\r");
-    return begin == std::string::npos ? std::string() : arguments.substr(begin);
-}
-
 Result<> check_arguments(const std::string &arguments) {
     if (arguments.size() <= kMaxArguments) return {};
     return fail(ErrorCode::kInvalid,
@@ -50,8 +44,6 @@ Result<Bytes> log_of(const MeasuredLaunch &launch) {
 }  // namespace
 
 Result<Prepared> prepare(const GuestFiles &files, const PrivateDirectory &directory) {
-    const std::string arguments = without_leading_space(files.arguments);
-    VTPM_TRY(check_arguments(arguments));
     VTPM_ASSIGN(Copy image, copy_and_map(files.kernel, directory, "the kernel"));
     std::optional<Copy> ramdisk;
     if (files.ramdisk) {
@@ -60,7 +52,7 @@ Result<Prepared> prepare(const GuestFiles &files, const PrivateDirectory &direct
     }
     VTPM_ASSIGN(const BootImage boot, read_confined(image.content.bytes()));
     const LaunchFiles measured{image.content.bytes(), ramdisk ? std::optional(ramdisk->content.bytes()) : std::nullopt,
-                               arguments};
+                               files.arguments};
     VTPM_ASSIGN(MeasuredLaunch launch, measure(measured, boot, all_banks()));
     VTPM_TRY(check_arguments(launch.command_line));
     Prepared prepared;

@@ -125,6 +125,16 @@ TEST_CASE("another command line than the UKI's own is in PCR 12; its own is not"
     REQUIRE(events[0].digests == expect(digests_of(bytes(wide("single")), all_banks())));
 }
 
+TEST_CASE("space before a command line is not measured: libxl skips it") {
+    const Bytes kernel = test_kernel();
+    const auto events = [&](std::string_view line) {
+        return expect(launch_events(launch_of({kernel, std::nullopt, line})));
+    };
+    REQUIRE(events(" \t ro ") == events("ro "));
+    REQUIRE(events("  ") == events(""));
+    REQUIRE(events("ro ") != events("ro"));
+}
+
 TEST_CASE("a command line that is no text, or too long, is refused") {
     const Bytes kernel = test_kernel();
     REQUIRE_THAT(expect_error(launch_events(launch_of({kernel, std::nullopt, "a=\xff"}))).text,
