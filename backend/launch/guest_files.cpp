@@ -97,6 +97,7 @@ std::vector<std::string> pygrub_command(const std::string &program, const Reques
     (void)::prctl(PR_SET_PDEATHSIG, SIGTERM);
     (void)::fcntl(output, F_SETFD, 0);
     std::vector<char *> arguments;
+    arguments.reserve(command.size() + 1);
     for (std::string &argument : command) arguments.push_back(argument.data());
     arguments.push_back(nullptr);
     ::execv(arguments[0], arguments.data());

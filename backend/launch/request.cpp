@@ -97,7 +97,7 @@ Result<Answer> parse_simple0(std::string_view text) {
     Answer answer;
     while (!text.empty()) {
         const std::size_t end = text.find('\0');
-        if (end == std::string_view::npos || end >= kMaxItem)
+        if (end >= kMaxItem)  // there is none, or it is too far
             return fail(ErrorCode::kInvalid, "the boot loader's answer is cut off, or too long");
         if (end > 0) VTPM_TRY(take_item(text.substr(0, end), answer));  // pygrub ends with an empty one
         text.remove_prefix(end + 1);

@@ -143,15 +143,15 @@ const EVP_MD *hash_of(TPM2_ALG_ID bank) {
 
 }  // namespace
 
-Result<std::vector<BootEvent>> parse_event_log(ByteView bytes, const PcrSelection &pcrs) {
-    const auto log = launch::read_tcg_log(bytes);
-    if (!log) return damaged();
+Result<std::vector<BootEvent>> parse_event_log(ByteView log, const PcrSelection &pcrs) {
+    const auto read = launch::read_tcg_log(log);
+    if (!read) return damaged();
     const TPM2_ALG_ID wanted = pcrs.tpm().pcrSelections[0].hash;
-    if (std::ranges::find(log->banks, wanted, &launch::LogBank::algorithm) == log->banks.end())
+    if (std::ranges::find(read->banks, wanted, &launch::LogBank::algorithm) == read->banks.end())
         return fail(ErrorCode::kInvalid, "the firmware's event log has no digests for {}", pcrs.to_string());
     const auto numbers = pcrs.numbers();
     std::vector<BootEvent> events;
-    for (const launch::LogEvent &event : log->events)
+    for (const launch::LogEvent &event : read->events)
         if (event.type != launch::kNoActionEvent && std::ranges::binary_search(numbers, event.pcr))
             events.push_back(
                 {event.pcr, type_name(event.type), digest_of_bank(event, wanted), text_of(event.type, event.data)});
