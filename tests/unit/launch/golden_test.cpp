@@ -21,6 +21,7 @@ using namespace launch;
 namespace {
 
 constexpr const char *kKernel = "5f21ff2c0d5d899842b28a8b19901ba72cf7a7ab93c02a77fadc6ff72be85b31";
+constexpr std::uint32_t kSeparatorType = 4;
 constexpr const char *kUki = "d14a9b0e67a8e494ef62925a2a0ecc7dc419956c1c6d3a14c533e009212029c3";
 
 Bytes golden(const char *name) {
@@ -122,6 +123,38 @@ TEST_CASE("a UKI's events in PCRs 4 and 11 are those of firmware and systemd-stu
     // As tpm2_eventlog 5.4 told of the firmware's log.
     REQUIRE(hex(expect(pcrs_after(events, Hash::kSha256)).at(11)) ==
             "c655c200c278c2abdbc294a7295d1f54398b96dbd78b8414a23a06603c6b4e99");
+}
+
+TEST_CASE("a UKI's events are those of firmware, systemd-stub and Linux in each bank, from what is in it") {
+    constexpr std::string_view kLine = "console=ttyS0 panic=-1";
+    const Bytes bytes = golden("log-uki-252.bin");
+    const auto log = read_tcg_log(bytes);
+    REQUIRE(log);
+    REQUIRE(log->banks.size() == 4);
+    for (std::size_t bank = 0; bank < log->banks.size(); ++bank) {
+        const Hash hash = hash_of_algorithm(log->banks[bank].algorithm).value();
+        CAPTURE(name_of(hash));
+        std::vector<Seen> theirs;
+        for (const LogEvent &event : log->events)
+            if ((event.pcr == 4 || event.pcr == 9 || event.pcr == 11) && event.type != kSeparatorType)
+                theirs.push_back(seen(event.pcr, event.type, event.digests.at(bank).value, event.data));
+        REQUIRE(theirs.size() == 13);
+        // Kernel, UKI and initrd are too large for here: by their digests.
+        const auto digest = [&](std::size_t event) { return Digests{{hash, from_hex(theirs.at(event).digest)}}; };
+        const auto of_text = [&](std::string_view text) { return expect(digests_of(bytes_of(text), {hash})); };
+        MeasuredLaunch launch{{hash}, {digest(1), 1}, std::string(kLine), digest(12), MeasuredUki{}};
+        launch.uki->kernel = {digest(10), 1};
+        launch.uki->sections = {{".linux", digest(3)},
+                                {".osrel", of_text("ID=debian\nVERSION_ID=\"12\"\n")},
+                                {".cmdline", of_text(kLine)},
+                                {".initrd", digest(12)}};
+        std::vector<Seen> events;
+        for (const Event &event : expect(launch_events(launch)))
+            if ((event.pcr == 4 || event.pcr == 9 || event.pcr == 11) && event.type != EventType::kSeparator)
+                events.push_back(
+                    seen(event.pcr, static_cast<std::uint32_t>(event.type), event.digests.at(hash), event.data));
+        REQUIRE(events == theirs);
+    }
 }
 
 // Debian's kernel 6.1.0-56-cloud-amd64 is 14 MB: who has it says where it is.
