@@ -113,6 +113,7 @@ std::string text_of(std::uint32_t type, ByteView event) {
     if (is_variable(type)) return variable_name(event);
     if (is_image(type)) return file_path(event);
     if (type == kEventTag) event = event.subspan(std::min(kTagHeader, event.size()));
+    while (!event.empty() && event.back() == 0) event = event.first(event.size() - 1);
     std::string text = short_text(event);
     const std::size_t considered = std::min(event.size(), kMaxText);
     return 2 * text.size() >= considered ? text : std::string();

@@ -55,6 +55,13 @@ TEST_CASE("what is tagged is told without its tag") {
     REQUIRE(events.at(1).text.empty());
 }
 
+TEST_CASE("a text of a few characters in UTF-16 is told, and its NUL is none of them") {
+    const std::string wide(".\0l\0i\0n\0u\0x\0\0\0", 14);
+    LogWriter log;
+    const auto events = expect(parse_event_log(log.spec_id().event(11, 13, 1, text(wide)).bytes, pcrs("sha256:11")));
+    REQUIRE(events.at(0).text == ".linux");
+}
+
 TEST_CASE("a program that the firmware started is told by its file, if it has one") {
     const Bytes grub = image("\\EFI\\debian\\grubx64.efi");
     const auto told = [](const Bytes &event) {
