@@ -5,6 +5,8 @@
 
 namespace vtpm {
 
+static_assert(kMaxLaunchLog == launch::kMaxLog, "what is sent is what is read");
+
 // That it has not run is asked last: what runs later was created with the files that were measured.
 Result<> LaunchRecords::record(RecordLaunch launch) {
     VTPM_TRY(launch::read_event_log(launch.log));

@@ -42,7 +42,8 @@ struct LaunchFiles {
 };
 
 // `image` must be what read_boot_image() said of `files.image`, or somebody untrusted. kInvalid: it does not fit the
-// file; an initrd beside a UKI; an empty file. With all four banks it takes about as long as one read of the disk.
+// file; an initrd beside a UKI; an empty file. Each byte is hashed once for each digest that it is in: of a kernel or
+// an initrd one, of a UKI's kernel three.
 Result<MeasuredLaunch> measure(const LaunchFiles &files, const BootImage &image, const Banks &banks);
 
 }  // namespace vtpm::launch
