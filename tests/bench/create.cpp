@@ -4,13 +4,13 @@
 // what else the machine does meets all alike. The hardware TPM is a swtpm.
 //
 //   TURNS=N create      prints JSON in a line: the times in seconds, in the order of the turns
-#include "tests/catch.hpp"
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include "tests/catch.hpp"
 
 #include "tests/integration/backend/host.hpp"
 #include "tests/integration/manager/manager_process.hpp"

@@ -6,10 +6,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "tests/catch.hpp"
 #include <csignal>
 #include <filesystem>
 #include <set>
+#include "tests/catch.hpp"
 
 #include "backend/engine/sandbox.hpp"
 #include "base/seqpacket.hpp"

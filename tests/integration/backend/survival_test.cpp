@@ -2,9 +2,9 @@
 // Engines outlive the daemon: what the next one makes of what it finds.
 #include <fmt/format.h>
 
-#include "tests/catch.hpp"
 #include <csignal>
 #include <fstream>
+#include "tests/catch.hpp"
 
 #include "tests/integration/backend/test_host.hpp"
 #include "tests/integration/process_status.hpp"

@@ -4,8 +4,8 @@
 
 #include <unistd.h>
 
-#include "tests/catch.hpp"
 #include <filesystem>
+#include "tests/catch.hpp"
 
 #include "backend/engine/tpm_messages.hpp"
 #include "tests/fakes/fake_manager.hpp"

@@ -10,13 +10,13 @@
 #include <unistd.h>
 
 #include <atomic>
-#include "tests/catch.hpp"
 #include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
 #include <random>
 #include <thread>
+#include "tests/catch.hpp"
 
 #include "backend/engine/tpm_messages.hpp"
 #include "tests/fakes/tpm_commands.hpp"

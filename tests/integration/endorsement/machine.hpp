@@ -3,9 +3,9 @@
 // are not.
 #pragma once
 
-#include "tests/catch.hpp"
 #include <csignal>
 #include <fstream>
+#include "tests/catch.hpp"
 
 #include "backend/engine/tpm_messages.hpp"
 #include "manager/ca/endorsement_key.hpp"

@@ -3,8 +3,8 @@
 // the ring are not.
 #include <openssl/evp.h>
 
-#include "tests/catch.hpp"
 #include <csignal>
+#include "tests/catch.hpp"
 
 #include "backend/engine/tpm_messages.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
@@ -16,7 +16,6 @@
 
 namespace vtpm {
 namespace {
-
 
 constexpr std::uint32_t kIndex = 0x01500001;
 

@@ -8,9 +8,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "tests/catch.hpp"
 #include <fstream>
 #include <optional>
+#include "tests/catch.hpp"
 
 #include "backend/device/engine_host.hpp"
 #include "tests/fakes/fake_service_manager.hpp"

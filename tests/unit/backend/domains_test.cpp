@@ -4,10 +4,10 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "tests/catch.hpp"
 #include <csignal>
 #include <filesystem>
 #include <functional>
+#include "tests/catch.hpp"
 
 #include "backend/xen/domains_client.hpp"
 #include "backend/xen/domains_server.hpp"

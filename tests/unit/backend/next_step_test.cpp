@@ -3,8 +3,8 @@
 #include "backend/device/next_step.hpp"
 
 #include <array>
-#include "tests/catch.hpp"
 #include <string>
+#include "tests/catch.hpp"
 
 namespace vtpm {
 namespace {

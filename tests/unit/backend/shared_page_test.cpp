@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/engine/shared_page.hpp"
 
-#include "tests/catch.hpp"
 #include <chrono>
 #include <random>
 #include <thread>
+#include "tests/catch.hpp"
 
 #include "base/big_endian.hpp"
 #include "tests/fakes/loopback_guest.hpp"

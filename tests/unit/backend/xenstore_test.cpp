@@ -5,12 +5,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "tests/catch.hpp"
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <stdexcept>
 #include <thread>
+#include "tests/catch.hpp"
 
 #include "base/unique_fd.hpp"
 

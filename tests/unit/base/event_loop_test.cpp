@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "tests/catch.hpp"
 #include <optional>
+#include "tests/catch.hpp"
 
 #include "base/seqpacket.hpp"
 

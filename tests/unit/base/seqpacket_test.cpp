@@ -7,9 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/catch.hpp"
 #include <cerrno>
 #include <csignal>
+#include "tests/catch.hpp"
 
 namespace vtpm {
 

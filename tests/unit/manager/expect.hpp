@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "tests/catch.hpp"
 #include <string>
+#include "tests/catch.hpp"
 
 #include "base/result.hpp"
 
