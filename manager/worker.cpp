@@ -182,13 +182,7 @@ OpenSealer Worker::giving_the_turn(OpenSealer opener) {
 
 // Nothing: it is over.
 std::optional<Worker::Job> Worker::next_job(std::unique_lock<std::mutex> &lock) {
-    const auto none_left = [&] { return waiting_.empty() && later_.empty(); };
-    if (none_left() && rest_) {
-        lock.unlock();
-        rest_();
-        lock.lock();
-    }
-    changed_.wait(lock, [&] { return ending_ || !none_left(); });
+    changed_.wait(lock, [&] { return ending_ || !waiting_.empty() || !later_.empty(); });
     std::deque<Job> &jobs = waiting_.empty() ? later_ : waiting_;
     if (jobs.empty()) return std::nullopt;
     Job job = std::move(jobs.front());
@@ -207,6 +201,13 @@ void Worker::work() {
         job->work = nullptr;  // what it held goes in its turn, too
         turn_.give();
         lock.lock();
+        if (waiting_.empty() && later_.empty() && rest_) {
+            waiting_since_ = Clock::now();
+            lock.unlock();
+            rest_();
+            lock.lock();
+            waiting_since_.reset();
+        }
         busy_ = false;
         done_.push_back(std::move(job->done));
         changed_.notify_all();

@@ -33,16 +33,17 @@ public:
     // Jobs that have not begun are dropped; one that has is waited for.
     ~Worker();
 
-    // What guests can have the TPM do as often as they like is followed by so many times as long a pause: all of them
-    // together have a seventh of its time. With a fifth, dom0's own use took more than twice as long (scripts/bench
-    // chip).
+    // What guests can have the TPM do as often as they like (to attest them, to read PCRs) is followed by so many times
+    // as long a pause: all of them together have a seventh of its time for each of the two. With a fifth, dom0's own
+    // use took more than twice as long (scripts/bench chip).
     static constexpr int kPauses = 6;
 
     // Somebody waits for a job, or will ask again for what it made: such jobs come after all others.
     enum class Haste { kWaitedFor, kNone };
     // In order, but for that. `done` runs in the loop, after the job.
     void run(std::function<void()> job, std::function<void()> done, Haste haste = Haste::kWaitedFor);
-    // In the thread, without a turn, whenever no job is left: to give up what jobs that follow each other share.
+    // In the thread, without a turn, after a job when no other is left, before it counts as done: to give up what jobs
+    // that follow each other share.
     void when_idle(std::function<void()> rest);
 
     // In a job: the loop has a turn.

@@ -20,11 +20,14 @@ const GroupList &own_list(const OpenGroup &group) { return group.manifest.terms(
 
 }  // namespace
 
-// Its own, or a later one of a group that it knows.
+// Its own, or a later one of a group that it knows; or a still later one of a group that is known there, and so on.
 const GroupList &GroupKeys::groups_as_known_to(const OpenGroup &group) const {
     const GroupList *last = &own_list(group);
-    for (const auto &[name, other] : groups_)
-        if (other && names(own_list(group), *other) && own_list(*other).number > last->number) last = &own_list(*other);
+    for (const GroupList *present = nullptr; present != last;) {
+        present = last;
+        for (const auto &[name, other] : groups_)
+            if (other && names(*present, *other) && own_list(*other).number > last->number) last = &own_list(*other);
+    }
     return *last;
 }
 

@@ -30,6 +30,7 @@ struct GroupKeys::NextKey {
     Key key;
     KeyPolicy policy;
     GroupRecord sealed;
+    Bytes recovery;  // that it had then
     CaRecord ca;
     Epoch epoch;
 };
@@ -60,6 +61,7 @@ Result<> GroupKeys::rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms
 Result<GroupKeys::NextKey> GroupKeys::prepare_key(Sealer &sealer, const GroupRecord &present, NewCa new_ca) const {
     NextKey next;
     VTPM_ASSIGN(next.key, random_key());
+    next.recovery = present.recovery;
     VTPM_ASSIGN(next.policy, policy_of(present));
     next.policy.nv_index = sealer.other_index(present.nv_index);
     VTPM_TRY(seal_into(sealer, next.key, next.policy, Sealer::Opens::kFromAdvance, next.sealed));
@@ -92,6 +94,8 @@ Result<CaRecord> GroupKeys::next_ca(Sealer &sealer, const GroupRecord &present, 
 Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms) {
     VTPM_ASSIGN(const OpenGroup *former, open_group_named(name));
     VTPM_ASSIGN(GroupRecord group, record(name));
+    if (group.recovery != next.recovery)
+        return fail(ErrorCode::kInUse, "it got a recovery key meanwhile, which would be void: say it again");
     group.key = std::move(next.sealed.key);
     group.nv_index = next.policy.nv_index;
     group.ca = std::move(next.ca);

@@ -35,7 +35,7 @@ public:
           passwords_(std::move(passwords)),
           reuse_(std::move(reuse)) {}
     ~TpmSealer() override {
-        if (!tpm_) return;
+        if (!tpm_ || !sound_) return;
         reuse_->tcti = tcti_;
         reuse_->tpm.emplace(std::move(*tpm_));
     }
@@ -168,7 +168,7 @@ private:
     // connection, if what was begun became void. All questions bear that: none adds to what an earlier attempt did.
     template <typename Question>
     auto ask(Question question) -> std::invoke_result_t<Question, HardwareTpm &> {
-        return from_the_beginning([&]() -> std::invoke_result_t<Question, HardwareTpm &> {
+        auto last = from_the_beginning([&]() -> std::invoke_result_t<Question, HardwareTpm &> {
             if (take_over()) {
                 // It may have died while nobody used it.
                 auto answer = question(*tpm_);
@@ -180,6 +180,8 @@ private:
             if (!answer && answer.error().code == ErrorCode::kUnavailable) tpm_.reset();
             return answer;
         });
+        sound_ = last.has_value() || last.error().code == ErrorCode::kNotFound;
+        return last;
     }
 
     // The connection of the sealer before us, if it left one to this TPM.
@@ -287,6 +289,7 @@ private:
     std::string description_;
     std::shared_ptr<TpmReuse> reuse_;
     std::optional<HardwareTpm> tpm_;  // none: to be opened again
+    bool sound_ = false;              // the last answer says nothing against its sessions
 };
 
 }  // namespace

@@ -74,7 +74,8 @@ void GuestAttestations::begin(const Uuid &vtpm, Request &request, Clock::time_po
 void GuestAttestations::forget_old(Clock::time_point now) {
     std::erase_if(requests_, [&](const auto &entry) {
         const Request &request = entry.second;
-        if (request.asked || !request.begun) return false;
+        if (request.asked) return false;
+        if (!request.begun) return true;  // it lost its turn
         const auto age = now - *request.begun;
         return request.made ? request.made->has_value() && age >= kKept : age >= kInterval;
     });

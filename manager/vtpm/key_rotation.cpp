@@ -2,6 +2,7 @@
 #include "manager/vtpm/key_rotation.hpp"
 
 #include "base/log.hpp"
+#include "manager/keys/audit.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
 namespace vtpm {
@@ -17,6 +18,8 @@ Result<std::vector<Resealed>> reseal_states(Store &store, VtpmRecord &vtpm, cons
     const VtpmIdentity identity{vtpm.uuid, vtpm.version, vtpm.group};
     std::vector<Resealed> resealed;
     for (const StateKind kind : {StateKind::kPermanent, StateKind::kVolatile}) {
+        // A row that nobody vouches for keeps no vTPM from its new key: it would never be loaded.
+        if (kind == StateKind::kVolatile && vtpm.volatile_tag.empty()) continue;
         const auto state = open_stored_state(store, vtpm, present, kind);
         if (!state && state.error().code == ErrorCode::kNotFound) continue;
         if (!state) return tl::make_unexpected(state.error());
@@ -36,6 +39,12 @@ Result<> KeyRotation::rotate(const Key &former, const Key &next) {
     return {};
 }
 
+// Who can put its state back has it under the former key: that is for the administrator to know.
+Result<> KeyRotation::tell_of(const Uuid &vtpm, const Error &why) {
+    log::error("vTPM {} keeps its own key, since {}", vtpm.to_string(), why.text);
+    return Audit(store_).record("vtpm-not-rekeyed", vtpm.to_string(), "its state does not open");
+}
+
 // What does not open now is not made to open by this, nor lost: a vTPM whose state was put back keeps its key, by which
 // the right one opens.
 Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next) {
@@ -44,7 +53,7 @@ Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next
     VTPM_ASSIGN(Key another, random_key());
     auto states = reseal_states(store_, vtpm, present, another);
     if (!states && states.error().code != ErrorCode::kRefused) return tl::make_unexpected(states.error());
-    if (!states) log::warning("vTPM {} keeps its own key, since {}", vtpm.uuid.to_string(), states.error().text);
+    if (!states) VTPM_TRY(tell_of(vtpm.uuid, states.error()));
     const Key &key = states ? another : present;
     VTPM_ASSIGN(vtpm.wrapped_key, wrap_key(next, {vtpm.uuid, vtpm.version, vtpm.group}, key));
     VTPM_TRY(store_.rekey_vtpm(vtpm));

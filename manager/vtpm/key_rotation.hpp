@@ -29,6 +29,7 @@ private:
         Bytes pending;
     };
     Result<> rotate(VtpmRecord vtpm, const Key &former, const Key &next);
+    Result<> tell_of(const Uuid &vtpm, const Error &why);
 
     Store &store_;
     const Inventory &inventory_;

@@ -326,11 +326,25 @@ TEST_CASE_METHOD(Fixture,
         REQUIRE_FALSE(manager->vtpms.prepare(one));
         expect(manager->rekey("default"));
         REQUIRE_FALSE(manager->vtpms.prepare(one));
+        const auto told = expect(manager->store.audit_records());
+        REQUIRE(std::ranges::any_of(told, [&](const AuditRecord &record) {
+            return record.event == "vtpm-not-rekeyed" && record.subject == one.to_string();
+        }));
         manager->keys.close();
     }
     put_state(right);
     const auto manager = start();
     REQUIRE(manager->state(one) == state_of(2));
+}
+
+TEST_CASE_METHOD(Fixture, "a state that somebody put beside a vTPM's keeps it from no new key") {
+    run_sql("INSERT INTO states (uuid, kind, sequence, envelope) VALUES ('" + one.to_string() + "', 2, 1, x'00')");
+    const auto manager = start();
+    const Key former = expect(key_of(*expect(manager->keys.key("default")), manager->row(one)));
+    expect(manager->rekey("default"));
+    const Key next = expect(key_of(*expect(manager->keys.key("default")), manager->row(one)));
+    REQUIRE_FALSE(std::ranges::equal(former.view(), next.view()));
+    expect(manager->vtpms.prepare(one));
 }
 
 TEST_CASE_METHOD(Fixture, "the CA of a group goes along, or another one is made when one is needed") {
