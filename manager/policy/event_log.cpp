@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/policy/event_log.hpp"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
@@ -10,6 +8,7 @@
 #include <utility>
 
 #include "launch/little_endian.hpp"
+#include "launch/pcrs.hpp"
 #include "launch/tcg_log.hpp"
 
 namespace vtpm {
@@ -129,19 +128,6 @@ Bytes digest_of_bank(const launch::LogEvent &event, std::uint16_t wanted) {
     return found != event.digests.end() ? Bytes(found->value.begin(), found->value.end()) : Bytes();
 }
 
-const EVP_MD *hash_of(TPM2_ALG_ID bank) {
-    switch (bank) {
-        case TPM2_ALG_SHA1:
-            return EVP_sha1();
-        case TPM2_ALG_SHA384:
-            return EVP_sha384();
-        case TPM2_ALG_SHA512:
-            return EVP_sha512();
-        default:
-            return EVP_sha256();
-    }
-}
-
 }  // namespace
 
 Result<std::vector<BootEvent>> parse_event_log(ByteView log, const PcrSelection &pcrs) {
@@ -160,15 +146,12 @@ Result<std::vector<BootEvent>> parse_event_log(ByteView log, const PcrSelection 
 }
 
 Result<PcrValues> replayed(const std::vector<BootEvent> &events, const PcrSelection &pcrs) {
-    const EVP_MD *hash = hash_of(pcrs.tpm().pcrSelections[0].hash);
+    const auto bank = launch::hash_of_algorithm(pcrs.tpm().pcrSelections[0].hash).value_or(launch::Hash::kSha256);
     PcrValues values;
-    for (const unsigned pcr : pcrs.numbers()) values[pcr].resize(static_cast<std::size_t>(EVP_MD_get_size(hash)));
+    for (const unsigned pcr : pcrs.numbers()) values[pcr].resize(launch::digest_size(bank));
     for (const BootEvent &event : events) {
         Bytes &value = values[event.pcr];
-        Bytes extended = value;
-        extended.insert(extended.end(), event.digest.begin(), event.digest.end());
-        if (EVP_Digest(extended.data(), extended.size(), value.data(), nullptr, hash, nullptr) != 1)
-            return fail(ErrorCode::kSystem, "hashing failed");
+        VTPM_ASSIGN(value, launch::extended(value, event.digest, bank));
     }
     return values;
 }
