@@ -2,11 +2,11 @@
 // Groups that somebody removes from the store with all that is of them, the hardware TPM's part too, or puts others in
 // their place: the other groups' manifests know of them.
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 
 #include "manager_in_process.hpp"
 #include "quiet_errors.hpp"
+#include "replica.hpp"
 #include "temporary_directory.hpp"
 
 namespace vtpm::group_list_test {
@@ -45,11 +45,6 @@ struct Fixture {
     }
     void run_sql(const std::string &sql) const {
         expect(expect(Database::open(directory / "store.db")).script(sql.c_str()));
-    }
-    static void replicate(const TemporaryDirectory &from, const TemporaryDirectory &to) {
-        std::filesystem::remove_all(to.path());
-        std::filesystem::create_directory(to.path());
-        std::filesystem::copy(from.path(), to.path(), std::filesystem::copy_options::recursive);
     }
     // By who has the disk and the TPM, while no manager runs.
     void remove_with_all(const std::string &group) {

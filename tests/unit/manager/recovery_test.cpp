@@ -2,7 +2,6 @@
 // Another TPM, another boot, another store: what a recovery key and a backup still open.
 #include <algorithm>
 #include <cctype>
-#include <filesystem>
 #include <limits>
 #include <memory>
 
@@ -11,6 +10,7 @@
 #include "manager/keys/recovery_key.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager_in_process.hpp"
+#include "replica.hpp"
 #include "temporary_directory.hpp"
 
 namespace vtpm::recovery_test {
@@ -79,14 +79,7 @@ struct Fixture {
         return manager;
     }
     void back_up() { replicate(directory, copy); }
-    void put_back() {
-        std::filesystem::remove_all(directory.path());
-        std::filesystem::create_directory(directory.path());
-        replicate(copy, directory);
-    }
-    static void replicate(const TemporaryDirectory &from, const TemporaryDirectory &to) {
-        std::filesystem::copy(from.path(), to.path(), std::filesystem::copy_options::recursive);
-    }
+    void put_back() { replicate(copy, directory); }
 };
 
 Bytes state_of(std::uint8_t content) { return Bytes(100, content); }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A group that gets another key: what the former keys open afterwards, and what a crash leaves.
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 
 #include "engine_end.hpp"
@@ -9,6 +8,7 @@
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"
 #include "quiet_errors.hpp"
+#include "replica.hpp"
 #include "temporary_directory.hpp"
 
 namespace vtpm::rekey_test {
@@ -95,11 +95,6 @@ struct Fixture {
     }
     void back_up() { replicate(directory, copy); }
     void put_back() { replicate(copy, directory); }
-    static void replicate(const TemporaryDirectory &from, const TemporaryDirectory &to) {
-        std::filesystem::remove_all(to.path());
-        std::filesystem::create_directory(to.path());
-        std::filesystem::copy(from.path(), to.path(), std::filesystem::copy_options::recursive);
-    }
     void run_sql(const std::string &sql) const {
         expect(expect(Database::open(directory / "store.db")).script(sql.c_str()));
     }
