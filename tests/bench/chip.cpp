@@ -5,7 +5,6 @@
 //
 //   CHIP_VTPMS=N chip      prints JSON in a line: figure -> seconds, or a number
 #include <sys/socket.h>
-#include <sys/un.h>
 #include "tests/catch.hpp"
 
 #include <algorithm>
@@ -24,6 +23,7 @@
 #include "tests/integration/manager/manager_process.hpp"
 #include "tests/integration/manager/slow_chip.hpp"
 #include "tests/integration/manager/swtpm.hpp"
+#include "tests/integration/manager/unix_stream.hpp"
 
 namespace vtpm {
 namespace {
@@ -61,13 +61,8 @@ struct Machine {
 // dom0's own use of the TPM, as IMA's: an extend every tenth of a second, and how long each took, in milliseconds.
 class OtherUse {
 public:
-    explicit OtherUse(const std::string &path) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        path.copy(address.sun_path, sizeof address.sun_path - 1);
-        // The sockets API wants the generic type.
-        if (::connect(socket_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0)
-            throw std::runtime_error("connect " + path);
+    explicit OtherUse(const std::string &path) : socket_(unix_stream::connect_to(path)) {
+        if (!socket_) throw std::runtime_error("connect " + path);
         thread_ = std::thread([this] { run(); });
     }
     std::vector<double> end() {

@@ -2,26 +2,12 @@
 #include "swtpm.hpp"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <filesystem>
-#include <stdexcept>
+
+#include "unix_stream.hpp"
 
 namespace {
-
-vtpm::UniqueFd listen_on(const std::string &path) {
-    vtpm::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    std::filesystem::remove(path);
-    // The sockets API wants the generic type.
-    if (::bind(socket.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0 ||
-        ::listen(socket.get(), 8) != 0)
-        throw std::runtime_error("bind " + path);
-    return socket;
-}
 
 Launch launch(const std::string &directory, int data, int control) {
     return {{"swtpm", "socket", "--tpm2", "--tpmstate", "dir=" + directory, "--server",
@@ -35,6 +21,6 @@ Launch launch(const std::string &directory, int data, int control) {
 
 Swtpm::Swtpm(const std::string &directory)
     : path_(directory + "/tpm"),
-      data_((std::filesystem::create_directories(directory), listen_on(path_))),
-      control_(listen_on(path_ + ".ctrl")),
+      data_((std::filesystem::create_directories(directory), unix_stream::listen_at(path_))),
+      control_(unix_stream::listen_at(path_ + ".ctrl")),
       process_(launch(directory, data_.get(), control_.get())) {}

@@ -4,15 +4,14 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
-#include <stdexcept>
 
 #include "shared-protocol/tpm_message.hpp"
+#include "unix_stream.hpp"
 
 using namespace vtpm;
 
@@ -20,33 +19,6 @@ namespace {
 
 constexpr std::size_t kHeader = TPM_MESSAGE_HEADER_SIZE;
 constexpr std::size_t kMaxMessage = 8192;
-
-sockaddr_un address_of(const std::string &path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    return address;
-}
-
-UniqueFd stream() { return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
-
-UniqueFd proxy_at(const std::string &path) {
-    UniqueFd socket = stream();
-    const sockaddr_un address = address_of(path);
-    // The sockets API wants the generic type.
-    if (::bind(socket.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0 ||
-        ::listen(socket.get(), 8) != 0)
-        throw std::runtime_error("bind " + path);
-    return socket;
-}
-
-UniqueFd connect_to(const std::string &path) {
-    UniqueFd socket = stream();
-    const sockaddr_un address = address_of(path);
-    // As above.
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0) return {};
-    return socket;
-}
 
 bool receive(int socket, Bytes &into, std::size_t size) {
     while (into.size() < size) {
@@ -74,7 +46,10 @@ bool send_all(int socket, ByteView message) {
 }  // namespace
 
 TpmProxy::TpmProxy(std::string tpm, std::string path)
-    : tpm_(std::move(tpm)), path_(std::move(path)), listener_(proxy_at(path_)), end_(::eventfd(0, EFD_CLOEXEC)) {
+    : tpm_(std::move(tpm)),
+      path_(std::move(path)),
+      listener_(unix_stream::listen_at(path_)),
+      end_(::eventfd(0, EFD_CLOEXEC)) {
     std::filesystem::create_symlink(tpm_ + ".ctrl", path_ + ".ctrl");
     thread_ = std::thread([this] { run(); });
 }
@@ -135,7 +110,7 @@ bool TpmProxy::serve(int client) {
 
 // Of the TPM; empty: it is away.
 Bytes TpmProxy::ask(ByteView command) {
-    if (!upstream_) upstream_ = connect_to(tpm_);
+    if (!upstream_) upstream_ = unix_stream::connect_to(tpm_);
     if (!upstream_) return {};
     Bytes response = send_all(upstream_.get(), command) ? receive(upstream_.get()) : Bytes();
     if (response.empty()) upstream_ = {};
