@@ -150,10 +150,11 @@ Result<> run(const Options &options) {
     });
     const auto rings = make_xen_ring_opener();
     DomainsClient domains(options.domains_socket);
-    std::optional<Backend> backend(std::in_place,
-                                   DeviceServices{loop, *xenstore, manager, *engines, *rings, domains, own_domain});
+    const char *const kept = std::getenv("RUNTIME_DIRECTORY");  // systemd.exec(5)
+    LaunchRecords launches(domains, kept != nullptr ? kept : "");
+    std::optional<Backend> backend(
+        std::in_place, DeviceServices{loop, *xenstore, manager, *engines, *rings, domains, launches, own_domain});
     backend_if_built = &*backend;
-    LaunchRecords launches(domains);
     LaunchSweep sweep(loop, launches);
 
     bus::Server control(

@@ -14,30 +14,38 @@ constexpr std::chrono::milliseconds kReconnectAfter{250};
 // The manager does not wait for who does not read: it closes a connection whose buffer its answers have filled. That
 // takes some hundreds, which a host's start or a manager's restart has.
 constexpr std::size_t kMaxWaiting = 64;
+// Of requests: with one more, that has a log, they are in the socket's buffer, and nobody waits for room in that.
+constexpr std::size_t kMaxWaitingBytes = 2 * kMaxLaunchLog;
 
 }  // namespace
 
-void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, Answer answer) {
-    ask(PrepareVtpm{.uuid = uuid, .beginning = beginning}, std::move(answer));
+void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, LaunchRecord launch, Answer answer) {
+    ask(PrepareVtpm{.uuid = uuid, .beginning = beginning, .launch = launch}, std::move(answer));
 }
 
-void ManagerClient::open(const Uuid &uuid, std::uint32_t state_protocol, Answer answer) {
-    ask(OpenVtpm{.state_protocol = state_protocol, .uuid = uuid}, std::move(answer));
+void ManagerClient::open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, Answer answer) {
+    ask(OpenVtpm{.state_protocol = state_protocol, .uuid = uuid, .launch = launch}, std::move(answer));
 }
 
 template <typename Request>
 void ManagerClient::ask(const Request &request, Answer answer) {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer;
+    std::array<std::uint8_t, kMaxRequest> buffer;
     const ByteView message = encode(request, buffer);
     unsent_.push_back({Bytes(message.begin(), message.end()), std::move(answer)});
     send_unsent();
 }
 
+bool ManagerClient::may_send() const {
+    return !unsent_.empty() && waiting_.size() < kMaxWaiting && waiting_bytes_ < kMaxWaitingBytes;
+}
+
 void ManagerClient::send_unsent() {
     if (!socket_ && !connect()) return disconnect(last_error_);
-    for (; !unsent_.empty() && waiting_.size() < kMaxWaiting; unsent_.pop_front()) {
+    for (; may_send(); unsent_.pop_front()) {
+        const std::size_t size = unsent_.front().message.size();
         if (!send_message(socket_.get(), unsent_.front().message)) return disconnect(last_error_);
-        waiting_.push_back(std::move(unsent_.front().answer));
+        waiting_.push_back({size, std::move(unsent_.front().answer)});
+        waiting_bytes_ += size;
         if (waiting_.size() == 1) restart_deadline();
     }
 }
@@ -64,8 +72,8 @@ void ManagerClient::disconnect(const std::string &why) {
     readable_.reset();
     deadline_.reset();
     socket_.reset();
-    std::move(waiting_.begin(), waiting_.end(), std::back_inserter(failing_));
-    waiting_.clear();
+    for (Sent &sent : std::exchange(waiting_, {})) failing_.push_back(std::move(sent.answer));
+    waiting_bytes_ = 0;
     for (Question &question : std::exchange(unsent_, {})) failing_.push_back(std::move(question.answer));
     if (auto source = loop_.when_idle([this, why] {
             for (const Answer &answer : std::exchange(failing_, {}))
@@ -99,7 +107,8 @@ void ManagerClient::receive() {
     const auto message = decode<VtpmAnswer>(ByteView(buffer).first(received->size));
     if (!message || waiting_.empty()) return disconnect("it sent what was not asked for");
 
-    const Answer answer = std::move(waiting_.front());
+    const Answer answer = std::move(waiting_.front().answer);
+    waiting_bytes_ -= waiting_.front().size;
     waiting_.pop_front();
     restart_deadline();
     if (!unsent_.empty()) send_unsent();

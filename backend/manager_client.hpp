@@ -27,9 +27,9 @@ public:
         : loop_(loop), socket_path_(std::move(socket_path)), connected_(std::move(connected)) {}
 
     // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
-    void prepare(const Uuid &uuid, Beginning beginning, Answer answer);
-    // `state_protocol`: of the engine that is to use the channel (Channel::kState).
-    void open(const Uuid &uuid, std::uint32_t state_protocol, Answer answer);
+    void prepare(const Uuid &uuid, Beginning beginning, LaunchRecord launch, Answer answer);
+    // `state_protocol`: of the engine that is to use the channel (Channel::kState). `launch`: as in OpenVtpm.
+    void open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, Answer answer);
 
     // Keeps trying to connect, so that `connected` is called soon after the manager is back.
     void stay_connected();
@@ -38,6 +38,7 @@ public:
 private:
     template <typename Request>
     void ask(const Request &request, Answer answer);
+    [[nodiscard]] bool may_send() const;
     void send_unsent();
     bool connect();
     void disconnect(const std::string &why);
@@ -57,8 +58,13 @@ private:
         Bytes message;
         Answer answer;
     };
+    struct Sent {
+        std::size_t size = 0;  // bytes
+        Answer answer;
+    };
     std::deque<Question> unsent_;
-    std::deque<Answer> waiting_;  // answers come in the order of the requests
+    std::deque<Sent> waiting_;  // answers come in the order of the requests
+    std::size_t waiting_bytes_ = 0;
     std::deque<Answer> failing_;
     std::string last_error_ = "it closed the connection";
 };

@@ -13,13 +13,17 @@
 
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/efi.h>
 #include <linux/err.h>
 #include <linux/freezer.h>
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
+#include <linux/kref.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pid_namespace.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
@@ -52,11 +56,20 @@
 #define SUSPEND_SECONDS 20
 /* Handles that are to be flushed; a TPM 2.0 has three objects and three sessions loaded. */
 #define MAX_ORPHANS 16
+/* The most that is taken for an event log. */
+#define MAX_EVENT_LOG (64 * 1024)
 /* Part 2, 6.6.3: "not now", the command was not executed. */
 #define RC_WARNING_MASK 0xf80
 #define RC_WARNING 0x900
 /* TPMA_CC: a command of the TPM's maker, with a code of the same form. */
 #define CC_ATTR_VENDOR BIT(29)
+
+/* Lives as long as somebody reads it. */
+struct event_log {
+	struct kref users;
+	size_t size;
+	u8 data[];
+};
 
 struct tpmfront {
 	struct xenbus_device *dev;
@@ -95,6 +108,10 @@ struct tpmfront {
 	/* Handles that nobody knows any more. */
 	__be32 orphans[MAX_ORPHANS];
 	unsigned int orphan_count;
+
+	/* What was measured into this TPM before we ran; set with @registered. */
+	struct dentry *log_directory;
+	struct dentry *log_file;
 
 	/* For people; under @ring_lock, but for the interrupts'. */
 	struct dentry *debugfs;
@@ -678,6 +695,177 @@ static int identify_tpm(struct tpmfront *front)
 	return 0;
 }
 
+static void free_event_log(struct kref *users)
+{
+	kvfree(container_of(users, struct event_log, users));
+}
+
+static int event_log_open(struct inode *inode, struct file *file)
+{
+	struct event_log *log;
+
+	/* securityfs does not wait for who opens a file that it removes. */
+	inode_lock(inode);
+	log = inode->i_private;
+	if (log)
+		kref_get(&log->users);
+	inode_unlock(inode);
+	file->private_data = log;
+	return log ? 0 : -ENODEV;
+}
+
+static ssize_t event_log_read(struct file *file, char __user *to, size_t size, loff_t *at)
+{
+	const struct event_log *log = file->private_data;
+
+	return simple_read_from_buffer(to, size, at, log->data, log->size);
+}
+
+static int event_log_release(struct inode *inode, struct file *file)
+{
+	struct event_log *log = file->private_data;
+
+	kref_put(&log->users, free_event_log);
+	return 0;
+}
+
+static const struct file_operations event_log_ops = {
+	.owner = THIS_MODULE,
+	.open = event_log_open,
+	.read = event_log_read,
+	.llseek = default_llseek,
+	.release = event_log_release,
+};
+
+/*
+ * The answer to TPMIF_TPM2_CC_READ_EVENT_LOG: @whole is how long the log is, the rest the part of
+ * it that begins at the offset.
+ */
+struct event_log_part {
+	struct tpm_header header;
+	__be32 whole;
+	__be16 size;
+	u8 data[];
+} __packed;
+
+/* How many bytes of the log are in @part, or an error; 0: it ends there, or there is none. */
+static int read_event_log_part(struct tpmfront *front, struct event_log_part *part, size_t room,
+			       u32 offset)
+{
+	struct {
+		struct tpm_header header;
+		__be32 offset;
+	} __packed request = {
+		.header = {
+			.tag = cpu_to_be16(TPM2_ST_NO_SESSIONS),
+			.length = cpu_to_be32(sizeof(request)),
+			.ordinal = cpu_to_be32(TPMIF_TPM2_CC_READ_EVENT_LOG),
+		},
+		.offset = cpu_to_be32(offset),
+	};
+	size_t size;
+	int ret;
+
+	ret = transmit(front, (const u8 *)&request, sizeof(request), PROBE_SECONDS * HZ);
+	if (!ret)
+		ret = tpmfront_recv(front->chip, (u8 *)part, room);
+	if (ret < 0)
+		return ret;
+	/* A TPM of an older backend does not know the command. */
+	if (part->header.return_code)
+		return 0;
+	if (ret < sizeof(*part))
+		return -EPROTO;
+	size = be16_to_cpu(part->size);
+	if (size != ret - sizeof(*part) || be32_to_cpu(part->whole) > MAX_EVENT_LOG ||
+	    offset + size > be32_to_cpu(part->whole))
+		return -EPROTO;
+	return size;
+}
+
+/* NULL: there is none. */
+static struct event_log *read_event_log(struct tpmfront *front)
+{
+	struct event_log_part *part = kmalloc(TPMIF_MAX_MESSAGE, GFP_KERNEL);
+	struct event_log *log = NULL;
+	size_t whole = 0;
+	size_t have = 0;
+	int size;
+
+	if (!part)
+		return NULL;
+	do {
+		size = read_event_log_part(front, part, TPMIF_MAX_MESSAGE, have);
+		if (size <= 0)
+			break;
+		if (!log) {
+			whole = be32_to_cpu(part->whole);
+			log = kvmalloc(struct_size(log, data, whole), GFP_KERNEL);
+		}
+		if (!log || be32_to_cpu(part->whole) != whole)
+			break;
+		memcpy(log->data + have, part->data, size);
+		have += size;
+	} while (have < whole);
+	kfree(part);
+	if (log && have == whole) {
+		kref_init(&log->users);
+		log->size = whole;
+		return log;
+	}
+	if (log || size < 0)
+		dev_warn(&front->dev->dev, "the event log cannot be read: %d\n", size);
+	kvfree(log);
+	return NULL;
+}
+
+/*
+ * Where the TPM core puts the log that a firmware left. It must be there before the core announces
+ * the chip; a chip without such a log gets no directory from the core.
+ */
+static void show_event_log(struct tpmfront *front)
+{
+	struct event_log *log;
+
+	if (!(front->chip->flags & TPM_CHIP_FLAG_TPM2) || front->log_directory)
+		return;
+	if (IS_ENABLED(CONFIG_EFI) && efi.tpm_log != EFI_INVALID_TABLE_ADDR)
+		return;
+	log = read_event_log(front);
+	if (!log)
+		return;
+	front->log_directory = securityfs_create_dir(dev_name(&front->chip->dev), NULL);
+	if (IS_ERR(front->log_directory)) {
+		front->log_directory = NULL;
+		kvfree(log);
+		return;
+	}
+	front->log_file = securityfs_create_file("binary_bios_measurements", 0440,
+						 front->log_directory, log, &event_log_ops);
+	if (IS_ERR(front->log_file)) {
+		front->log_file = NULL;
+		kvfree(log);
+	}
+}
+
+static void hide_event_log(struct tpmfront *front)
+{
+	if (front->log_file) {
+		struct inode *inode = d_inode(front->log_file);
+		struct event_log *log;
+
+		inode_lock(inode);
+		log = inode->i_private;
+		inode->i_private = NULL;
+		inode_unlock(inode);
+		securityfs_remove(front->log_file);
+		kref_put(&log->users, free_event_log);
+	}
+	securityfs_remove(front->log_directory);
+	front->log_file = NULL;
+	front->log_directory = NULL;
+}
+
 static void register_chip(struct tpmfront *front)
 {
 	int err = identify_tpm(front);
@@ -686,6 +874,7 @@ static void register_chip(struct tpmfront *front)
 		await_first_answer(front);
 		return;
 	}
+	show_event_log(front);
 	front->registering = true;
 	err = tpm_chip_register(front->chip);
 	front->registering = false;
@@ -693,6 +882,7 @@ static void register_chip(struct tpmfront *front)
 	front->refused = err;
 	if (!err)
 		return;
+	hide_event_log(front);
 	front->chip->nr_commands = 0; /* of a table that may have been freed */
 	xenbus_dev_error(front->dev, err, "the TPM core cannot use this TPM");
 }
@@ -852,6 +1042,7 @@ static void tpmfront_remove(struct xenbus_device *dev)
 	cancel_work_sync(&front->register_work);
 	if (front->registered)
 		unregister_chip(front->chip);
+	hide_event_log(front);
 	debugfs_remove(front->debugfs);
 	mutex_lock(&front->ring_lock);
 	close_ring(front);

@@ -35,6 +35,8 @@ constexpr std::uint32_t kLoadOptionsTag = 0x8f3b'22ed;
 constexpr std::string_view kInitrdName("Linux initrd\0", 13);
 constexpr std::string_view kLoadOptionsName("LOADED_IMAGE::LoadOptions\0", 26);
 
+constexpr std::uint32_t kHostTag = 0x5856'4850;  // "XVHP"
+
 constexpr std::size_t kMaxCommandLineInLog = 8192;  // what libxl takes from a boot loader
 
 // Events in the making, all for the same banks.
@@ -78,9 +80,10 @@ Bytes with_nul(std::string_view text) {
 }
 
 // PFP 1.06, 10.2.5: a number and a size, then what is tagged.
-Bytes tagged(std::uint32_t tag, std::string_view name) {
-    return LittleEndianWriter().number(tag).number(static_cast<std::uint32_t>(name.size())).raw(bytes_of(name)).bytes();
+Bytes tagged(std::uint32_t tag, ByteView bytes) {
+    return LittleEndianWriter().number(tag).number(static_cast<std::uint32_t>(bytes.size())).raw(bytes).bytes();
 }
+Bytes tagged(std::uint32_t tag, std::string_view name) { return tagged(tag, bytes_of(name)); }
 
 // UEFI_IMAGE_LOAD_EVENT (PFP 1.06, 10.2.3): where it was loaded, its size, where it was linked, and a device path
 // (UEFI 10.3.4.4) with a file's name. The name says what it is, not where dom0 had it.
@@ -138,6 +141,11 @@ Result<Events> launch_events(const MeasuredLaunch &launch) {
     VTPM_TRY(add_command_line(events, launch.command_line, *load_options));
     if (launch.initrd) events.add(kLoaderFiles, EventType::kEventTag, *launch.initrd, tagged(kInitrdTag, kInitrdName));
     return events.take();
+}
+
+Result<Event> host_event(unsigned pcr, ByteView value, const Banks &banks) {
+    VTPM_ASSIGN(Digests digests, digests_of(value, banks));
+    return Event{pcr, EventType::kEventTag, std::move(digests), tagged(kHostTag, value)};
 }
 
 Result<Events> unmeasured_events(const Banks &banks) {

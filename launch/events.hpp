@@ -33,6 +33,10 @@ using Events = std::vector<Event>;
 // A launch that was measured. kInvalid: the command line is no UTF-8, or too long for a log.
 Result<Events> launch_events(const MeasuredLaunch &launch);
 
+// What a PCR of the host is while its guest's TPM is powered on: one event of the vTPM's PCR with that number, whose
+// digest is over the value, which stands behind the tag 0x58564850 in the log.
+Result<Event> host_event(unsigned pcr, ByteView value, const Banks &banks);
+
 // A guest of which nobody measured what it booted: error separators in PCRs 0 to 7, and a marker in each of those that
 // a loader would extend. No guest can reach the values of a launch from there.
 Result<Events> unmeasured_events(const Banks &banks);

@@ -40,6 +40,11 @@ bool take(const toml::node &node, TpmVersion &value) {
     if (version) value = *version;
     return version.has_value();
 }
+bool take(const toml::node &node, LaunchPolicy &value) {
+    const auto policy = parse_launch_policy(node.value_exact<std::string_view>().value_or(""));
+    if (policy) value = *policy;
+    return policy.has_value();
+}
 bool take(const toml::node &node, PcrSelection &value) {
     const auto given = node.value_exact<std::string_view>();
     if (!given) return false;
@@ -98,7 +103,7 @@ constexpr std::array<ConfigKey<TpmProfile>, 2> kProfileKeys{{
     {"algorithms", [](const toml::node &node, TpmProfile &to) { return take_algorithms(node, to.algorithms); }},
 }};
 
-constexpr std::array<ConfigKey<Config>, 12> kConfigKeys{{
+constexpr std::array<ConfigKey<Config>, 13> kConfigKeys{{
     {"sealing",
      [](const toml::node &node, Config &to) { return expect(take(node, to.sealing), "\"tpm\" or \"file\""); }},
     {"tpm", [](const toml::node &node,
@@ -120,6 +125,8 @@ constexpr std::array<ConfigKey<Config>, 12> kConfigKeys{{
      [](const toml::node &node, Config &to) { return expect(take(node, to.auto_create), "true or false"); }},
     {"default_tpm",
      [](const toml::node &node, Config &to) { return expect(take(node, to.default_tpm), "\"2.0\" or \"1.2\""); }},
+    {"launch", [](const toml::node &node,
+                  Config &to) { return expect(take(node, to.launch), "\"off\", \"measure\" or \"require\""); }},
     {"state_directory",
      [](const toml::node &node, Config &to) { return expect(take(node, to.state_directory), "a path"); }},
     {"socket", [](const toml::node &node, Config &to) { return expect(take(node, to.socket), "a path"); }},

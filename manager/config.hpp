@@ -6,6 +6,7 @@
 
 #include "manager/ca/tpm_profile.hpp"
 #include "manager/hardware_tpm/pcr_selection.hpp"
+#include "manager/store/launch_policy.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
@@ -24,7 +25,8 @@ struct Config {
     bool ek_certificates = true;
     bool guest_attestation = true;
     TpmVersion default_tpm = TpmVersion::k20;
-    TpmProfile profile;  // [profile]: of a new TPM 2.0
+    TpmProfile profile;                            // [profile]: of a new TPM 2.0
+    LaunchPolicy launch = LaunchPolicy::kMeasure;  // of a new vTPM
     std::string state_directory = "/var/lib/xen-vtpm";
     std::string socket = "/run/xen-vtpm/manager.sock";
 };

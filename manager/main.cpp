@@ -81,7 +81,7 @@ Result<> run(const Config &config) {
     GuestAttestations attestations(*worker, attestor, config.guest_attestation);
     HostPcrs host_pcrs(loop, *worker, keys, config.host_pcrs);
     StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
-    Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile});
+    Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile, config.launch});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
     Unlocker unlocker(loop, *worker, keys);

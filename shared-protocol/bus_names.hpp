@@ -7,7 +7,7 @@
 namespace vtpm {
 
 // Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "", s group or "",
-// s PCR banks or "") -> s uuid, Destroy(s uuid), Reissue(s uuid)
+// s PCR banks or "", s launch or "") -> s uuid, Destroy(s uuid), Reissue(s uuid), SetLaunch(s uuid, s launch)
 // ListGroups() -> aa{sv}, CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM or ""),
 // RekeyGroup(s name, s "new-ca" or ""), DeleteGroup(s name), DiscardGroup(s name)
 // InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id)

@@ -25,6 +25,7 @@ void field(Encoder &io, const TpmVersion &value) { io.u8(static_cast<std::uint8_
 void field(Encoder &io, const StateKind &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Transport &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Beginning &value) { io.u8(static_cast<std::uint8_t>(value)); }
+void field(Encoder &io, const LaunchRecord &value) { io.u8(static_cast<std::uint8_t>(value)); }
 
 void field(Encoder &io, const Incarnation &value) {
     io.uuid(value.domain);
@@ -54,6 +55,7 @@ void field(Decoder &io, TpmVersion &value) { one_or_two(io, value); }
 void field(Decoder &io, StateKind &value) { one_or_two(io, value); }
 void field(Decoder &io, Transport &value) { one_or_two(io, value); }
 void field(Decoder &io, Beginning &value) { one_or_two(io, value); }
+void field(Decoder &io, LaunchRecord &value) { one_or_two(io, value); }
 
 void field(Decoder &io, Incarnation &value) {
     value.domain = io.uuid();
@@ -85,11 +87,11 @@ template <typename M>
 struct Layout;
 template <>
 struct Layout<PrepareVtpm> {
-    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid, m.beginning); }
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.uuid, m.beginning, m.launch); }
 };
 template <>
 struct Layout<OpenVtpm> {
-    static void visit(auto &io, auto &m) { all(io, m.protocol, m.state_protocol, m.uuid); }
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.state_protocol, m.uuid, m.launch); }
 };
 template <>
 struct Layout<VtpmAnswer> {

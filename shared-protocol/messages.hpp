@@ -34,8 +34,10 @@ std::string protocol_layout(Channel channel);
 // Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
 constexpr std::size_t kMaxText = 512;
 constexpr std::size_t kMaxState = 256UL * 1024;
-constexpr std::size_t kMaxSmallMessage = 1024;         // every message but those of the state channel
-constexpr std::size_t kMaxMessage = kMaxState + 1024;  // every message
+constexpr std::size_t kMaxLaunchLog = 64UL * 1024;
+constexpr std::size_t kMaxSmallMessage = 1024;  // every message but OpenVtpm and those of the state channel
+constexpr std::size_t kMaxRequest = kMaxLaunchLog + kMaxSmallMessage;  // every message of Channel::kRequests
+constexpr std::size_t kMaxMessage = kMaxState + 1024;                  // every message
 
 enum class TpmVersion : std::uint8_t { k12 = 1, k20 = 2 };
 
@@ -47,6 +49,9 @@ enum class StateKind : std::uint8_t { kPermanent = 1, kVolatile = 2 };
 
 // Of an engine: a power cycle of its TPM, or what follows SuspendTpm.
 enum class Beginning : std::uint8_t { kPowerOn = 1, kResume = 2 };
+
+// Whether what a domain boots was measured (record_launch.hpp), so that OpenVtpm will bring the log of it.
+enum class LaunchRecord : std::uint8_t { kNone = 1, kPresent = 2 };
 
 // Of a domain: Xen's handle of it, which is the same in all its lives, and the how many-th life this is. One that is
 // restored is of the next.
@@ -71,6 +76,7 @@ struct PrepareVtpm {
     std::uint32_t protocol = protocol_version(Channel::kRequests);
     Uuid uuid;
     Beginning beginning = Beginning::kPowerOn;
+    LaunchRecord launch = LaunchRecord::kNone;
 };
 
 // Start using it. Answered by VtpmAnswer with the state channel as its descriptor. The vTPM is in use until the
@@ -80,6 +86,7 @@ struct OpenVtpm {
     std::uint32_t protocol = protocol_version(Channel::kRequests);
     std::uint32_t state_protocol = protocol_version(Channel::kState);  // of the engine that will use it
     Uuid uuid;
+    ByteView launch{};  // the log of its guest's launch (launch/event_log.hpp), for PowerOn; empty: nobody measured it
 };
 
 struct VtpmAnswer {
@@ -159,7 +166,8 @@ struct PowerOn {
 // code kNone: TPM commands, one after the other, to be executed after the start-up; each must succeed, and there may be
 // none. Before all that, if `text` is kReissueFirst, ManufactureStep leads to commands that issue its certificates
 // again: what fails of that leaves those that it has. (In the text, so that engines of before, which run, are
-// understood.) Any other code: stop, no guest may have this TPM now.
+// understood.) The first command may be kGiveEventLog (event_log_command.hpp), which is for the engine itself. Any
+// other code: stop, no guest may have this TPM now.
 struct PowerOnCommands {
     static constexpr std::uint16_t kType = 25;
     static constexpr std::string_view kReissueFirst = "reissue";

@@ -7,11 +7,11 @@
 
 #include "base/bus.hpp"
 #include "base/bytes.hpp"
+#include "shared-protocol/messages.hpp"
 
 namespace vtpm {
 
 constexpr const char *kRecordLaunch = "RecordLaunch";
-constexpr std::size_t kMaxLaunchLog = 64UL * 1024;  // bytes
 
 struct RecordLaunch {
     std::uint32_t domain = 0;  // Xen's number of it

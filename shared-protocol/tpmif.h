@@ -45,6 +45,13 @@ struct tpmif_header {
 #define TPM_MESSAGE_SIZE_OFFSET 2
 #define TPM_MESSAGE_CODE_OFFSET 6
 
+/*
+ * A vendor's command of a TPM 2.0 (TCG Part 2, 6.5.2): the event log of what was extended before
+ * the guest ran. TPM_ST_NO_SESSIONS, size, code, offset (4). Response: size of the whole (4), 0 if
+ * there is none, then the part from the offset on: its size (2), bytes.
+ */
+#define TPMIF_TPM2_CC_READ_EVENT_LOG 0x20005855
+
 /* xenstore: the device's name in both trees, and the keys of both directories. */
 #define TPMIF_DEVICE "vtpm"
 #define TPMIF_KEY_RING_REF "ring-ref"

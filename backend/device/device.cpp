@@ -30,6 +30,9 @@ constexpr std::chrono::seconds kRenewInterval{1};
 constexpr const char *kPoweredOn = "powered-on";
 // The same: this device came with a domain that was restored, which only a look before it first runs can tell.
 constexpr const char *kRestored = "restored";
+// The same: this device came with a domain that was about to run what was measured. One that is attached later shows no
+// launch: whoever runs by then may be somebody else.
+constexpr const char *kLaunched = "launched";
 
 XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
@@ -61,6 +64,7 @@ Device::Device(DeviceId id, DeviceServices &services)
     const XenbusView view = look();
     answered_ = asked_ = view.own > XenbusState::kInitialising;
     if (services_.xenstore.read(own_path_ + "/" + kRestored)) beginning_ = Beginning::kResume;
+    launched_ = services_.xenstore.read(own_path_ + "/" + kLaunched).has_value();
     // The toolstack's order to leave comes with online = 0, in one transaction.
     closing_is_ours_ = view.own == XenbusState::kClosing && view.online;
     if (uuid_) engine_ = services_.engines.adopt(id_, *uuid_, *this);
@@ -180,10 +184,22 @@ void Device::prepare() {
         return waits ? reconcile_in(retry_, kRetry) : refuse(admitted.error().text);
     }
     beginning_ = *admitted;
+    launched_ = is_launch_recorded();
     asked_ = true;
-    services_.manager.prepare(*uuid_, beginning_, [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
-        if (const auto self = weak.lock()) (*self)->prepared(answer);
-    });
+    services_.manager.prepare(*uuid_, beginning_, launched_ ? LaunchRecord::kPresent : LaunchRecord::kNone,
+                              [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+                                  if (const auto self = weak.lock()) (*self)->prepared(answer);
+                              });
+}
+
+bool Device::is_launch_recorded() const {
+    const auto facts = services_.domains.ask(id_.domain);
+    return facts && !facts->has_run && services_.launches.find(id_.domain, facts->incarnation.domain) != nullptr;
+}
+
+bool Device::note_admission() {
+    const auto note = [this](const char *key) { return services_.xenstore.update(own_path_, key, "1").has_value(); };
+    return (beginning_ != Beginning::kResume || note(kRestored)) && (!launched_ || note(kLaunched));
 }
 
 Result<Beginning> Device::ask_admission() const {
@@ -198,8 +214,7 @@ void Device::prepared(const Result<OpenedVtpm> &answer) {
     if (gone_ || view.own != XenbusState::kInitialising || is_replaced(view)) return reconcile();  // meanwhile
     if (answer) {
         offered_ = Clock::now();
-        if (beginning_ == Beginning::kResume && !services_.xenstore.update(own_path_, kRestored, "1"))
-            return refuse("xenstore does not take that its guest was restored");
+        if (!note_admission()) return refuse("xenstore does not take what its guest is");
         (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
         set_state(view, XenbusState::kInitWait);
         return reconcile();
@@ -304,11 +319,24 @@ void Device::open_vtpm() {
     }
     // A manager that was just restarted does not know.
     if (services_.runs_elsewhere(*uuid_, id_)) return try_later(kRunsElsewhere);
+    const auto launch = launch_record();
+    if (!launch) return try_later_or_fail(launch.error());
     engine_state_ = EngineState::kOpening;
-    services_.manager.open(*uuid_, protocol_version(Channel::kState),
+    services_.manager.open(*uuid_, protocol_version(Channel::kState), *launch,
                            [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
                                if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
                            });
+}
+
+// Empty: nobody measured it. Until the next record.
+Result<ByteView> Device::launch_record() const {
+    if (!launched_) return ByteView();
+    VTPM_ASSIGN(const DomainFacts facts, services_.domains.ask(id_.domain));
+    const Bytes *log = services_.launches.find(id_.domain, facts.incarnation.domain);
+    if (log != nullptr) return ByteView(*log);
+    log::error("device {}: the record of its guest's launch is lost: its TPM says that nobody measured it",
+               to_string(id_));
+    return ByteView();
 }
 
 void Device::opened(Result<OpenedVtpm> answer) {
@@ -485,9 +513,10 @@ void Device::renew_state_channel() {
     if (!may_renew_.take()) return renew_state_channel_in(kRetry);
     renewal_ = Renewal::kAsked;
     renew_.reset();
-    services_.manager.open(*uuid_, engine_->state_protocol(), [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
-        if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
-    });
+    services_.manager.open(*uuid_, engine_->state_protocol(), {},
+                           [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+                               if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
+                           });
 }
 
 void Device::renew_state_channel_in(std::chrono::milliseconds delay) {

@@ -13,6 +13,7 @@
 
 #include "backend/device/engine_host.hpp"
 #include "backend/device/next_step.hpp"
+#include "backend/launch_records.hpp"
 #include "backend/manager_client.hpp"
 #include "backend/xen/domains.hpp"
 #include "backend/xen/ring_opener.hpp"
@@ -31,6 +32,7 @@ struct DeviceServices {
     EngineHost &engines;
     RingOpener &rings;
     Domains &domains;
+    LaunchRecords &launches;
     std::uint32_t own_domain;
     // libxl waits for state 2 and wants to read exactly that: on a hot attach, state 4 follows no sooner than this.
     std::chrono::milliseconds hold_init_wait{1500};
@@ -92,9 +94,12 @@ private:
     [[nodiscard]] Result<Beginning> ask_admission() const;
     void say_connected(const XenbusView &view);
 
+    [[nodiscard]] bool is_launch_recorded() const;
+    [[nodiscard]] bool note_admission();
     void prepared(const Result<OpenedVtpm> &answer);
     void refuse(const std::string &why);
     void open_vtpm();
+    [[nodiscard]] Result<ByteView> launch_record() const;
     void try_later_or_fail(const Error &error);
     void try_later(const std::string &why);
     [[nodiscard]] bool await_pause();
@@ -146,6 +151,7 @@ private:
     std::string reason_;
 
     Beginning beginning_ = Beginning::kPowerOn;
+    bool launched_ = false;  // its domain's launch was recorded, and had not happened yet when the device came
     bool asked_ = false;     // the manager has been asked whether this vTPM may be attached
     bool answered_ = false;  // the toolstack's state 1 has been followed by one of ours, or by its removal
     bool gone_ = false;

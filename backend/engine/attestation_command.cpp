@@ -3,19 +3,15 @@
 
 #include <algorithm>
 
+#include "backend/engine/vendor_command.hpp"
 #include "shared-protocol/attest_command.hpp"
 #include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kPart = 2048;  // with its header less than any driver's buffer
-
 // TCG Part 2, 6.6.3.
-constexpr std::uint32_t kSuccess = 0;
-constexpr std::uint32_t kCommandSize = 0x142;
 constexpr std::uint32_t kCommandCode = 0x143;
-constexpr std::uint32_t kAuthContext = 0x145;
 constexpr std::uint32_t kNonceSize = 0x1d5;    // TPM_RC_SIZE + P + 1
 constexpr std::uint32_t kOffsetValue = 0x2c4;  // TPM_RC_VALUE + P + 2
 constexpr std::uint32_t kRetry = 0x922;
@@ -39,7 +35,7 @@ ByteView AttestationCommand::answer(ByteView command, ManagerChannel &channel) {
     if (offset == 0)
         if (const std::uint32_t code = fetch(nonce, channel); code != kSuccess) return fail(code);
     if (!std::ranges::equal(nonce, nonce_) || offset >= attestation_.size()) return fail(kOffsetValue);
-    const ByteView part = ByteView(attestation_).subspan(offset, std::min(kPart, attestation_.size() - offset));
+    const ByteView part = ByteView(attestation_).subspan(offset, std::min(kVendorPart, attestation_.size() - offset));
     const BigEndian given = BigEndian().number(attestation_.size(), 4).sized(part);
     return response_ = tpm_message(kTpmNoSessions, kSuccess, given.bytes());
 }

@@ -7,7 +7,9 @@
 
 #include "backend/engine/tpm_messages.hpp"
 #include "base/seqpacket.hpp"
+#include "shared-protocol/event_log_command.hpp"
 #include "shared-protocol/time_limits.hpp"
+#include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {
 namespace {
@@ -82,6 +84,11 @@ Result<ManagerChannel::PowerOnOrder> ManagerChannel::power_on() {
     PowerOnOrder order;
     order.reissue_first = answer->text == PowerOnCommands::kReissueFirst;
     VTPM_ASSIGN(order.commands, split_commands(answer->commands));
+    if (!order.commands.empty() && tpm_code(order.commands.front()) == kGiveEventLog) {
+        const Bytes &given = order.commands.front();
+        order.event_log.assign(given.begin() + TPM_MESSAGE_HEADER_SIZE, given.end());
+        order.commands.erase(order.commands.begin());
+    }
     return order;
 }
 

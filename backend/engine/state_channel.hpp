@@ -40,6 +40,7 @@ public:
     struct PowerOnOrder {
         bool reissue_first = false;   // manufacture() leads to new certificates
         std::vector<Bytes> commands;  // to be executed after its start-up
+        Bytes event_log;              // of what they extend; empty: there is none
     };
     Result<PowerOnOrder> power_on();
     // An attestation with this nonce. kUnavailable: there is none yet; anything else: there is none to be had.

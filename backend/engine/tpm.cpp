@@ -20,6 +20,30 @@ constexpr std::chrono::milliseconds kClockLost = 2 * kClockInterval;  // a guest
 // A guest's memory and what its TPM knows belong together: whose life a volatile state is of stands before it.
 Bytes owner_of(const Uuid &domain, std::uint32_t life) { return BigEndian().raw(domain.bytes).u32(life).bytes(); }
 
+// Between the two, if there is one: an event log, with its size.
+constexpr std::uint32_t kWithEventLog = 0x8000'0000;  // in `life`, which is a small number
+
+struct Suspended {
+    ByteView event_log;
+    ByteView state;
+};
+
+// None: it is not of this life of this domain, or damaged.
+std::optional<Suspended> suspended_by(const Uuid &domain, std::uint32_t life, ByteView stored) {
+    const auto begins_with = [&](const Bytes &owner) {
+        return stored.size() >= owner.size() && std::ranges::equal(stored.first(owner.size()), owner);
+    };
+    const Bytes owner = owner_of(domain, life);
+    if (begins_with(owner)) return Suspended{{}, stored.subspan(owner.size())};
+    if (!begins_with(owner_of(domain, life | kWithEventLog))) return std::nullopt;
+    ByteView rest = stored.subspan(owner.size());
+    if (rest.size() < 4) return std::nullopt;
+    const std::size_t size = big_endian(rest.first(4));
+    rest = rest.subspan(4);
+    if (size > rest.size()) return std::nullopt;
+    return Suspended{rest.first(size), rest.subspan(size)};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel channel) {
@@ -32,6 +56,7 @@ Result<std::unique_ptr<Tpm>> Tpm::power_on(TpmVersion version, ManagerChannel ch
     if (!is_started) VTPM_TRY(tpm->run_firmware({start_up_command(version)}));
     VTPM_TRY(tpm->complete_start_up(order.reissue_first));
     VTPM_TRY(tpm->run_firmware(order.commands));
+    tpm->event_log_.set_log(order.event_log);
     VTPM_TRY(tpm->commit());
     return tpm;
 }
@@ -44,13 +69,13 @@ Result<std::unique_ptr<Tpm>> Tpm::resume(TpmVersion version, ManagerChannel chan
         return fail(ErrorCode::kRefused,
                     "its guest was restored, but what the TPM knew then (PCRs, sessions) is not here: it was restored "
                     "before, or the guest has been started anew since it was saved; power cycle the guest");
-    const Bytes owner = owner_of(incarnation.domain, incarnation.number - 1);
-    const ByteView state = suspended.state.view();
-    if (state.size() < owner.size() || !std::ranges::equal(state.first(owner.size()), owner))
+    const auto found = suspended_by(incarnation.domain, incarnation.number - 1, suspended.state.view());
+    if (!found)
         return fail(ErrorCode::kRefused,
                     "what the TPM knew when it was suspended is of another guest than the one that was restored, or of "
                     "another time; power cycle the guest");
-    VTPM_TRY(tpm->start_with(state.subspan(owner.size())));
+    VTPM_TRY(tpm->start_with(found->state));
+    tpm->event_log_.set_log(found->event_log);
     return tpm;
 }
 
@@ -182,6 +207,7 @@ ByteView Tpm::answer_fault(GuestFault fault) { return fault_ = error_response(ve
 Result<ByteView> Tpm::execute(ByteView command, std::uint8_t locality) {
     if (locality != 0) return answer_fault(GuestFault::kLocality);
     if (version_ == TpmVersion::k20 && is_attest_command(command)) return attestation_.answer(command, channel_);
+    if (version_ == TpmVersion::k20 && is_event_log_command(command)) return event_log_.answer(command);
     if (must_store_ && !keep_state()) return answer_fault(GuestFault::kNvUnavailable);
     const ByteView response = process(command);
     const bool clock_set = version_ == TpmVersion::k20 && sets_clock(command, response);
@@ -277,9 +303,11 @@ Result<> Tpm::suspend(const Incarnation &incarnation) {
     VTPM_TRY(take_state());
     VTPM_TRY(commit());
     VTPM_ASSIGN(const SecretBytes volatile_state, libtpms_.state(StateKind::kVolatile));
-    const Bytes owner = owner_of(incarnation.domain, incarnation.number);
-    SecretBytes state(owner.size() + volatile_state.view().size());
-    std::ranges::copy(volatile_state.view(), std::ranges::copy(owner, state.writable().begin()).out);
+    const Bytes &log = event_log_.log();
+    Bytes before = owner_of(incarnation.domain, incarnation.number | (log.empty() ? 0 : kWithEventLog));
+    if (!log.empty()) before = BigEndian().raw(before).number(log.size(), 4).raw(log).bytes();
+    SecretBytes state(before.size() + volatile_state.view().size());
+    std::ranges::copy(volatile_state.view(), std::ranges::copy(before, state.writable().begin()).out);
     VTPM_TRY(channel_.store(StateKind::kVolatile, state.view()));
     return {};
 }

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "backend/engine/attestation_command.hpp"
+#include "backend/engine/event_log_command.hpp"
 #include "backend/engine/libtpms.hpp"
 #include "backend/engine/state_channel.hpp"
 #include "backend/engine/tpm_messages.hpp"
@@ -93,6 +94,7 @@ private:
     bool may_wait_ = true;  // for the next manager: no command has, since the last one's channel was taken
     Bytes fault_;
     AttestationCommand attestation_;
+    EventLogCommand event_log_;
 };
 
 }  // namespace vtpm

@@ -20,7 +20,7 @@ namespace {
 constexpr std::string_view kFormat = "xen-vtpm-attestation-1";
 constexpr std::string_view kBound("xen-vtpm attestation 1\0", 23);
 constexpr std::string_view kWhat = "an attestation";
-constexpr std::array<std::string_view, 17> kFields = {"format",
+constexpr std::array<std::string_view, 19> kFields = {"format",
                                                       "nonce",
                                                       "vtpm",
                                                       "group",
@@ -36,9 +36,12 @@ constexpr std::array<std::string_view, 17> kFields = {"format",
                                                       "ca_certification",
                                                       "ca_certification_signature",
                                                       "ca_certificate",
-                                                      "endorsement_keys"};
+                                                      "endorsement_keys",
+                                                      "event_log_digest",
+                                                      "event_log"};
 constexpr std::array<std::string_view, 2> kKeyFields = {"public", "certificate"};
 constexpr std::size_t kMaxKeys = 8;
+constexpr std::size_t kMaxEventLog = Attestation::kMaxSize;
 constexpr std::size_t kMaxStatement = 2048;                  // a TPMS_ATTEST
 constexpr std::size_t kMaxCertificate = kMaxCaCertificates;  // another CA's may be long
 
@@ -99,6 +102,8 @@ std::string Attestation::to_json() const {
     object["ca_certification_signature"] = to_base64(host.ca_certification.signature);
     object["ca_certificate"] = to_base64(ca_certificate);
     object["endorsement_keys"] = std::move(keys);
+    if (!event_log_digest.empty()) object["event_log_digest"] = to_hex(event_log_digest);
+    if (!event_log.empty()) object["event_log"] = to_base64(event_log);
     return object.dump(4) + "\n";
 }
 
@@ -125,6 +130,16 @@ Result<Attestation> Attestation::parse(std::string_view text) {
     VTPM_ASSIGN(attestation.ca_key, object.bytes("ca_key", kMaxArea));
     VTPM_ASSIGN(attestation.ca_certificate, object.bytes("ca_certificate", kMaxCertificate));
     VTPM_ASSIGN(attestation.endorsement_keys, keys_of(object));
+    if (object.has("event_log_digest")) {
+        VTPM_ASSIGN(const std::string digest, object.text("event_log_digest"));
+        const auto bytes = from_hex(digest);
+        if (!bytes || bytes->size() != SHA256_DIGEST_LENGTH)
+            return object.invalid("must have a SHA-256 digest as 'event_log_digest'");
+        attestation.event_log_digest = *bytes;
+    }
+    if (object.has("event_log")) {
+        VTPM_ASSIGN(attestation.event_log, object.bytes("event_log", kMaxEventLog));
+    }
     return attestation;
 }
 
@@ -138,6 +153,7 @@ Result<Bytes> Attestation::bound_data() const {
         VTPM_ASSIGN(const EndorsementKey ek, endorsement_key(key.public_area));
         bound.field(ek.name).field(key.certificate);
     }
+    if (!event_log_digest.empty()) bound.field(event_log_digest);
     Bytes digest(SHA256_DIGEST_LENGTH);
     SHA256(bound.bytes().data(), bound.bytes().size(), digest.data());
     return digest;

@@ -28,6 +28,10 @@ struct Attestation {
     Bytes ca_key;          // TPM2B_PUBLIC
     Bytes ca_certificate;  // DER
     std::vector<CertifiedKey> endorsement_keys;
+    // SHA-256 of the event log that the vTPM was given at its power-on: what the guest booted, or that nobody measured
+    // that. Empty: it was given none.
+    Bytes event_log_digest{};
+    Bytes event_log{};  // the same, of whoever had it; empty: nobody brought it
 
     [[nodiscard]] std::string to_json() const;
     // What to_json() wrote. kInvalid names the field. Nothing is believed yet: verification.hpp.

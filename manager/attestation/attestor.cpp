@@ -60,6 +60,7 @@ Result<Attestation> Attestor::attest(const Uuid &uuid, Bytes nonce, const std::o
     attestation.ca_certificate = ca.certificate;
     VTPM_ASSIGN(Endorsement endorsement, decode_endorsement(vtpm.endorsement));
     attestation.endorsement_keys = std::move(endorsement.keys);
+    attestation.event_log_digest = vtpm.event_log_digest;
     VTPM_ASSIGN(const Bytes bound, attestation.bound_data());
     VTPM_ASSIGN(attestation.host, ca.sealer->attest(attestation.pcrs, ca.record.key, ca.authorization, bound));
     VTPM_TRY(record(attestation, asked));

@@ -2,17 +2,24 @@
 #include "manager/attestation/verification.hpp"
 
 #include <algorithm>
+#include <optional>
 
+#include "base/legible.hpp"
+#include "launch/hashes.hpp"
 #include "manager/attestation/attestation_key.hpp"
 #include "manager/attestation/tpm_statement.hpp"
 #include "manager/ca/ca_key.hpp"
 #include "manager/ca/ek_certificate.hpp"
 #include "manager/policy/boot_policy.hpp"
 #include "manager/policy/encoding.hpp"
+#include "manager/policy/event_log.hpp"
 #include "manager/policy/public_area.hpp"
 
 namespace vtpm {
 namespace {
+
+constexpr unsigned kCommandLinePcr = 8;
+constexpr std::string_view kLaunchBank = "sha256:0-15";
 
 template <typename... Args>
 tl::unexpected<Error> refused(fmt::format_string<Args...> format, Args &&...args) {
@@ -141,6 +148,42 @@ std::string deviations(const PcrSelection &pcrs, const PcrValues &values, const 
     return differences(values, attestation.host.values, were);
 }
 
+// The words of a launch's log; none if nobody measured it.
+std::optional<std::string> command_line_in(const std::vector<BootEvent> &events) {
+    constexpr std::string_view kGrubs = "kernel_cmdline: ";
+    for (const BootEvent &event : events)
+        if (event.pcr == kCommandLinePcr && event.text.starts_with(kGrubs)) return event.text.substr(kGrubs.size());
+    return std::nullopt;
+}
+
+// The host's word, which its quote binds: the vTPM was given this log, and extended by what is in it, before its guest
+// had it. The vTPM's own quote then tells what was extended since.
+Result<std::string> check_launch(const Attestation &attestation, const Trust &trust) {
+    const bool asked = !trust.launch.empty();
+    if (attestation.event_log_digest.empty()) {
+        if (asked || !attestation.event_log.empty())
+            return refused("its host tells nothing of it: the vTPM has launch = off");
+        return std::string("its host tells nothing of it");
+    }
+    if (attestation.event_log.empty()) {
+        if (asked) return refused("its event log is not in the attestation: let the guest ask (xen-vtpm attest in it)");
+        return std::string("its event log is not in the attestation");
+    }
+    VTPM_ASSIGN(const auto digest, launch::digests_of(attestation.event_log, {launch::Hash::kSha256}));
+    if (digest.at(launch::Hash::kSha256) != attestation.event_log_digest)
+        return refused("the event log is not the one that the host gave to the vTPM");
+    VTPM_ASSIGN(const PcrSelection all, PcrSelection::parse(kLaunchBank));
+    VTPM_ASSIGN(const auto events, parse_event_log(attestation.event_log, asked ? trust.launch_pcrs : all));
+    if (asked) {
+        VTPM_ASSIGN(const PcrValues values, replayed(events, trust.launch_pcrs));
+        const std::string differ = differences(trust.launch, values, "should be");
+        if (!differ.empty()) return refused("the guest was started with something else: {}", differ);
+        return trust.launch_pcrs.to_string() + " as you know them";
+    }
+    const auto line = command_line_in(events);
+    return line ? fmt::format("measured; command line '{}'", legible(*line)) : "nobody measured it";
+}
+
 Result<> check_approval(const Attestation &attestation, const ApproverKey &approver, std::int64_t now) {
     if (attestation.approver != approver.fingerprint())
         return refused("group '{}' is not bound to that approver's boots", attestation.group);
@@ -182,6 +225,7 @@ std::vector<Check> verify(const Attestation &attestation, const Trust &trust) {
         {"CA key", check_ca_key},
         {"endorsement keys", check_endorsement_keys},
         {"boot", check_boot},
+        {"launch", check_launch},
     };
     std::vector<Check> checks;
     for (const auto &[what, check] : kChecks) {

@@ -25,6 +25,9 @@ struct Trust {
     std::optional<ApproverKey> approver{};
     PcrSelection pcrs{};
     PcrValues values{};
+    // What the guest must have booted: the values of `launch predict`.
+    PcrSelection launch_pcrs{};
+    PcrValues launch{};
     // CAs of hosts or groups that the vTPM came from: its certificates stay theirs.
     std::vector<Certificate> former_cas{};
     std::int64_t now = 0;  // seconds since 1970

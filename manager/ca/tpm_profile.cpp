@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <span>
-#include <vector>
 
 #include "base/big_endian.hpp"
 
@@ -52,12 +51,14 @@ Result<> PcrBanks::add(std::string_view name) {
     return {};
 }
 
-std::string PcrBanks::to_string() const {
+std::vector<std::string_view> PcrBanks::names() const {
     std::vector<std::string_view> names;
     for (std::size_t bank = 0; bank < kBanks.size(); ++bank)
         if (banks_.test(bank)) names.push_back(kBanks[bank].name);
-    return fmt::format("{}", fmt::join(names, ","));
+    return names;
 }
+
+std::string PcrBanks::to_string() const { return fmt::format("{}", fmt::join(names(), ",")); }
 
 // A bank that is not named keeps what it has (Part 3, 22.5): so all that there are.
 Result<Bytes> PcrBanks::allocation(ByteView present) const {

@@ -6,6 +6,7 @@
 #include <bitset>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
@@ -21,6 +22,7 @@ public:
     Result<> add(std::string_view name);
 
     [[nodiscard]] bool empty() const { return banks_.none(); }
+    [[nodiscard]] std::vector<std::string_view> names() const;
     // The one text of these banks.
     [[nodiscard]] std::string to_string() const;
     // What makes TPM2_PCR_Allocate of a TPM that has `present` banks, as TPM2_GetCapability(TPM_CAP_PCRS) tells it:

@@ -35,6 +35,15 @@ Result<> trust_boots(const VerifyOrder &order, Trust &trust) {
     return {};
 }
 
+Result<> trust_launch(const VerifyOrder &order, Trust &trust) {
+    if (order.launch.empty()) return {};
+    VTPM_ASSIGN(const std::string text, read_input(order.launch));
+    VTPM_ASSIGN(MeasuredBoot boot, parse_measured_boot(text));
+    trust.launch_pcrs = std::move(boot.pcrs);
+    trust.launch = std::move(boot.values);
+    return {};
+}
+
 Result<Trust> trust_of(const VerifyOrder &order) {
     Trust trust;
     VTPM_ASSIGN(trust.nonce, nonce_from(order.nonce));
@@ -48,6 +57,7 @@ Result<Trust> trust_of(const VerifyOrder &order) {
     trust.group = order.group;
     trust.min_generation = order.min_generation;
     VTPM_TRY(trust_boots(order, trust));
+    VTPM_TRY(trust_launch(order, trust));
     if (!order.former_cas.empty()) {
         VTPM_ASSIGN(trust.former_cas, certificates_in(order.former_cas));
     }
@@ -81,6 +91,15 @@ Json quote_of(const Attestation &attestation, const Trust &trust) {
             {"firmware_version", fmt::format("{:016x}", quote->firmwareVersion)}};  // JSON's numbers have 53 bits
 }
 
+// Its digest is in the document. A log that makes that too large for a file is not brought.
+Result<std::string> with_event_log(const std::string &document, const std::string &device) {
+    VTPM_ASSIGN(Attestation attestation, Attestation::parse(document));
+    if (attestation.event_log_digest.empty()) return document;
+    VTPM_ASSIGN(attestation.event_log, read_guest_event_log(device));
+    std::string complete = attestation.to_json();
+    return complete.size() <= Attestation::kMaxSize ? complete : document;
+}
+
 }  // namespace
 
 Result<Json> attest(const AttestOrder &order) {
@@ -89,6 +108,7 @@ Result<Json> attest(const AttestOrder &order) {
     if (order.uuid.empty()) {
         if (!order.pcrs.empty()) return fail(ErrorCode::kInvalid, "a guest does not choose the host's PCRs");
         VTPM_ASSIGN(document, attest_guest(order.device, nonce));
+        VTPM_ASSIGN(document, with_event_log(document, order.device));
     } else {
         VTPM_ASSIGN(Daemons daemons, Daemons::reach());
         VTPM_ASSIGN(document, daemons.attest(order.uuid, order.nonce, order.pcrs));

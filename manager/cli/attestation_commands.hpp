@@ -25,6 +25,7 @@ struct VerifyOrder {
     std::string approver;  // file of a public key
     std::string values;    // file of `policy predict --json`
     bool any_boot = false;
+    std::string launch;           // file of `launch predict`
     std::string former_cas;       // file of certificates
     std::string endorsement_key;  // file to write
 };

@@ -107,7 +107,8 @@ Result<Json> show(Daemons &daemons, const std::string &uuid) {
 
 Result<Json> create(Daemons &daemons, const CreateOrder &order) {
     if (!order.uuid.empty()) VTPM_TRY(require_uuid(order.uuid));
-    VTPM_ASSIGN(const std::string created, daemons.create(order.uuid, order.version, order.group, order.pcr_banks));
+    VTPM_ASSIGN(const std::string created,
+                daemons.create(order.uuid, order.version, order.group, order.pcr_banks, order.launch));
     return Json{{"uuid", created}};
 }
 
@@ -122,6 +123,12 @@ Result<Json> destroy(Daemons &daemons, const std::string &uuid) {
 Result<Json> reissue(Daemons &daemons, const std::string &uuid) {
     VTPM_TRY(require_uuid(uuid));
     VTPM_TRY(daemons.reissue(uuid));
+    return show(daemons, uuid);
+}
+
+Result<Json> set_launch(Daemons &daemons, const std::string &uuid, const std::string &launch) {
+    VTPM_TRY(require_uuid(uuid));
+    VTPM_TRY(daemons.set_launch(uuid, launch));
     return show(daemons, uuid);
 }
 

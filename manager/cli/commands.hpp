@@ -27,10 +27,12 @@ struct CreateOrder {
     std::string version;
     std::string group;
     std::string pcr_banks;
+    std::string launch;
 };
 Result<Json> create(Daemons &daemons, const CreateOrder &order);
 Result<Json> destroy(Daemons &daemons, const std::string &uuid);
 Result<Json> reissue(Daemons &daemons, const std::string &uuid);
+Result<Json> set_launch(Daemons &daemons, const std::string &uuid, const std::string &launch);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);
 // `approver`: the file of his public key; empty: none.

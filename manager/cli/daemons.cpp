@@ -33,8 +33,8 @@ Result<bus::Dictionary> Daemons::status() { return ask_manager<bus::Dictionary>(
 Result<bus::Rows> Daemons::list() { return ask_manager<bus::Rows>("List"); }
 Result<bus::Dictionary> Daemons::show(const std::string &uuid) { return ask_manager<bus::Dictionary>("Show", {uuid}); }
 Result<std::string> Daemons::create(const std::string &uuid, const std::string &version, const std::string &group,
-                                    const std::string &pcr_banks) {
-    return ask_manager<std::string>("Create", {uuid, version, group, pcr_banks});
+                                    const std::string &pcr_banks, const std::string &launch) {
+    return ask_manager<std::string>("Create", {uuid, version, group, pcr_banks, launch});
 }
 Result<> Daemons::destroy(const std::string &uuid) {
     VTPM_TRY(ask_manager<std::monostate>("Destroy", {uuid}));
@@ -43,6 +43,11 @@ Result<> Daemons::destroy(const std::string &uuid) {
 
 Result<> Daemons::reissue(const std::string &uuid) {
     VTPM_TRY(ask_manager<std::monostate>("Reissue", {uuid}));
+    return {};
+}
+
+Result<> Daemons::set_launch(const std::string &uuid, const std::string &launch) {
+    VTPM_TRY(ask_manager<std::monostate>("SetLaunch", {uuid, launch}));
     return {};
 }
 

@@ -18,9 +18,10 @@ public:
     Result<bus::Dictionary> show(const std::string &uuid);
     // Empty texts: the manager chooses. The new vTPM's UUID.
     Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group,
-                               const std::string &pcr_banks);
+                               const std::string &pcr_banks, const std::string &launch);
     Result<> destroy(const std::string &uuid);
     Result<> reissue(const std::string &uuid);
+    Result<> set_launch(const std::string &uuid, const std::string &launch);
     Result<bus::Rows> groups();
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);

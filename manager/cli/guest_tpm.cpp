@@ -11,6 +11,8 @@
 
 #include "base/unique_fd.hpp"
 #include "shared-protocol/attest_command.hpp"
+#include "shared-protocol/event_log_command.hpp"
+#include "shared-protocol/messages.hpp"
 #include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm::cli {
@@ -46,6 +48,15 @@ struct Part {
     std::size_t whole = 0;
     Bytes bytes;
 };
+Result<Part> part_of(const Response &response) {
+    if (response.code != 0) return fail(ErrorCode::kSystem, "the TPM answers {:#x}", response.code);
+    constexpr std::size_t kFixed = 6;
+    const ByteView given = response.parameters;
+    if (given.size() < kFixed || big_endian(given.subspan(4, 2)) != given.size() - kFixed)
+        return fail(ErrorCode::kSystem, "the TPM's response is malformed");
+    return Part{big_endian(given.first(4)), Bytes(given.begin() + kFixed, given.end())};
+}
+
 Result<std::optional<Part>> read_part(int device, ByteView nonce, std::size_t offset) {
     const BigEndian parameters = BigEndian().sized(nonce).number(offset, 4);
     VTPM_ASSIGN(const Response response,
@@ -55,12 +66,37 @@ Result<std::optional<Part>> read_part(int device, ByteView nonce, std::size_t of
         return fail(ErrorCode::kRefused,
                     "this TPM gives no attestations: it is not one of xen-vtpm's, or its host does "
                     "not let guests ask (guest_attestation)");
-    if (response.code != 0) return fail(ErrorCode::kSystem, "the TPM answers {:#x}", response.code);
-    constexpr std::size_t kFixed = 6;
-    const ByteView given = response.parameters;
-    if (given.size() <= kFixed || big_endian(given.subspan(4, 2)) != given.size() - kFixed)
-        return fail(ErrorCode::kSystem, "the TPM's response is malformed");
-    return Part{big_endian(given.first(4)), Bytes(given.begin() + kFixed, given.end())};
+    return part_of(response);
+}
+
+Result<Part> read_log_part(int device, std::size_t offset) {
+    VTPM_ASSIGN(const Response response,
+                transmit(device, tpm_message(kTpmNoSessions, kReadEventLog, BigEndian().number(offset, 4).bytes())));
+    if (response.code == kCommandCode)
+        return fail(ErrorCode::kNotFound, "this TPM has no event log: it is not one of xen-vtpm's, or of an older one");
+    return part_of(response);
+}
+
+// kUnavailable: it changed meanwhile.
+template <typename Next>
+Result<Bytes> all_parts(Part first, std::size_t most, Next next) {
+    Bytes all = std::move(first.bytes);
+    if (first.whole > most) return fail(ErrorCode::kSystem, "the TPM's answer has {} bytes", first.whole);
+    while (all.size() < first.whole) {
+        VTPM_ASSIGN(const std::optional<Part> part, next(all.size()));
+        if (!part || part->whole != first.whole || part->bytes.empty())
+            return fail(ErrorCode::kUnavailable, "the TPM's answer changed while it was read: try again");
+        all.insert(all.end(), part->bytes.begin(), part->bytes.end());
+    }
+    return all;
+}
+
+Result<UniqueFd> open_tpm(const std::string &path) {
+    UniqueFd device(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!device && errno == EBUSY)
+        return fail(ErrorCode::kInUse, "{}: another program has it open (use /dev/tpmrm0 for everything else)", path);
+    if (!device) return fail_errno("{}", path);
+    return device;
 }
 
 Result<Part> first_part(int device, ByteView nonce) {
@@ -78,20 +114,20 @@ Result<Part> first_part(int device, ByteView nonce) {
 }  // namespace
 
 Result<std::string> attest_guest(const std::string &path, ByteView nonce) {
-    const UniqueFd device(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-    if (!device && errno == EBUSY)
-        return fail(ErrorCode::kInUse, "{}: another program has it open (use /dev/tpmrm0 for everything else)", path);
-    if (!device) return fail_errno("{}", path);
+    VTPM_ASSIGN(const UniqueFd device, open_tpm(path));
     VTPM_ASSIGN(Part part, first_part(device.get(), nonce));
-    const std::size_t whole = part.whole;
-    Bytes all = std::move(part.bytes);
-    if (whole > kMaxAttestation) return fail(ErrorCode::kSystem, "an attestation of {} bytes", whole);
-    while (all.size() < whole) {
-        VTPM_ASSIGN(const auto next, read_part(device.get(), nonce, all.size()));
-        if (!next || next->whole != whole) return fail(ErrorCode::kUnavailable, "the attestation changed: try again");
-        all.insert(all.end(), next->bytes.begin(), next->bytes.end());
-    }
+    VTPM_ASSIGN(const Bytes all, all_parts(std::move(part), kMaxAttestation,
+                                           [&](std::size_t offset) { return read_part(device.get(), nonce, offset); }));
     return std::string(all.begin(), all.end());
+}
+
+Result<Bytes> read_guest_event_log(const std::string &path) {
+    VTPM_ASSIGN(const UniqueFd device, open_tpm(path));
+    VTPM_ASSIGN(Part part, read_log_part(device.get(), 0));
+    if (part.whole == 0)
+        return fail(ErrorCode::kNotFound, "nothing was measured into this TPM: its host has launch = \"off\" for it");
+    return all_parts(std::move(part), kMaxLaunchLog,
+                     [&](std::size_t offset) { return read_log_part(device.get(), offset); });
 }
 
 }  // namespace vtpm::cli

@@ -13,6 +13,7 @@
 #include "launch/mapped_file.hpp"
 #include "launch/pcrs.hpp"
 #include "manager/cli/files.hpp"
+#include "manager/cli/guest_tpm.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/measured_boot.hpp"
 
@@ -92,6 +93,15 @@ std::string for_cryptenroll(const PcrSelection &pcrs, const PcrValues &values) {
 }
 
 }  // namespace
+
+Result<Json> show_event_log(const EventLogOrder &order) {
+    VTPM_ASSIGN(const PcrSelection pcrs, PcrSelection::parse(order.pcrs));
+    VTPM_ASSIGN(const Bytes log, read_guest_event_log(order.device));
+    VTPM_TRY(write_bytes(order.raw, log));
+    VTPM_ASSIGN(auto events, parse_event_log(log, pcrs));
+    VTPM_ASSIGN(PcrValues values, replayed(events, pcrs));
+    return Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(events), {}}));
+}
 
 Result<Json> predict_launch(const LaunchOrder &order) {
     VTPM_ASSIGN(const PcrSelection pcrs, launch_pcrs(order.pcrs));

@@ -17,6 +17,16 @@ struct LaunchOrder {
     std::string raw_values;  // a new file for the values, one after the other; empty: none
 };
 
+// What `eventlog` was told.
+struct EventLogOrder {
+    std::string pcrs = "sha256:0-15";
+    std::string raw;  // a new file for the log; empty: none
+    std::string device = "/dev/tpm0";
+};
+
+// As predict_policy(): the events of this guest's TPM, and what they make of its PCRs. kNotFound: it has no log.
+Result<Json> show_event_log(const EventLogOrder &order);
+
 // As predict_policy(), and tpm2_pcrs: for systemd-cryptenroll's --tpm2-pcrs.
 Result<Json> predict_launch(const LaunchOrder &order);
 

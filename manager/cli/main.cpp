@@ -21,6 +21,8 @@ namespace vtpm::cli {
 namespace {
 
 // What the command line chose.
+const std::vector<std::string> kLaunchPolicies{"off", "measure", "require"};
+
 struct Choice {
     bool json = false;
     std::string uuid;
@@ -34,6 +36,7 @@ struct Choice {
     bool verify = false;
     SignOrder sign_order;
     LaunchOrder launch_order;
+    EventLogOrder event_log_order;
     std::string policy;
     std::string file;
     std::string config;
@@ -264,6 +267,23 @@ void add_launch_commands(CLI::App &app, Choice &choice) {
     predict->add_option("--pcrs", order.pcrs, "In which bank, and which of 2 to 9 and 11 to 14")->capture_default_str();
     predict->add_option("--raw", order.raw_values, "A new file for the values, as tpm2_policypcr --pcr reads them");
     predict->add_option("--event-log", order.event_log, "A new file for the event log that the guest will see");
+
+    CLI::App *set = add_command(
+        launch, choice, "set", "What a vTPM asks of its guest's launch, from its next power-on",
+        [&](Daemons &d) { return set_launch(d, choice.uuid, choice.create_order.launch); }, show_text);
+    set->add_option("UUID", choice.uuid, "The vTPM")->required();
+    set->add_option("POLICY", choice.create_order.launch,
+                    "off: nothing; measure: that its PCRs tell it; require: that it was measured")
+        ->required()
+        ->check(CLI::IsMember(kLaunchPolicies));
+
+    EventLogOrder &log = choice.event_log_order;
+    CLI::App *event_log = add_offline_command(
+        app, choice, "eventlog", "In a guest: what was measured into its TPM before it ran",
+        [&] { return show_event_log(log); }, event_log_text);
+    event_log->add_option("--pcrs", log.pcrs, "Only these PCRs, in this bank")->capture_default_str();
+    event_log->add_option("--raw", log.raw, "A new file for the log as it is, for tpm2_eventlog");
+    event_log->add_option("--device", log.device, "The guest's TPM")->capture_default_str();
 }
 
 void add_commands(CLI::App &app, Choice &choice) {
@@ -286,6 +306,8 @@ void add_commands(CLI::App &app, Choice &choice) {
     creation->add_option("--group", order.group, "The group whose key it gets; default: default");
     creation->add_option("--pcr-banks", order.pcr_banks,
                          "Of a TPM 2.0, such as sha256,sha384; default: profile.pcr_banks of manager.toml");
+    creation->add_option("--launch", order.launch, "As `launch set`; default: launch of manager.toml")
+        ->check(CLI::IsMember(kLaunchPolicies));
     command(
         "destroy", "Destroy a vTPM with its key and its state, for good",
         [&](Daemons &d) { return destroy(d, choice.uuid); }, destroy_text)
@@ -357,6 +379,7 @@ void add_attestation_commands(CLI::App &app, Choice &choice) {
     boots->add_option("--values", trust.values, "With these PCRs: a file of `policy predict`");
     boots->add_flag("--any-boot", trust.any_boot, "All: then the host may lie about the vTPM");
     boots->require_option(1, 2);
+    verification->add_option("--launch", trust.launch, "What the guest must have booted: a file of `launch predict`");
     verification->add_option("--former-ca", trust.former_cas,
                              "Certificates (PEM) of CAs that certified the vTPM where it was before");
     verification->add_option("--endorsement-key", trust.endorsement_key,

@@ -142,6 +142,7 @@ std::string show_text(const Json &vtpm) {
     line(out, "PCR banks", text(vtpm, "pcr_banks"));
     line(out, "algorithms", text(vtpm, "algorithms"));
     line(out, "group", text(vtpm, "group"));
+    line(out, "launch", text(vtpm, "launch"));
     line(out, "created", text(vtpm, "created"));
     line(out, "stores", text(vtpm, "sequence"));
     line(out, "in use", flag(vtpm, "in_use") ? "yes" : "no");
@@ -280,6 +281,8 @@ std::string predict_launch_text(const Json &boot) {
     return fmt::format("{}# For systemd-cryptenroll: --tpm2-pcrs={}\n", predict_policy_text(boot),
                        text(boot, "tpm2_pcrs"));
 }
+
+std::string event_log_text(const Json &log) { return log.at("events").empty() ? "" : predict_policy_text(log); }
 
 std::string document_text(const Json &document) { return document.dump(4) + "\n"; }
 

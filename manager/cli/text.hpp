@@ -29,6 +29,7 @@ std::string show_ca_text(const Json &ca);
 std::string export_ca_text(const Json &exported);
 std::string predict_policy_text(const Json &boot);
 std::string predict_launch_text(const Json &boot);
+std::string event_log_text(const Json &log);
 // What is a file: the same for people and programs.
 std::string document_text(const Json &document);
 std::string verify_attestation_text(const Json &verdict);

@@ -30,6 +30,7 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
         {"sequence", vtpm.record.sequence},
         {"created", utc(vtpm.record.created)},
         {"in_use", vtpm.in_use},
+        {"launch", std::string(to_string(vtpm.record.launch))},
         {"saved", !vtpm.record.volatile_tag.empty()},
         {"reissue", awaits_reissue(vtpm.record.endorsement)},
         {"reason", vtpm.refusal},
@@ -94,6 +95,12 @@ Result<bus::Reply> show(Vtpms &vtpms, const std::string &text) {
     return describe(info);
 }
 
+Result<LaunchPolicy> launch_policy(const std::string &text) {
+    const auto policy = parse_launch_policy(text);
+    if (!policy) return fail(ErrorCode::kInvalid, "'{}' is not off, measure or require", text);
+    return *policy;
+}
+
 Result<bus::Reply> create(Vtpms &vtpms, const bus::Arguments &arguments) {
     const std::string &uuid_text = arguments[0];
     const std::string &version_text = arguments[1];
@@ -107,8 +114,12 @@ Result<bus::Reply> create(Vtpms &vtpms, const bus::Arguments &arguments) {
     if (!arguments[3].empty()) {
         VTPM_ASSIGN(pcr_banks, PcrBanks::parse(arguments[3]));
     }
+    std::optional<LaunchPolicy> launch;
+    if (!arguments[4].empty()) {
+        VTPM_ASSIGN(launch, launch_policy(arguments[4]));
+    }
     VTPM_ASSIGN(const Uuid created,
-                vtpms.create(uuid, version, group.empty() ? std::string(kDefaultGroup) : group, pcr_banks));
+                vtpms.create(uuid, version, group.empty() ? std::string(kDefaultGroup) : group, pcr_banks, launch));
     return created.to_string();
 }
 
@@ -121,6 +132,13 @@ Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
 Result<bus::Reply> reissue(Vtpms &vtpms, const std::string &text) {
     VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
     VTPM_TRY(vtpms.reissue(uuid));
+    return std::monostate{};
+}
+
+Result<bus::Reply> set_launch(Vtpms &vtpms, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(arguments[0]));
+    VTPM_ASSIGN(const LaunchPolicy launch, launch_policy(arguments[1]));
+    VTPM_TRY(vtpms.set_launch(uuid, launch));
     return std::monostate{};
 }
 
@@ -398,9 +416,10 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store, worker); }},
         {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
-        {"Create", "ssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
+        {"Create", "sssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"Reissue", "s", "", [&](const Arguments &a) { return reissue(vtpms, a[0]); }},
+        {"SetLaunch", "ss", "", [&](const Arguments &a) { return set_launch(vtpms, a); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(store, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},

@@ -91,6 +91,17 @@ Result<> Inventory::order_reissue(const VtpmRecord &vtpm) {
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.put(vtpm); }, write);
 }
 
+Result<> Inventory::set_launch(const VtpmRecord &vtpm) {
+    const auto write = [&](const ManifestWrite &manifest) -> Result<> {
+        VTPM_ASSIGN(Transaction transaction, store_.transaction());
+        VTPM_TRY(Audit(store_).record("launch-policy-set", vtpm.uuid.to_string(), to_string(vtpm.launch)));
+        VTPM_TRY(store_.set_launch(vtpm.uuid, vtpm.launch, manifest));
+        return transaction.commit();
+    };
+    return change(
+        keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.put(vtpm); }, write);
+}
+
 Result<> Inventory::end_volatile_state(const VtpmRecord &vtpm) {
     return change(
         keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.end_volatile_state(vtpm.uuid); },

@@ -24,6 +24,8 @@ public:
     [[nodiscard]] Result<> verify(const VtpmRecord &vtpm) const;
     // Its certificates are to be issued again: what it has in `vtpm.endorsement` says so.
     Result<> order_reissue(const VtpmRecord &vtpm);
+    // To `vtpm.launch`.
+    Result<> set_launch(const VtpmRecord &vtpm);
     Result<> end_volatile_state(const VtpmRecord &vtpm);
     Result<> write(std::span<const StateWrite *const> writes);
 

@@ -254,6 +254,11 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
         append_sized(message, *bytes);
     append_sized(message, bytes_of(vtpm.profile.pcr_banks.to_string()));
     append_sized(message, bytes_of(vtpm.profile.algorithms));
+    // Rows of before schema 11 have none.
+    if (vtpm.launch != LaunchPolicy::kOff || !vtpm.event_log_digest.empty()) {
+        append_sized(message, bytes_of(to_string(vtpm.launch)));
+        append_sized(message, vtpm.event_log_digest);
+    }
     Sum digest{};
     VTPM_TRY(hmac(rows_key_, message, digest));
     return digest;

@@ -10,12 +10,12 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 10;
-constexpr std::int64_t kOldestSchema = 8;  // its tables are the same; what its manifests do not have: manifest.cpp
+constexpr std::int64_t kSchemaVersion = 11;
+constexpr std::int64_t kOldestSchema = 8;  // what its manifests do not have: manifest.cpp
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
 // state, `volatile_sequence` those of the volatile one; 0: never stored.
-constexpr const char *kSchema = R"(
+constexpr const char *kOldestTables = R"(
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE groups (
     name TEXT PRIMARY KEY,
@@ -69,13 +69,40 @@ CREATE TABLE audit (
     detail TEXT NOT NULL,
     chain BLOB NOT NULL
 ) STRICT;
-PRAGMA application_id = 0x7854504d;
-PRAGMA user_version = 10;
 )";
+
+// What makes tables of the version before into those of `version`: of a new database as of an old one.
+struct Upgrade {
+    std::int64_t version;
+    const char *script;
+};
+constexpr std::array<Upgrade, 1> kUpgrades{
+    {{11,
+      "ALTER TABLE vtpms ADD COLUMN launch TEXT NOT NULL DEFAULT 'off' CHECK (launch IN ('off', 'measure', "
+      "'require'));"
+      "ALTER TABLE vtpms ADD COLUMN event_log_digest BLOB NOT NULL DEFAULT x''"}}};
+
+// After `from`, up to `to`.
+Result<> upgrade(Database &database, std::int64_t from, std::int64_t to) {
+    for (const Upgrade &next : kUpgrades)
+        if (next.version > from && next.version <= to) VTPM_TRY(database.script(next.script));
+    return {};
+}
+
+Result<> make_tables(Database &database, std::int64_t version) {
+    VTPM_TRY(database.script(kOldestTables));
+    return upgrade(database, kOldestSchema, version);
+}
+
+Result<> set_version(Database &database) {
+    return database.script(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str());
+}
 
 Result<> create_schema(Database &database) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
-    VTPM_TRY(database.script(kSchema));
+    VTPM_TRY(make_tables(database, kSchemaVersion));
+    VTPM_TRY(database.script(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
+    VTPM_TRY(set_version(database));
     const std::string id = Uuid::random().to_string();
     VTPM_TRY(database.execute("INSERT INTO meta (name, value) VALUES ('store_id', CAST(? AS BLOB))", id));
     return transaction.commit();
@@ -96,9 +123,9 @@ Result<Objects> objects_of(Database &database) {
 }
 
 // Who had the disk may have added a trigger, which would undo what we store, or another table in the place of ours.
-Result<> require_our_schema(Database &database) {
+Result<> require_our_schema(Database &database, std::int64_t version) {
     VTPM_ASSIGN(Database ours, Database::open(":memory:"));
-    VTPM_TRY(ours.script(kSchema));
+    VTPM_TRY(make_tables(ours, version));
     VTPM_ASSIGN(const Objects expected, objects_of(ours));
     VTPM_ASSIGN(const Objects found, objects_of(database));
     if (found == expected) return {};
@@ -144,11 +171,14 @@ Result<> ensure_schema(Database &database, bool may_create) {
     if (version < kOldestSchema)
         return fail(ErrorCode::kRefused, "store: its schema is version {}, made before the first release of xen-vtpm",
                     version);
-    VTPM_TRY(require_our_schema(database));
+    VTPM_TRY(require_our_schema(database, version));
     VTPM_TRY(check_integrity(database));
     if (version == kSchemaVersion) return {};
     // Groups' manifests are of the new version when they are next written: the former program could not read them.
-    return database.script("PRAGMA user_version = 10");
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
+    VTPM_TRY(upgrade(database, version, kSchemaVersion));
+    VTPM_TRY(set_version(database));
+    return transaction.commit();
 }
 
 }  // namespace vtpm

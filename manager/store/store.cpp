@@ -13,14 +13,15 @@ namespace {
 
 constexpr std::string_view kVtpmColumns =
     "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created, "
-    "endorsement, pcr_banks, algorithms FROM vtpms ";
+    "endorsement, pcr_banks, algorithms, launch, event_log_digest FROM vtpms ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
     const auto version = parse_tpm_version(row.text(1));
     const auto pcr_banks = PcrBanks::parse(row.text(10));
+    const auto launch = parse_launch_policy(row.text(12));
     // In capitals it would be found under no name.
-    if (!uuid || !version || !pcr_banks || uuid->to_string() != row.text(0))
+    if (!uuid || !version || !pcr_banks || !launch || uuid->to_string() != row.text(0))
         return fail(ErrorCode::kRefused, "store: a damaged row of the inventory: {}", row.text(0));
     return VtpmRecord{*uuid,
                       *version,
@@ -32,7 +33,9 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       row.blob(7),
                       row.integer(8),
                       row.blob(9),
-                      {*pcr_banks, row.text(11)}};
+                      {*pcr_banks, row.text(11)},
+                      *launch,
+                      row.blob(13)};
 }
 
 Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
@@ -66,6 +69,7 @@ struct StateWriter {
     Statement end_volatile;
     Statement put;
     Statement endorse;
+    Statement launch;
 
     static Result<StateWriter> prepare(Database &database) {
         VTPM_ASSIGN(auto permanent,
@@ -77,8 +81,9 @@ struct StateWriter {
                     database.prepare("INSERT INTO states (uuid, kind, sequence, envelope) VALUES (?1, ?2, ?3, ?4) "
                                      "ON CONFLICT (uuid, kind) DO UPDATE SET sequence = ?3, envelope = ?4"));
         VTPM_ASSIGN(auto endorse, database.prepare("UPDATE vtpms SET endorsement = ?1 WHERE uuid = ?2"));
-        return StateWriter{std::move(permanent), std::move(transient), std::move(end), std::move(put),
-                           std::move(endorse)};
+        VTPM_ASSIGN(auto launch, database.prepare("UPDATE vtpms SET event_log_digest = ?1 WHERE uuid = ?2"));
+        return StateWriter{std::move(permanent), std::move(transient), std::move(end),
+                           std::move(put),       std::move(endorse),   std::move(launch)};
     }
 
     Result<> write(const Database &database, const StateWrite &state) {
@@ -90,6 +95,7 @@ struct StateWriter {
         VTPM_TRY(changed_one(database));
         if (permanent) VTPM_TRY(end_volatile.run_with(uuid));
         if (!state.endorsement.empty()) VTPM_TRY(endorse.run_with(ByteView(state.endorsement), uuid));
+        if (state.event_log_digest) VTPM_TRY(launch.run_with(ByteView(*state.event_log_digest), uuid));
         return put.run_with(uuid, number(state.kind), sequence, ByteView(state.envelope));
     }
 };
@@ -117,6 +123,7 @@ void apply(const StateWrite &write, VtpmRecord &vtpm) {
     (permanent ? vtpm.tag : vtpm.volatile_tag) = envelope_tag(write.envelope);
     if (permanent) vtpm.volatile_tag.clear();
     if (!write.endorsement.empty()) vtpm.endorsement = write.endorsement;
+    if (write.event_log_digest) vtpm.event_log_digest = *write.event_log_digest;
 }
 
 Result<Store> Store::open(const std::string &directory_path, const char *vfs) {
@@ -375,11 +382,11 @@ Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {
 Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(require_stateless(vtpm.uuid));
-    VTPM_TRY(
-        database_.execute("INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, "
-                          "created) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                          vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(),
-                          vtpm.profile.algorithms, vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created));
+    VTPM_TRY(database_.execute(
+        "INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, "
+        "created, launch) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(), vtpm.profile.algorithms,
+        vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created, to_string(vtpm.launch)));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }
@@ -417,6 +424,13 @@ Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
 Result<> Store::set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(database_, "UPDATE vtpms SET endorsement = ? WHERE uuid = ?", endorsement, uuid.to_string()));
+    VTPM_TRY(write_manifest(manifest));
+    return transaction.commit();
+}
+
+Result<> Store::set_launch(const Uuid &uuid, LaunchPolicy launch, const ManifestWrite &manifest) {
+    VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
+    VTPM_TRY(change_one(database_, "UPDATE vtpms SET launch = ? WHERE uuid = ?", to_string(launch), uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

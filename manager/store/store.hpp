@@ -16,6 +16,7 @@
 #include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/store/database.hpp"
 #include "manager/store/directory.hpp"
+#include "manager/store/launch_policy.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
@@ -76,6 +77,9 @@ struct VtpmRecord {
     std::int64_t created = 0;             // seconds since 1970
     Bytes endorsement{};                  // its certified endorsement keys (ca/endorsement.hpp); empty: it has none
     TpmProfile profile{};                 // what it was made with, or will be
+    LaunchPolicy launch = LaunchPolicy::kOff;
+    // SHA-256 of the event log of its last power-on; empty: it had none.
+    Bytes event_log_digest{};
 
     [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
         return kind == StateKind::kPermanent ? sequence : volatile_sequence;
@@ -97,7 +101,8 @@ struct StateWrite {
     StateKind kind = StateKind::kPermanent;
     std::uint64_t sequence = 0;
     Bytes envelope;
-    Bytes endorsement{};  // with the first state of a new TPM; empty: what the inventory has stays
+    Bytes endorsement{};                      // with the first state of a new TPM; empty: what the inventory has stays
+    std::optional<Bytes> event_log_digest{};  // with the first state after a power-on
 };
 
 Bytes envelope_tag(ByteView envelope);
@@ -171,6 +176,7 @@ public:
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     Result<> set_ca(const CaRecord &ca, const ManifestWrite &manifest);
     Result<> set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest);
+    Result<> set_launch(const Uuid &uuid, LaunchPolicy launch, const ManifestWrite &manifest);
     // It has another key, and the same states under that: a part of what rekeys its group.
     Result<> rekey_vtpm(const VtpmRecord &vtpm);
     Result<> replace_envelope(const Uuid &uuid, StateKind kind, ByteView envelope);

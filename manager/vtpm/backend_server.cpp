@@ -3,8 +3,6 @@
 
 #include <sys/socket.h>
 
-#include <array>
-
 #include "base/log.hpp"
 #include "manager/vtpm/non_blocking.hpp"
 
@@ -83,10 +81,9 @@ void BackendServer::on_readable(int fd) {
 }
 
 Result<> BackendServer::handle(int fd) {
-    std::array<std::uint8_t, kMaxSmallMessage> buffer{};
-    VTPM_ASSIGN(const Received received, receive_message(fd, buffer));
+    VTPM_ASSIGN(const Received received, receive_message(fd, buffer_));
     if (received.size == 0) return fail(ErrorCode::kUnavailable, "the backend is gone");
-    const ByteView message = ByteView(buffer).first(received.size);
+    const ByteView message = ByteView(buffer_).first(received.size);
     const std::uint16_t type = message_type(message);
     if (type != PrepareVtpm::kType && type != OpenVtpm::kType)
         return fail(ErrorCode::kInvalid, "a request of unknown type {}", type);
@@ -97,7 +94,7 @@ Result<> BackendServer::handle(int fd) {
 Result<> BackendServer::prepare(int fd, ByteView message) {
     VTPM_ASSIGN(const PrepareVtpm request, decode<PrepareVtpm>(message));
     const Uuid &uuid = request.uuid;
-    const auto version = vtpms_.prepare(uuid, request.beginning);
+    const auto version = vtpms_.prepare(uuid, request.beginning, request.launch);
     if (!version) return send(fd, refusal(uuid, version.error()));
     return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, *version, {}});
 }
@@ -109,7 +106,7 @@ Result<> BackendServer::open(int fd, ByteView message) {
         return send(fd, refusal(uuid, {ErrorCode::kRefused,
                                        "its engine is of a former version, which this "
                                        "xen-vtpm-managerd does not speak: power cycle the guest"}));
-    const auto opened = vtpms_.open(uuid);
+    const auto opened = vtpms_.open(uuid, request.launch);
     if (!opened) return send(fd, refusal(uuid, opened.error()));
     return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, opened->version, {}}, {opened->channel.get()});
 }

@@ -35,6 +35,7 @@ private:
     UniqueFd listener_;
     EventSource acceptable_;
     std::map<int, Connection> connections_;  // by descriptor
+    Bytes buffer_ = Bytes(kMaxRequest);      // of the request that is handled
 };
 
 }  // namespace vtpm

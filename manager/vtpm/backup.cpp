@@ -11,8 +11,9 @@ namespace vtpm {
 namespace {
 
 constexpr std::string_view kLabel = "XEN VTPM BACKUP";
-constexpr std::uint16_t kBackupVersion = 3;
-constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
+constexpr std::uint16_t kBackupVersion = 4;
+constexpr std::uint16_t kWithoutLaunch = 3;  // the version before
+constexpr std::size_t kMaxText = 64;         // a group's name, a store's id
 constexpr std::size_t kMaxWrappedKey = 256;
 constexpr std::size_t kMaxHeader = kMaxEndorsement + 2048;
 constexpr std::size_t kMaxFile = kMaxState + 2 * kMaxHeader;
@@ -30,6 +31,7 @@ Result<Bytes> encode_header(const BackupHeader &header) {
     encoder.u64(static_cast<std::uint64_t>(header.time));
     encoder.bytes(header.endorsement);
     encoder.bytes(header.wrapped_group_key);
+    encoder.text(to_string(header.launch), kMaxText);
     const ByteView message = encoder.message();
     if (message.empty()) return fail(ErrorCode::kSystem, "the backup's header is too large");
     return Bytes(message.begin(), message.end());
@@ -37,9 +39,10 @@ Result<Bytes> encode_header(const BackupHeader &header) {
 
 Result<BackupHeader> decode_header(ByteView bytes) {
     Decoder decoder(bytes);
-    if (const auto version = decoder.u16(); version != kBackupVersion)
-        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {}", version,
-                    kBackupVersion);
+    const std::uint16_t format = decoder.u16();
+    if (format != kBackupVersion && format != kWithoutLaunch)
+        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {} and {}", format,
+                    kWithoutLaunch, kBackupVersion);
     BackupHeader header;
     header.uuid = decoder.uuid();
     const std::uint8_t version = decoder.u8();
@@ -60,6 +63,13 @@ Result<BackupHeader> decode_header(ByteView bytes) {
     header.endorsement.assign(endorsement.begin(), endorsement.end());
     const ByteView wrapped = decoder.bytes(kMaxWrappedKey);
     header.wrapped_group_key.assign(wrapped.begin(), wrapped.end());
+    if (format != kWithoutLaunch) {
+        const auto launch = parse_launch_policy(decoder.text(kMaxText));
+        if (launch)
+            header.launch = *launch;
+        else
+            decoder.reject();
+    }
     if (!decoder.complete()) return fail(ErrorCode::kInvalid, "the backup is damaged");
     return header;
 }

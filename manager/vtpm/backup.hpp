@@ -8,6 +8,7 @@
 
 #include "manager/ca/tpm_profile.hpp"
 #include "manager/keys/cipher.hpp"
+#include "manager/store/launch_policy.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
@@ -21,6 +22,7 @@ struct BackupHeader {
     std::int64_t time = 0;    // seconds since 1970
     Bytes endorsement;        // endorsement.hpp; may be empty
     Bytes wrapped_group_key;  // recovery_key.hpp; empty: the group has no recovery key
+    LaunchPolicy launch = LaunchPolicy::kOff;
 };
 
 struct Backup {

@@ -3,6 +3,7 @@
 
 #include "base/log.hpp"
 #include "manager/ca/endorsement.hpp"
+#include "manager/keys/manifest.hpp"
 #include "manager/vtpm/non_blocking.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
@@ -123,28 +124,36 @@ Result<> StateChannel::power_on() {
     // A guest that was saved is started anew instead: it can be restored no more.
     if (!vtpm_.volatile_tag.empty()) VTPM_TRY(end_volatile_state());
     may_reissue_ = vtpm_.version == TpmVersion::k20 && !is_new() && awaits_reissue(vtpm_.endorsement);
-    if (services_.host_pcrs.empty()) return send(PowerOnCommands{ErrorCode::kNone, first_of_all(), {}});
+    if (services_.host_pcrs.empty()) return answer_power_on(power_on_events(vtpm_, {}, launch_));
     power_on_ = std::make_shared<bool>();
-    services_.host_pcrs.measure(vtpm_.version, [this, weak = std::weak_ptr(power_on_)](const Result<Bytes> &commands) {
-        if (weak.lock()) measured(commands);  // otherwise we are gone
+    services_.host_pcrs.measure([this, weak = std::weak_ptr(power_on_)](const Result<PcrValues> &values) {
+        if (weak.lock()) measured(values);  // otherwise we are gone
     });
     return {};
 }
 
 std::string_view StateChannel::first_of_all() const { return may_reissue_ ? PowerOnCommands::kReissueFirst : ""; }
 
-void StateChannel::measured(const Result<Bytes> &commands) {
+void StateChannel::measured(const Result<PcrValues> &host_pcrs) {
     power_on_.reset();
+    const Result<PowerOnEvents> events = host_pcrs ? power_on_events(vtpm_, *host_pcrs, launch_)
+                                                   : Result<PowerOnEvents>(tl::make_unexpected(host_pcrs.error()));
+    if (const auto sent = answer_power_on(events); !sent) close(sent.error());  // destroys *this
+}
+
+Result<> StateChannel::answer_power_on(const Result<PowerOnEvents> &events) {
+    launch_ = {};
     PowerOnCommands answer;
     answer.text = first_of_all();
-    if (commands) {
-        answer.commands = *commands;
+    if (events) {
+        answer.commands = events->commands;
+        event_log_digest_ = events->event_log.empty() ? Bytes() : digest_of(events->event_log);
     } else {
-        answer.code = commands.error().code;
-        answer.text = commands.error().text;
+        answer.code = events.error().code;
+        answer.text = events.error().text;
         log::error("vTPM {} is not powered on: {}", vtpm_.uuid.to_string(), answer.text);
     }
-    if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this
+    return send(answer);
 }
 
 Result<> StateChannel::load(StateKind kind) {
@@ -183,6 +192,8 @@ Result<> StateChannel::store(const StoreState &request) {
     // With the state that has them in NV, and not before: that ends the order to issue them.
     if (dialogue_ && dialogue_->is_done())
         pending_->write.endorsement = encode_endorsement({dialogue_->endorsement(), false});
+    if (powered_on_ && request.kind == StateKind::kPermanent && event_log_digest_ != vtpm_.event_log_digest)
+        pending_->write.event_log_digest = event_log_digest_;
     pending_->done = [this](const Result<> &written) { stored(written); };
     return services_.commit.add(pending_);
 }

@@ -14,6 +14,7 @@
 #include "manager/vtpm/group_commit.hpp"
 #include "manager/vtpm/guest_attestations.hpp"
 #include "manager/vtpm/host_pcrs.hpp"
+#include "manager/vtpm/power_on.hpp"
 #include "manager/worker.hpp"
 
 namespace vtpm {
@@ -34,9 +35,13 @@ struct StateServices {
 
 class StateChannel {
 public:
-    // `on_closed` destroys the channel.
-    StateChannel(StateServices &services, VtpmRecord vtpm, Key key, std::function<void()> on_closed)
-        : services_(services), vtpm_(std::move(vtpm)), key_(std::move(key)), on_closed_(std::move(on_closed)) {}
+    // `launch`: as in OpenVtpm. `on_closed` destroys the channel.
+    StateChannel(StateServices &services, VtpmRecord vtpm, Key key, ByteView launch, std::function<void()> on_closed)
+        : services_(services),
+          vtpm_(std::move(vtpm)),
+          key_(std::move(key)),
+          launch_(launch.begin(), launch.end()),
+          on_closed_(std::move(on_closed)) {}
 
     // The end for the engine.
     Result<UniqueFd> start();
@@ -44,6 +49,7 @@ public:
     // does. Then, with the row whose states are under the new key, and that.
     [[nodiscard]] Result<Bytes> pending_under(const Key &next) const;
     void change_key(Key next, const VtpmRecord &row, Bytes pending);
+    void set_launch(LaunchPolicy launch) { vtpm_.launch = launch; }
     // What its certificates are to be is decided, and not yet stored.
     [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }
 
@@ -62,7 +68,8 @@ private:
     void manufactured();
     Result<> attest(ByteView nonce);
     Result<> power_on();
-    void measured(const Result<Bytes> &commands);
+    void measured(const Result<PcrValues> &host_pcrs);
+    Result<> answer_power_on(const Result<PowerOnEvents> &events);
     [[nodiscard]] std::string_view first_of_all() const;
     Result<> store(const StoreState &request);
     void stored(const Result<> &written);
@@ -75,6 +82,8 @@ private:
     StateServices &services_;
     VtpmRecord vtpm_;
     Key key_;
+    Bytes launch_;            // until its power-on
+    Bytes event_log_digest_;  // from then on: what VtpmRecord has of it
     std::function<void()> on_closed_;
     UniqueFd socket_;
     EventSource readable_;

@@ -8,6 +8,7 @@
 #include "manager/keys/recovery_key.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/vtpm/key_rotation.hpp"
+#include "manager/vtpm/power_on.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
 namespace vtpm {
@@ -33,7 +34,7 @@ Result<SecretBytes> opened_backup(const Key &group_key, const Backup &backup, st
 
 }  // namespace
 
-Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning) {
+Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning, LaunchRecord launch) {
     VTPM_TRY(keys_.state());
     VTPM_ASSIGN(const auto known, services_.store.find_vtpm(uuid));
     const bool resumes = beginning == Beginning::kResume;
@@ -44,7 +45,9 @@ Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning) {
                     uuid.to_string());
     if (!known && creation_.auto_create) VTPM_TRY(create_unknown(uuid));
     VTPM_ASSIGN(const Verified verified, verify(uuid));
-    if (!resumes) VTPM_TRY(end_volatile_state(verified.record));
+    if (resumes) return verified.record.version;
+    if (launch == LaunchRecord::kNone) VTPM_TRY(may_be_unmeasured(verified.record));
+    VTPM_TRY(end_volatile_state(verified.record));
     return verified.record.version;
 }
 
@@ -65,25 +68,26 @@ Result<> Vtpms::create_unknown(const Uuid &uuid) {
     return {};
 }
 
-Result<OpenedVtpm> Vtpms::open(const Uuid &uuid) {
+Result<OpenedVtpm> Vtpms::open(const Uuid &uuid, ByteView launch) {
     if (channels_.contains(uuid)) return fail(ErrorCode::kInUse, "vTPM {} runs already", uuid.to_string());
     VTPM_ASSIGN(Verified verified, verify(uuid));
     const TpmVersion version = verified.record.version;
     auto channel = std::make_unique<StateChannel>(services_, std::move(verified.record), std::move(verified.key),
-                                                  [this, uuid] { channels_.erase(uuid); });
+                                                  launch, [this, uuid] { channels_.erase(uuid); });
     VTPM_ASSIGN(UniqueFd engine_end, channel->start());
     channels_.emplace(uuid, std::move(channel));
     return OpenedVtpm{version, std::move(engine_end)};
 }
 
 Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion> version, const std::string &group,
-                           const std::optional<PcrBanks> &pcr_banks) {
+                           const std::optional<PcrBanks> &pcr_banks, std::optional<LaunchPolicy> launch) {
     VtpmRecord record;
     record.uuid = wanted.value_or(Uuid::random());
     record.version = version.value_or(creation_.default_tpm);
     VTPM_ASSIGN(record.profile, profile_of(record.version, pcr_banks));
     record.group = group;
     record.created = std::time(nullptr);
+    record.launch = launch.value_or(creation_.launch);
     VTPM_TRY(keys_.state());
     if (!keys_.has(group)) return fail(ErrorCode::kNotFound, "there is no group '{}'", group);
     VTPM_ASSIGN(const Key *group_key, keys_.key(group));
@@ -150,6 +154,16 @@ Result<> Vtpms::reissue(const Uuid &uuid) {
     return {};
 }
 
+Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch) {
+    VTPM_ASSIGN(VtpmRecord record, find(uuid));
+    VTPM_TRY(services_.inventory.verify(record));
+    record.launch = launch;
+    VTPM_TRY(services_.inventory.set_launch(record));
+    if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_launch(launch);
+    log::info("vTPM {}: launch = {}", uuid.to_string(), to_string(launch));
+    return {};
+}
+
 std::unique_ptr<VtpmKeys> Vtpms::keys_of(const std::string &group) {
     const auto find_channel = [this](const Uuid &vtpm) {
         const auto found = channels_.find(vtpm);
@@ -170,7 +184,7 @@ Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
     VTPM_ASSIGN(std::string backup,
                 make_backup(*group_key,
                             {uuid, record.version, record.profile, record.group, services_.store.id(),
-                             std::time(nullptr), record.endorsement, std::move(group.recovery)},
+                             std::time(nullptr), record.endorsement, std::move(group.recovery), record.launch},
                             state->view()));
     VTPM_TRY(Audit(services_.store).record("vtpm-exported", uuid.to_string(), "group " + record.group));
     return backup;
@@ -191,6 +205,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
     record.uuid = backup.header.uuid;
     record.version = backup.header.version;
     record.profile = backup.header.profile;
+    record.launch = backup.header.launch;
     record.group = group;
     record.created = std::time(nullptr);
     const VtpmIdentity identity{record.uuid, record.version, record.group};

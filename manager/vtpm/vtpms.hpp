@@ -17,6 +17,7 @@ struct CreationPolicy {
     bool auto_create = true;
     TpmVersion default_tpm = TpmVersion::k20;
     TpmProfile profile{};  // of a TPM 2.0
+    LaunchPolicy launch = LaunchPolicy::kMeasure;
 };
 
 struct VtpmInfo {
@@ -51,15 +52,20 @@ public:
         : services_(services), keys_(keys), creation_(std::move(creation)) {}
 
     // Whether it could be opened now. One that is in use is fine: in a migration the new device comes before the old
-    // one goes. kPowerOn: creates it if it is unknown and auto_create is on, and ends a volatile state.
-    Result<TpmVersion> prepare(const Uuid &uuid, Beginning beginning = Beginning::kPowerOn);
-    // kInUse while its state channel is open elsewhere.
-    Result<OpenedVtpm> open(const Uuid &uuid);
+    // one goes. kPowerOn: creates it if it is unknown and auto_create is on, and ends a volatile state; kRefused if it
+    // requires a launch that was measured, and this is none.
+    Result<TpmVersion> prepare(const Uuid &uuid, Beginning beginning = Beginning::kPowerOn,
+                               LaunchRecord launch = LaunchRecord::kNone);
+    // kInUse while its state channel is open elsewhere. `launch`: as in OpenVtpm.
+    Result<OpenedVtpm> open(const Uuid &uuid, ByteView launch = {});
 
-    // `wanted` absent: a random UUID. `version`, `pcr_banks` absent: the default.
+    // `wanted` absent: a random UUID. `version`, `pcr_banks`, `launch` absent: the default.
     Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version,
                         const std::string &group = std::string(kDefaultGroup),
-                        const std::optional<PcrBanks> &pcr_banks = std::nullopt);
+                        const std::optional<PcrBanks> &pcr_banks = std::nullopt,
+                        std::optional<LaunchPolicy> launch = std::nullopt);
+    // From its next power-on.
+    Result<> set_launch(const Uuid &uuid, LaunchPolicy launch);
     Result<> destroy(const Uuid &uuid);
     // Its endorsement certificates are issued again at its next power-on. kInvalid: it has none.
     Result<> reissue(const Uuid &uuid);

@@ -27,10 +27,11 @@ public:
     Result<> start() {
         VTPM_ASSIGN(engines, EngineHost::start(loop, VTPM_ENGINE_PROGRAM, service, [] {}));
         xenstore.forget_watches();  // of a former daemon: a connection's watches go with it
+        launches.emplace(domains, launch_directory);
         client.emplace(loop, socket_path, [this] {
             if (backend) backend->manager_is_back();
         });
-        backend.emplace(DeviceServices{loop, *daemons_xenstore, *client, *engines, rings, domains, 0, hold_init_wait_,
+        backend.emplace(DeviceServices{loop, *daemons_xenstore, *client, *engines, rings, domains, *launches, 0, hold_init_wait_,
                                        reconcile_interval, power_off_limit, refused_retry});
         client->stay_connected();
         return backend->start();
@@ -124,6 +125,8 @@ public:
     std::unique_ptr<EngineHost> engines;
     LoopbackRings rings;
     FakeDomains domains;
+    std::string launch_directory{};  // empty: records end with the daemon
+    std::optional<LaunchRecords> launches;
     std::optional<Backend> backend;
 
 private:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the maker of the hardware TPM to the guest, and what a verifier finds when something on that way is not so.
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "machine.hpp"
@@ -163,6 +164,68 @@ TEST_CASE("a verifier far away believes a host's attestation, and no part of ano
     const std::string again = machine.attest("aaaaaaaaaaaaaaaa");
     REQUIRE(parsed_file(again)["endorsement_keys"] == first["endorsement_keys"]);
     REQUIRE_THAT(machine.must({"audit"}), Contains("attestation-given") && Contains("nonce aaaaaaaaaaaaaaaa"));
+}
+
+TEST_CASE("an attestation tells what the guest was started with, by the host's word") {
+    Attested machine;
+    const auto predict = [&](const std::string &kernel, const std::string &line) {
+        return machine.must({"--json", "launch", "predict", "--kernel", machine.write("kernel", kernel), "--cmdline",
+                             line, "--event-log", machine.file(line)});
+    };
+    const std::string good = machine.write("good.json", predict("a kernel", "ro quiet"));
+    const std::string other = machine.write("other.json", predict("a kernel", "ro single"));
+    std::ifstream recorded(machine.file("ro quiet"), std::ios::binary);
+    const std::string log(std::istreambuf_iterator<char>(recorded), {});
+    expect(machine.host->launches->record({machine.device.domain, Bytes(log.begin(), log.end())}));
+    machine.power_on();
+    machine.identity();
+
+    // Of the administrator: without the log, which the guest has.
+    const std::string plain = machine.attest();
+    machine.holds(plain, {"--any-boot"});
+    machine.fails(plain, {"--any-boot", "--launch", good}, "launch");
+    json document = json::parse(machine.ask_all(kNonce));
+    REQUIRE(document.at("event_log_digest") == parsed_file(plain).at("event_log_digest"));
+    Bytes guest_log;
+    for (std::size_t whole = 1; guest_log.size() < whole;) {
+        const Bytes part = machine.execute(
+            Command(commands::kNoSessions, 0x20005855).u32(static_cast<std::uint32_t>(guest_log.size())).build());
+        REQUIRE(return_code(part) == 0);
+        whole = u16_at(part, 10) << 16 | u16_at(part, 12);
+        guest_log.insert(guest_log.end(), part.begin() + 16, part.end());
+    }
+    document["event_log"] = to_base64(guest_log);
+    const std::string complete = machine.write("complete.json", document.dump());
+    machine.holds(complete, {"--any-boot", "--launch", good});
+    machine.fails(complete, {"--any-boot", "--launch", other}, "launch");
+    REQUIRE_THAT(machine.verify(complete, {"--any-boot"}).out, Contains("measured; command line 'ro quiet'"));
+
+    // Another log, or another digest.
+    document["event_log"] = to_base64(Bytes(log.begin(), log.end()));
+    machine.fails(machine.write("changed.json", document.dump()), {"--any-boot"}, "launch");
+    document.erase("event_log");
+    document["event_log_digest"] = std::string(64, 'a');
+    machine.fails(machine.write("changed.json", document.dump()), {"--any-boot"}, "host quote");
+    document.erase("event_log_digest");
+    machine.fails(machine.write("changed.json", document.dump()), {"--any-boot"}, "host quote");
+
+    // A manager that was restarted, and a guest that was restored, tell the same; one that was started anew tells that.
+    const std::string digest = parsed_file(plain).at("event_log_digest");
+    machine.manager->end(SIGKILL);
+    machine.manager.emplace(machine.place);
+    REQUIRE(parsed_file(machine.attest()).at("event_log_digest") == digest);
+    machine.host->domains.facts(machine.device.domain).suspended = true;
+    machine.power_off();
+    machine.device = {9, 0};
+    machine.host->domains.build(9, 2);
+    machine.power_on();
+    REQUIRE(parsed_file(machine.attest()).at("event_log_digest") == digest);
+    machine.power_off();
+    machine.device = {10, 0};
+    machine.power_on();
+    const std::string unmeasured = machine.attest();
+    REQUIRE(parsed_file(unmeasured).at("event_log_digest") != digest);
+    machine.fails(unmeasured, {"--any-boot", "--launch", good}, "launch");
 }
 
 TEST_CASE("the endorsement keys of an attestation are those of the guest's TPM, for tools as well") {

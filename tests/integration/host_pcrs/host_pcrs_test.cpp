@@ -1,74 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a guest's vTPM shows of its host: manager, its hardware TPM (swtpm) and engine are real processes; xenstore and
-// the ring are not.
+// What a guest's vTPM shows of its host.
 #include <openssl/evp.h>
 
 #include <csignal>
-#include "tests/catch.hpp"
-
-#include "backend/engine/tpm_messages.hpp"
-#include "manager/hardware_tpm/hardware_tpm.hpp"
-#include "manager/hardware_tpm/tpm_error.hpp"
-#include "tests/fakes/tpm_commands.hpp"
-#include "tests/integration/backend/host.hpp"
-#include "tests/integration/manager/manager_process.hpp"
-#include "tests/integration/manager/swtpm.hpp"
+#include "tests/integration/host_pcrs/machine.hpp"
 
 namespace vtpm {
 namespace {
 
 constexpr std::uint32_t kIndex = 0x01500001;
-
-struct Machine {
-    TemporaryDirectory directory;
-    std::optional<Swtpm> tpm{std::in_place, directory / "hardware-tpm"};
-    ManagerPlace place{.directory = directory, .tcti = tpm->tcti()};
-    std::optional<ManagerProcess> manager;
-    std::optional<Host> host;
-    LoopbackGuest ring{};
-    DeviceId device{7, 0};
-    Uuid uuid = Uuid::random();
-
-    explicit Machine(const std::string &config) {
-        place.more_config = config;
-        manager.emplace(place);
-        host.emplace(place.socket());
-        expect(host->start());
-    }
-    void power_on() {
-        const bool up = host->comes_up(device, uuid, ring);
-        INFO(host->reason(device));
-        REQUIRE(up);
-    }
-    void power_off() {
-        host->detach(device);
-        REQUIRE(host->reaches(device, "6"));
-        host->remove(device);
-        host->run_for(std::chrono::milliseconds(20));
-    }
-    Bytes execute(const Bytes &command) {
-        ring.submit(command);
-        host->run_until([&] { return ring.state() != TPMIF_STATE_SUBMIT; });
-        return ring.response(std::chrono::milliseconds(0));
-    }
-    Bytes pcr(unsigned number) { return commands::pcr_value(execute(commands::pcr_read(number))); }
-
-    // The host measures something. The hardware TPM serves one at a time: the manager lets go of it after each use.
-    void measure(ESYS_TR number, const std::string &what) {
-        const Esys esys = expect(connect_tpm(tpm->tcti()));
-        TPM2B_EVENT event{static_cast<UINT16>(what.size()), {}};
-        std::ranges::copy(what, event.buffer);
-        EsysPtr<TPML_DIGEST_VALUES> digests;
-        expect(checked("TPM2_PCR_Event", [&] {
-            return Esys_PCR_Event(esys.get(), number, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &event,
-                                  out(digests));
-        }));
-    }
-    Bytes of_the_host(const std::string &pcr) {
-        HardwareTpm hardware = expect(HardwareTpm::open(tpm->tcti(), {}));
-        return joined(expect(hardware.read(expect(PcrSelection::parse(pcr)))));
-    }
-};
 
 Bytes hash(const EVP_MD *algorithm, const Bytes &data) {
     Bytes digest(static_cast<std::size_t>(EVP_MD_get_size(algorithm)));
@@ -87,7 +27,9 @@ Bytes shown(const Bytes &value, const EVP_MD *algorithm = EVP_sha256()) {
 }  // namespace
 
 TEST_CASE("every bank of a guest's TPM 2.0 shows the chosen PCRs of its host, as they are at each power-on") {
-    Machine machine("host_pcrs = \"0,4-5\"\nprofile.pcr_banks = [\"sha1\", \"sha256\", \"sha384\", \"sha512\"]\n");
+    Machine machine(
+        "launch = \"off\"\nhost_pcrs = \"0,4-5\"\nprofile.pcr_banks = [\"sha1\", \"sha256\", \"sha384\", "
+        "\"sha512\"]\n");
     machine.measure(ESYS_TR_PCR4, "a boot loader");
     const Bytes before = machine.of_the_host("sha256:4");
     REQUIRE(before != Bytes(32, 0));
@@ -112,7 +54,7 @@ TEST_CASE("every bank of a guest's TPM 2.0 shows the chosen PCRs of its host, as
 }
 
 TEST_CASE("a guest's TPM 2.0 shows them in the PCR banks that it has, though the host's bank is another") {
-    Machine machine("host_pcrs = \"sha256:7\"\nprofile.pcr_banks = [\"sha384\"]\n");
+    Machine machine("launch = \"off\"\nhost_pcrs = \"sha256:7\"\nprofile.pcr_banks = [\"sha384\"]\n");
     machine.measure(ESYS_TR_PCR7, "Secure Boot");
     const Bytes expected = shown(machine.of_the_host("sha256:7"), EVP_sha384());
     for (int i = 0; i < 2; ++i) {
@@ -125,7 +67,7 @@ TEST_CASE("a guest's TPM 2.0 shows them in the PCR banks that it has, though the
 }
 
 TEST_CASE("a guest's TPM 1.2 shows them as well") {
-    Machine machine("host_pcrs = \"sha1:7\"\ndefault_tpm = \"1.2\"\n");
+    Machine machine("launch = \"off\"\nhost_pcrs = \"sha1:7\"\ndefault_tpm = \"1.2\"\n");
     machine.measure(ESYS_TR_PCR7, "Secure Boot");
     const Bytes expected = shown(machine.of_the_host("sha1:7"), EVP_sha1());
     for (int i = 0; i < 2; ++i) {
@@ -137,7 +79,7 @@ TEST_CASE("a guest's TPM 1.2 shows them as well") {
 }
 
 TEST_CASE("a manager that is restarted, and whose TPM is then away, changes nothing in a guest that runs") {
-    Machine machine("host_pcrs = \"0-7\"\n");
+    Machine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
     machine.power_on();
     REQUIRE(return_code(machine.execute(commands::pcr_extend(0, 1))) == 0);
     const Bytes before = machine.pcr(0);
@@ -155,7 +97,7 @@ TEST_CASE("a manager that is restarted, and whose TPM is then away, changes noth
 }
 
 TEST_CASE("a guest is not powered on without the host's PCRs, and is again when they can be read") {
-    Machine machine("host_pcrs = \"0-7\"\n");
+    Machine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
     machine.power_on();
     machine.power_off();
     machine.tpm.reset();
@@ -168,7 +110,7 @@ TEST_CASE("a guest is not powered on without the host's PCRs, and is again when 
 }
 
 TEST_CASE("an engine asks once, and one that goes before the answer harms nobody") {
-    Machine machine("host_pcrs = \"0-7\"\n");
+    Machine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
     BackendEnd backend(machine.place.socket());
     ::kill(machine.tpm->pid(), SIGSTOP);
     {
@@ -182,7 +124,7 @@ TEST_CASE("an engine asks once, and one that goes before the answer harms nobody
     engine.send(PowerOn{});
     const auto answer = engine.receive<PowerOnCommands>();
     REQUIRE(answer.code == ErrorCode::kNone);
-    REQUIRE(expect(split_commands(answer.commands)).size() == 8);
+    REQUIRE(expect(split_commands(answer.commands)).size() == 1 + 8);
     engine.send(PowerOn{});
     REQUIRE(engine.closed());
 }

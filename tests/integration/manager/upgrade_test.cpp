@@ -103,7 +103,8 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
     host.restart();
     REQUIRE(host.refusal("tenant").empty());
     host.stop();
-    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 10);
+    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 11);
+    REQUIRE(json::parse(host.xen_vtpm({"--json", "list"}).out).at(0).at("launch") == "off");
     host.change_store("UPDATE groups SET pcrs = '' WHERE name = 'default'");
     host.restart();
     const Output checked = host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the commands do to a TPM: tests/integration/host_pcrs.
+// What becomes of them in a TPM: power_on_test.cpp, tests/integration/host_pcrs.
 #include "manager/vtpm/host_pcrs.hpp"
 
 #include "expect.hpp"
@@ -21,9 +21,9 @@ struct Fixture {
     HostPcrs host_pcrs(const char *pcrs) {
         return {manager.loop, *manager.worker, manager.keys, expect(PcrSelection::parse(pcrs))};
     }
-    Result<Bytes> measure(HostPcrs &host, TpmVersion version) {
-        std::optional<Result<Bytes>> answer;
-        host.measure(version, [&](const Result<Bytes> &commands) { answer = commands; });
+    Result<PcrValues> measure(HostPcrs &host) {
+        std::optional<Result<PcrValues>> answer;
+        host.measure([&](const Result<PcrValues> &values) { answer = values; });
         while (!answer) manager.work();
         return *answer;
     }
@@ -31,51 +31,37 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE("a host's PCR is an event of a TPM 2.0, and extends a TPM 1.2 by its SHA-1") {
-    const PcrValues values{{4, Bytes{'a', 'b', 'c'}}, {15, Bytes(32, 0xff)}};
-    REQUIRE(to_hex(host_measurements(TpmVersion::k20, values)) ==
-            "8002000000200000013c0000000400000009400000090000000000"
-            "0003616263"
-            "80020000003d0000013c0000000f00000009400000090000000000"
-            "0020" +
-                std::string(64, 'f'));
-    REQUIRE(to_hex(host_measurements(TpmVersion::k12, {{4, Bytes{'a', 'b', 'c'}}})) ==
-            "00c1000000220000001400000004a9993e364706816aba3e25717850c26c9cd0d89d");  // FIPS 180, example
-    REQUIRE(host_measurements(TpmVersion::k20, {}).empty());
-}
-
 TEST_CASE_METHOD(Fixture, "the host's PCRs are read anew each time, and what cannot be read is told with the remedy") {
-    REQUIRE(expect(measure(chosen, TpmVersion::k20)) ==
-            host_measurements(TpmVersion::k20, expect(manager.keys.read(expect(PcrSelection::parse("sha256:0-7"))))));
-    const Bytes before = expect(measure(chosen, TpmVersion::k12));
+    const PcrValues before = expect(measure(chosen));
+    REQUIRE(before == expect(manager.keys.read(expect(PcrSelection::parse("sha256:0-7")))));
     tpm.boot = 2;
-    REQUIRE(expect(measure(chosen, TpmVersion::k12)) != before);
+    REQUIRE(expect(measure(chosen)) != before);
 
     HostPcrs absent = host_pcrs("sha512:7");
-    REQUIRE(expect_error(measure(absent, TpmVersion::k20)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(measure(absent)).code == ErrorCode::kRefused);
     tpm.away = true;
-    const Error away = expect_error(measure(chosen, TpmVersion::k20));
+    const Error away = expect_error(measure(chosen));
     REQUIRE(away.code == ErrorCode::kUnavailable);
     REQUIRE_THAT(away.text, Contains("host_pcrs") && Contains("no TPM") && Contains("power its guest on again"));
 }
 
 TEST_CASE_METHOD(Fixture, "one reading serves all who asked before it, and nobody who asked after it began") {
-    std::vector<Bytes> first;
-    std::vector<Bytes> second;
-    const auto into = [](std::vector<Bytes> &answers) {
-        return [&answers](const Result<Bytes> &commands) { answers.push_back(expect(commands)); };
+    std::vector<PcrValues> first;
+    std::vector<PcrValues> second;
+    const auto into = [](std::vector<PcrValues> &answers) {
+        return [&answers](const Result<PcrValues> &values) { answers.push_back(expect(values)); };
     };
     const unsigned before = tpm.readings;
-    for (int i = 0; i < 100; ++i) chosen.measure(TpmVersion::k20, into(first));
+    for (int i = 0; i < 100; ++i) chosen.measure(into(first));
     // A job that comes after the reading, and before its callbacks.
     manager.worker->run(
         [&] {
             tpm.boot = 2;
-            chosen.measure(TpmVersion::k20, into(second));
+            chosen.measure(into(second));
         },
         [] {});
     while (second.empty()) manager.work();
-    REQUIRE(first == std::vector<Bytes>(100, first.front()));
+    REQUIRE(first == std::vector<PcrValues>(100, first.front()));
     REQUIRE(second.front() != first.front());
     REQUIRE(tpm.readings == before + 2);
 }

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a vTPM asks of its guest's launch (docs/measured-launch.md).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace vtpm {
+
+enum class LaunchPolicy : std::uint8_t {
+    kOff,      // its PCRs say nothing of it
+    kMeasure,  // they say what was booted, or that nobody measured that
+    kRequire,  // the TPM is on for measured launches only
+};
+
+std::string_view to_string(LaunchPolicy policy);  // "off", "measure", "require"
+std::optional<LaunchPolicy> parse_launch_policy(std::string_view text);
+
+}  // namespace vtpm

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is in a vTPM's PCRs before its guest has it: what the host is (host_pcrs.hpp), and what the guest booted.
+#pragma once
+
+#include "manager/hardware_tpm/pcr_values.hpp"
+#include "manager/store/store.hpp"
+
+namespace vtpm {
+
+// kRefused: it requires a launch that was measured.
+Result<> may_be_unmeasured(const VtpmRecord &vtpm);
+
+struct PowerOnEvents {
+    // TPM commands, one after the other, for a TPM that was just started up. 2.0: kGiveEventLog, then one
+    // TPM2_PCR_Extend (Part 3, 22.2) for each event of that log; nothing if there is no event. 1.2: TPM_Extend (Part 3,
+    // 16.1).
+    Bytes commands;
+    Bytes event_log;  // of a TPM 2.0; empty: there is no event
+};
+
+// The host's first. `launch`: as in OpenVtpm. kInvalid: that is no log of a launch, or lacks a bank of this TPM.
+Result<PowerOnEvents> power_on_events(const VtpmRecord &vtpm, const PcrValues &host_pcrs, ByteView launch);
+
+}  // namespace vtpm

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a guest's vTPM tells of its launch.
+#include <fstream>
+
+#include "launch/event_log.hpp"
+#include "launch/pcrs.hpp"
+#include "manager/policy/encoding.hpp"
+#include "shared-protocol/event_log_command.hpp"
+#include "shared-protocol/tpm_message.hpp"
+#include "tests/integration/host_pcrs/machine.hpp"
+
+namespace vtpm::launch_test {
+
+using launch::Hash;
+
+namespace {
+
+Bytes log_of(std::string_view line, std::size_t initrds = 0) {
+    launch::MeasuredLaunch measured;
+    measured.banks = launch::all_banks();
+    measured.image.digests = expect(launch::digests_of(Bytes{'k'}, measured.banks));
+    measured.command_line = line;
+    launch::Events events = expect(launch::launch_events(measured));
+    const launch::Event last = events.back();
+    for (; initrds > 0; --initrds) events.push_back(last);
+    return expect(launch::write_event_log({measured.banks, events}));
+}
+
+launch::Events events_of(const Bytes &log, const launch::Banks &banks) {
+    return expect(launch::in_banks(expect(launch::read_event_log(log)), banks)).events;
+}
+
+struct Launched : Machine {
+    explicit Launched(const std::string &config = "") : Machine(config) {}
+
+    Result<> record(const Bytes &log) { return host->launches->record({device.domain, log}); }
+    void runs() {
+        host->domains.facts(device.domain).has_run = true;
+        host->domains.facts(device.domain).paused = false;
+    }
+    // The log as its guest reads it.
+    Bytes guest_log() {
+        Bytes log;
+        for (;;) {
+            const Bytes answer = execute(read_log(log.size()));
+            REQUIRE(return_code(answer) == 0);
+            const std::size_t whole = big_endian(ByteView(answer).subspan(10, 4));
+            REQUIRE(big_endian(ByteView(answer).subspan(14, 2)) == answer.size() - 16);
+            log.insert(log.end(), answer.begin() + 16, answer.end());
+            if (log.size() >= whole) return log;
+        }
+    }
+    static Bytes read_log(std::size_t offset) {
+        return tpm_message(kTpmNoSessions, kReadEventLog, BigEndian().number(offset, 4).bytes());
+    }
+    // PCRs and log are what these events make, in both banks that a vTPM has if nobody says otherwise.
+    void check(const launch::Events &events_256, const launch::Events &events_384) {
+        const auto expected = expect(launch::pcrs_after(events_256, Hash::kSha256));
+        for (unsigned number = 0; number < 16; ++number) {
+            CAPTURE(number);
+            const auto value = expected.find(number);
+            REQUIRE(pcr(number) == (value == expected.end() ? Bytes(32) : value->second));
+        }
+        const Bytes pcr4 = commands::pcr_value(execute(commands::pcr_read(4, commands::kSha384)), 48);
+        const auto expected_384 = expect(launch::pcrs_after(events_384, Hash::kSha384));
+        REQUIRE(pcr4 == (expected_384.contains(4) ? expected_384.at(4) : Bytes(48)));
+    }
+    void check_launch(const Bytes &log) {
+        check(events_of(log, {Hash::kSha256}), events_of(log, {Hash::kSha384}));
+        const launch::Banks banks{Hash::kSha256, Hash::kSha384};
+        REQUIRE(guest_log() ==
+                expect(launch::write_event_log(expect(launch::in_banks(expect(launch::read_event_log(log)), banks)))));
+    }
+    void check_unmeasured() {
+        check(expect(launch::unmeasured_events({Hash::kSha256})), expect(launch::unmeasured_events({Hash::kSha384})));
+    }
+    Output xen_vtpm(std::vector<std::string> arguments) { return cli(place.bus_address, std::move(arguments)); }
+};
+
+}  // namespace
+
+TEST_CASE("a guest's PCRs and event log are its launch, and the next one's after it was started anew") {
+    Launched guest;
+    for (const char *line : {"ro quiet", "ro single"}) {
+        expect(guest.record(log_of(line)));
+        guest.power_on();
+        guest.check_launch(log_of(line));
+        guest.power_off();
+    }
+}
+
+TEST_CASE("a guest that nobody measured, or not before it ran, has other PCRs") {
+    Launched guest;
+    SECTION("no record") {}
+    SECTION("a record of another domain") { expect(guest.host->launches->record({8, log_of("ro")})); }
+    SECTION("a record of the domain that had this number before") {
+        expect(guest.record(log_of("ro")));
+        guest.host->domains.facts(7).incarnation.domain = Uuid::random();
+    }
+    SECTION("a vTPM that is attached while it runs") {
+        expect(guest.record(log_of("ro")));
+        guest.runs();
+    }
+    guest.power_on();
+    guest.check_unmeasured();
+}
+
+TEST_CASE("a vTPM that is attached again to a guest that ran shows no launch") {
+    Launched guest;
+    expect(guest.record(log_of("ro")));
+    guest.power_on();
+    guest.runs();
+    REQUIRE(return_code(guest.execute(commands::pcr_extend(11, 1))) == 0);
+    guest.power_off();
+    guest.power_on();
+    guest.check_unmeasured();
+}
+
+TEST_CASE("a guest that runs before it asks for its TPM has its launch, also if xen-vtpmd was restarted meanwhile") {
+    Launched guest;
+    const std::string kept = guest.directory / "launches";
+    std::filesystem::create_directory(kept);
+    guest.host->daemon_dies();
+    guest.host->launch_directory = kept;
+    expect(guest.host->start());
+    expect(guest.record(log_of("ro")));
+    expect(guest.host->launches->record({9, log_of("other")}));
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.runs();
+    guest.host->daemon_dies();
+    std::ofstream(kept + "/11") << "not a launch";
+    std::ofstream(kept + "/7.new") << "half a launch";
+    expect(guest.host->start());
+    REQUIRE(guest.host->launches->size() == 2);
+    guest.host->frontend_initialised(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    guest.check_launch(log_of("ro"));
+    guest.host->domains.gone.insert(9);
+    guest.host->launches->forget_gone();
+    REQUIRE(LaunchRecords(guest.host->domains, kept).size() == 1);
+}
+
+TEST_CASE("PCRs and log of a launch are there after daemon and manager were restarted, and after save and restore") {
+    Launched guest;
+    expect(guest.record(log_of("ro")));
+    guest.power_on();
+    guest.host->daemon_dies();
+    guest.manager->end(SIGKILL);
+    guest.manager.reset();
+    guest.manager.emplace(guest.place);
+    expect(guest.host->start());
+    REQUIRE(guest.host->run_until([&] { return guest.host->status(guest.device) == "connected"; }));
+    guest.check_launch(log_of("ro"));
+
+    guest.host->domains.facts(7).suspended = true;
+    guest.power_off();
+    guest.device = {9, 0};
+    guest.host->domains.build(9, 2);
+    expect(guest.record(log_of("what was not started")));
+    guest.power_on();
+    guest.check_launch(log_of("ro"));
+}
+
+TEST_CASE("require: no launch, no TPM, and the guest's builder hears why at once") {
+    Launched guest("launch = \"require\"\n");
+    guest.host->attach(guest.device, guest.uuid);
+    REQUIRE(guest.host->reaches(guest.device, "none"));
+    REQUIRE_THAT(guest.host->reason(guest.device), Contains("nobody measured") && Contains("xen-vtpm-launch"));
+    guest.host->remove(guest.device);
+    guest.host->run_for(std::chrono::milliseconds(50));
+    expect(guest.record(log_of("ro")));
+    guest.power_on();
+    guest.check_launch(log_of("ro"));
+}
+
+TEST_CASE("require: a record that is lost after the attach powers nothing on") {
+    Launched guest("launch = \"require\"\n");
+    expect(guest.record(log_of("ro")));
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.host->launches->forget(7);
+    guest.host->frontend_initialised(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "5"));
+    REQUIRE_THAT(guest.host->reason(guest.device), Contains("nobody measured"));
+}
+
+TEST_CASE("launch set holds from the next power-on, and stands in show, audit log and backups") {
+    Launched guest("launch = \"off\"\n");
+    const std::string uuid = guest.uuid.to_string();
+    expect(guest.record(log_of("ro")));
+    guest.power_on();
+    for (unsigned number = 0; number < 16; ++number) REQUIRE(guest.pcr(number) == Bytes(32));
+    REQUIRE(guest.execute(Launched::read_log(0)).size() == 16);  // none
+    REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("launch        off"));
+    REQUIRE(guest.xen_vtpm({"launch", "set", uuid, "sometimes"}).status == 2);
+    REQUIRE(guest.xen_vtpm({"launch", "set", uuid, "measure"}).status == 0);
+    REQUIRE_THAT(guest.xen_vtpm({"audit"}).out, Contains("launch-policy-set") && Contains("measure"));
+    REQUIRE(guest.pcr(4) == Bytes(32));
+    guest.power_off();
+    const std::string backup = guest.directory / "backup";
+    REQUIRE(guest.xen_vtpm({"export", uuid, backup}).status == 0);
+    guest.power_on();
+    guest.check_launch(log_of("ro"));
+    guest.power_off();
+    for (int i = 0; i < 2; ++i) {
+        REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("measure"));
+        guest.manager->end(SIGTERM);
+        guest.manager.reset();
+        guest.manager.emplace(guest.place);
+    }
+    REQUIRE(guest.xen_vtpm({"destroy", uuid}).status == 0);
+    REQUIRE(guest.xen_vtpm({"import", backup}).status == 0);
+    REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("measure"));
+}
+
+TEST_CASE("a TPM 1.2 is extended by a launch, and has no log") {
+    Launched guest("default_tpm = \"1.2\"\n");
+    expect(guest.record(log_of("ro")));
+    guest.power_on();
+    const auto expected = expect(launch::pcrs_after(events_of(log_of("ro"), {Hash::kSha1}), Hash::kSha1));
+    for (const unsigned number : {0U, 4U, 7U, 8U, 9U, 11U})
+        REQUIRE(commands::pcr_value(guest.execute(commands::tpm12_pcr_read(static_cast<std::uint8_t>(number))), 20) ==
+                expected.at(number));
+}
+
+TEST_CASE("what the host is comes before the launch, in PCRs and log") {
+    Launched guest("host_pcrs = \"4\"\n");
+    guest.measure(ESYS_TR_PCR4, "a boot loader");
+    const Bytes value = guest.of_the_host("sha256:4");
+    expect(guest.record(log_of("ro")));
+    guest.power_on();
+    std::array<launch::Events, 2> events;
+    for (const auto bank : {Hash::kSha256, Hash::kSha384}) {
+        launch::Events &all = events.at(bank == Hash::kSha256 ? 0 : 1);
+        all = events_of(log_of("ro"), {bank});
+        all.insert(all.begin(), expect(launch::host_event(4, value, {bank})));
+    }
+    guest.check(events[0], events[1]);
+    REQUIRE(expect(launch::read_event_log(guest.guest_log())).events.front().pcr == 4);
+}
+
+TEST_CASE("a log as long as may be comes whole, and a guest that asks wrongly hears an error") {
+    Launched guest;
+    const Bytes longest = log_of("ro", 280);
+    REQUIRE(longest.size() > kMaxLaunchLog - 4096);
+    expect(guest.record(longest));
+    guest.power_on();
+    guest.check_launch(longest);
+    const auto size = static_cast<std::uint32_t>(guest.guest_log().size());
+    REQUIRE(return_code(guest.execute(Launched::read_log(size))) == 0);
+    REQUIRE(return_code(guest.execute(Launched::read_log(size + 1))) == 0x1c4);
+    REQUIRE(return_code(guest.execute(Launched::read_log(0xffffffff))) == 0x1c4);
+    REQUIRE(return_code(guest.execute(tpm_message(kTpmNoSessions, kReadEventLog))) == 0x142);
+    REQUIRE(return_code(guest.execute(tpm_message(kTpmNoSessions, kReadEventLog, Bytes(5)))) == 0x142);
+    REQUIRE(return_code(guest.execute(tpm_message(kTpmSessions, kReadEventLog, Bytes(4)))) == 0x145);
+    // Only the manager may give one.
+    REQUIRE(return_code(guest.execute(tpm_message(kTpmNoSessions, kGiveEventLog, Bytes(100)))) != 0);
+    guest.check_launch(longest);
+}
+
+}  // namespace vtpm::launch_test
