@@ -655,46 +655,6 @@ static int reopen_ring(struct tpmfront *front, bool powered)
 	return err;
 }
 
-/* The interrupt of a late answer has it tried again, or we do if that came already. */
-static void await_first_answer(struct tpmfront *front)
-{
-	dev_warn_ratelimited(&front->dev->dev, "no answer from the TPM yet\n");
-	mutex_lock(&front->ring_lock);
-	/* The interrupt looks at the page first, and then at this: one of the two sees both. */
-	virt_store_mb(front->unanswered, true);
-	if (front->late_ordinal && page_is_ours(front))
-		queue_registration(front);
-	mutex_unlock(&front->ring_lock);
-}
-
-/*
- * Asks for a property that only a TPM 2.0 has, as tpm2_probe() does, but tells when nobody answers:
- * the TPM core must not meet such a TPM, it takes it for a TPM 1.2 and tries a chip only once.
- *
- * The command may be submitted before the backend is connected: the event is then pending for it,
- * and so a probe at boot needs no thread of its own to wait for xenstore.
- */
-static int identify_tpm(struct tpmfront *front)
-{
-	static const u8 get_capability[] = {
-		0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a,
-		0, 0, 0, TPM2_CAP_TPM_PROPERTIES,
-		0, 0, 0x01, 0, /* TPM_PT_FIXED */
-		0, 0, 0, 1,
-	};
-	u8 answer[64];
-	int ret;
-
-	ret = transmit(front, get_capability, sizeof(get_capability), PROBE_SECONDS * HZ);
-	if (!ret)
-		ret = tpmfront_recv(front->chip, answer, sizeof(answer));
-	if (ret < 0)
-		return ret;
-	if (be16_to_cpu(((const struct tpm_header *)answer)->tag) == TPM2_ST_NO_SESSIONS)
-		front->chip->flags |= TPM_CHIP_FLAG_TPM2;
-	return 0;
-}
-
 static void free_event_log(struct kref *users)
 {
 	kvfree(container_of(users, struct event_log, users));
@@ -864,6 +824,46 @@ static void hide_event_log(struct tpmfront *front)
 	securityfs_remove(front->log_directory);
 	front->log_file = NULL;
 	front->log_directory = NULL;
+}
+
+/* The interrupt of a late answer has it tried again, or we do if that came already. */
+static void await_first_answer(struct tpmfront *front)
+{
+	dev_warn_ratelimited(&front->dev->dev, "no answer from the TPM yet\n");
+	mutex_lock(&front->ring_lock);
+	/* The interrupt looks at the page first, and then at this: one of the two sees both. */
+	virt_store_mb(front->unanswered, true);
+	if (front->late_ordinal && page_is_ours(front))
+		queue_registration(front);
+	mutex_unlock(&front->ring_lock);
+}
+
+/*
+ * Asks for a property that only a TPM 2.0 has, as tpm2_probe() does, but tells when nobody answers:
+ * the TPM core must not meet such a TPM, it takes it for a TPM 1.2 and tries a chip only once.
+ *
+ * The command may be submitted before the backend is connected: the event is then pending for it,
+ * and so a probe at boot needs no thread of its own to wait for xenstore.
+ */
+static int identify_tpm(struct tpmfront *front)
+{
+	static const u8 get_capability[] = {
+		0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a,
+		0, 0, 0, TPM2_CAP_TPM_PROPERTIES,
+		0, 0, 0x01, 0, /* TPM_PT_FIXED */
+		0, 0, 0, 1,
+	};
+	u8 answer[64];
+	int ret;
+
+	ret = transmit(front, get_capability, sizeof(get_capability), PROBE_SECONDS * HZ);
+	if (!ret)
+		ret = tpmfront_recv(front->chip, answer, sizeof(answer));
+	if (ret < 0)
+		return ret;
+	if (be16_to_cpu(((const struct tpm_header *)answer)->tag) == TPM2_ST_NO_SESSIONS)
+		front->chip->flags |= TPM_CHIP_FLAG_TPM2;
+	return 0;
 }
 
 static void register_chip(struct tpmfront *front)
