@@ -81,7 +81,8 @@ public:
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
     [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
-    // kRefused, or kUnavailable for one that waits, names one that is not; or tells of one that the store has lost.
+    // kRefused, or kUnavailable for one that waits or was not tried yet, names one that is not; or tells of one that
+    // the store has lost.
     [[nodiscard]] Result<> all_open() const;
     // A group of which the hardware TPM knows, or another group, and the store does not, or the other way around;
     // empty: none.
@@ -218,6 +219,7 @@ private:
     std::optional<std::uint32_t> lost_;  // an NV index that keeps an epoch of no group of the store
     std::string told_of_;                // the last stranger()
     bool cut_short_ = false;             // the last attempt, by what passes: groups may be left that were not tried
+    bool all_tried_ = false;             // once, and what the TPM and the others know was looked at
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
     std::map<std::string, std::uint32_t> cut_renewals_;

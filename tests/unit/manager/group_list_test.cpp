@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "failing_vfs.hpp"
 #include "manager_in_process.hpp"
 #include "quiet_errors.hpp"
 #include "replica.hpp"
@@ -134,6 +135,44 @@ TEST_CASE_METHOD(Fixture,
     }
     expect(manager->keys.all_open());
     restart(manager);
+}
+
+TEST_CASE_METHOD(Fixture, "an attempt to open that is cut short says of no vTPM that it is new, wherever that is") {
+    const QuietErrors quiet;
+    SECTION("before the hardware TPM was looked at") {
+        tpm.epochs[77] = {};  // of a group that is gone
+        tpm.lists = false;
+        const auto manager = start();
+        REQUIRE(expect_error(manager->keys.all_open()).code == ErrorCode::kUnavailable);
+        REQUIRE_FALSE(manager->vtpms.prepare(Uuid::random()));
+        tpm.lists = true;
+        expect(manager->keys.unlock());
+        REQUIRE(expect_error(manager->keys.all_open()).code == ErrorCode::kRefused);
+    }
+    SECTION("at any write") {
+        run_sql("DELETE FROM vtpms");  // by who has the disk
+        failing_vfs::Faults &faults = failing_vfs::faults();
+        int cut = 0;
+        for (int at = 0;; ++at) {
+            CAPTURE(at);
+            TemporaryDirectory place{TemporaryDirectory::fast()};
+            replicate(directory, place);
+            FakeTpm own = tpm;
+            faults = {};
+            auto store = expect(Store::open(place.path(), failing_vfs::kName));
+            ManagerInProcess manager(std::move(store), own);
+            faults.broken = failing_vfs::Broken::kFull;
+            faults.at = at;
+            faults.once = true;
+            (void)manager.keys.unlock();
+            const bool met = faults.met();
+            faults = {};
+            REQUIRE_FALSE(manager.vtpms.prepare(vtpm));
+            cut += manager.keys.state() && !manager.keys.has("tenant") ? 1 : 0;
+            if (!met) break;
+        }
+        REQUIRE(cut > 0);
+    }
 }
 
 TEST_CASE_METHOD(Fixture, "a group whose id is not the one that others remember opens, and is unknown all the same") {
