@@ -175,6 +175,7 @@ private:
     // group_rekey.cpp
     struct NextKey;
     Result<NextKey> prepare_key(Sealer &sealer, const GroupRecord &present, NewCa new_ca) const;
+    static Result<> require_same_pcrs(Sealer &sealer, GroupRecord present, Bytes values);
     Result<CaRecord> next_ca(Sealer &sealer, const GroupRecord &present, const Key &next, NewCa new_ca) const;
     Result<GroupRecord> adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms);
     void remove_former_epochs(Sealer &sealer, const std::vector<std::uint32_t> &used) const;
