@@ -158,13 +158,15 @@ private:
     struct Stranger {
         std::string group;
         enum class Kind { kMissing, kUnknown } kind;  // the store does not have it, or has one that others do not know
+        std::string others;                           // those others
     };
     static std::string text_of(const Stranger &stranger);
     [[nodiscard]] const GroupList &groups_as_known_to(const OpenGroup &group) const;
     [[nodiscard]] GroupList known_groups(std::string_view but = {}) const;
     [[nodiscard]] Result<GroupList> known_groups_with(const std::string &name, const Bytes &id);
     [[nodiscard]] GroupList known_groups_without(const std::string &name) const;
-    [[nodiscard]] std::optional<Stranger> stranger_to(const GroupList &groups) const;
+    [[nodiscard]] std::optional<Stranger> missing_from(const GroupList &groups) const;
+    [[nodiscard]] std::optional<Stranger> unknown_to(const GroupList &groups) const;
     [[nodiscard]] std::optional<Stranger> stranger() const;
     Result<> tell_of_stranger();
     // `write` writes what belongs into the same transaction.
