@@ -90,7 +90,7 @@ Result<Json> attest(const AttestOrder &order) {
         if (!order.pcrs.empty()) return fail(ErrorCode::kInvalid, "a guest does not choose the host's PCRs");
         VTPM_ASSIGN(document, attest_guest(order.device, nonce));
     } else {
-        VTPM_ASSIGN(Daemons daemons, Daemons::reach());
+        VTPM_ASSIGN(Daemons daemons, Daemons::reach(nullptr));
         VTPM_ASSIGN(document, daemons.attest(order.uuid, order.nonce, order.pcrs));
     }
     VTPM_TRY(Attestation::parse(document));

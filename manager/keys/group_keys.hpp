@@ -52,8 +52,9 @@ public:
     virtual ~VtpmKeys() = default;
     // In the transaction of the group's new key, before the group has it.
     virtual Result<> rotate(const Key &former, const Key &next) = 0;
-    // It is committed, and nobody had a turn since.
-    virtual void rotated() = 0;
+    // It is committed, and nobody had a turn since. `another_ca`: what is being certified just now is so by one that
+    // the group has no more.
+    virtual void rotated(bool another_ca) = 0;
 };
 
 class GroupKeys {

@@ -106,6 +106,7 @@ Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string
         return fail(ErrorCode::kInUse, "it got a recovery key meanwhile, which would be void: say it again");
     group.key = std::move(next.sealed.key);
     group.nv_index = next.policy.nv_index;
+    const bool another_ca = !group.ca.certificates.empty() && next.ca.certificates.empty();
     group.ca = std::move(next.ca);
     group.recovery.clear();
     const auto write = [&](const Key &key) -> Result<> {
@@ -116,7 +117,7 @@ Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string
     VTPM_ASSIGN(OpenGroup open,
                 rekeyed_group(store_, sealer, *former, group, std::move(next.key), std::move(next.epoch), write));
     groups_.insert_or_assign(name, std::move(open));
-    vtpms.rotated();
+    vtpms.rotated(another_ca);
     return group;
 }
 

@@ -131,7 +131,7 @@ struct InProcess : Fixture {
 // Groups without one.
 struct NoVtpms final : VtpmKeys {
     Result<> rotate(const Key &, const Key &) override { return {}; }
-    void rotated() override {}
+    void rotated(bool) override {}
 };
 
 // The n-th command of a kind, from 0 on.
