@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::chrono::seconds kRetryInterval(5);
 constexpr std::uint64_t kCallTimeout = 30'000'000;  // microseconds
-constexpr std::uint64_t kBusTimeout = 2'000'000;    // for the bus itself, on which the loop waits
+constexpr std::chrono::seconds kTellInterval(10);
+constexpr std::uint64_t kBusTimeout = 2'000'000;  // for the bus itself, on which the loop waits
 
 struct ReleaseMessage {
     void operator()(sd_bus_message *message) const { sd_bus_message_unref(message); }
@@ -152,21 +153,63 @@ Result<Client> Client::open_system() {
     return Client(std::move(bus));
 }
 
+namespace {
+
+Result<Message> request_for(sd_bus *bus, const Address &address, const char *method, const Arguments &arguments) {
+    sd_bus_message *raw = nullptr;
+    VTPM_TRY(check(sd_bus_message_new_method_call(bus, &raw, address.name, address.path, address.interface, method),
+                   method));
+    Message request(raw);
+    VTPM_TRY(check(append(raw, arguments), method));
+    return request;
+}
+
+Result<Reply> reply_in(sd_bus_message *answer, const char *method) {
+    Reply reply;
+    VTPM_TRY(check(read(answer, reply), method));
+    return reply;
+}
+
+int keep_answer(sd_bus_message *message, void *userdata, sd_bus_error *) noexcept {
+    static_cast<Message *>(userdata)->reset(sd_bus_message_ref(message));  // what call_patiently() gave to sd-bus
+    return 1;
+}
+
+}  // namespace
+
 Result<Reply> Client::call(const Address &address, const char *method, const Arguments &arguments) {
-    sd_bus_message *raw_call = nullptr;
-    VTPM_TRY(check(
-        sd_bus_message_new_method_call(bus_.get(), &raw_call, address.name, address.path, address.interface, method),
-        method));
-    const Message request(raw_call);
-    VTPM_TRY(check(append(raw_call, arguments), method));
+    VTPM_ASSIGN(const Message request, request_for(bus_.get(), address, method, arguments));
     BusError error;
     sd_bus_message *raw_reply = nullptr;
-    const int returned = sd_bus_call(bus_.get(), raw_call, kCallTimeout, &error, &raw_reply);
+    const int returned = sd_bus_call(bus_.get(), request.get(), kCallTimeout, &error, &raw_reply);
     const Message answer(raw_reply);
     if (returned < 0) return call_failure(error, returned, address);
-    Reply reply;
-    VTPM_TRY(check(read(raw_reply, reply), method));
-    return reply;
+    return reply_in(answer.get(), method);
+}
+
+Result<Reply> Client::call_patiently(const Address &address, const char *method, const Arguments &arguments,
+                                     const StillWaiting &still_waiting) {
+    using Clock = std::chrono::steady_clock;
+    using std::chrono::duration_cast;
+    VTPM_ASSIGN(const Message request, request_for(bus_.get(), address, method, arguments));
+    Message answer;
+    VTPM_TRY(check(sd_bus_call_async(bus_.get(), nullptr, request.get(), keep_answer, &answer, UINT64_MAX), method));
+    const auto began = Clock::now();
+    auto next = began + kTellInterval;
+    while (!answer) {
+        const int processed = sd_bus_process(bus_.get(), nullptr);
+        VTPM_TRY(check(processed, address.name));
+        if (processed > 0) continue;
+        const auto left = duration_cast<std::chrono::microseconds>(next - Clock::now()).count();
+        if (left > 0) {
+            VTPM_TRY(check(sd_bus_wait(bus_.get(), static_cast<std::uint64_t>(left)), address.name));
+            continue;
+        }
+        next += kTellInterval;
+        if (still_waiting) still_waiting(duration_cast<std::chrono::seconds>(Clock::now() - began));
+    }
+    if (sd_bus_message_is_method_error(answer.get(), nullptr) == 0) return reply_in(answer.get(), method);
+    return call_failure(*sd_bus_message_get_error(answer.get()), -EIO, address);
 }
 
 }  // namespace vtpm::bus

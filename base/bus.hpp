@@ -5,6 +5,7 @@
 
 #include <systemd/sd-bus.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -80,8 +81,13 @@ class Client {
 public:
     static Result<Client> open_system();
 
-    // Waits for the answer. kUnavailable: nobody serves it; otherwise the server's own code and text.
+    // Waits for the answer. kUnavailable: nobody serves it, or it takes half a minute; otherwise the server's own code
+    // and text.
     Result<Reply> call(const Address &address, const char *method, const Arguments &arguments = {});
+    // As long as it takes, as long as somebody serves it; `still_waiting` is told now and then.
+    using StillWaiting = std::function<void(std::chrono::seconds since)>;
+    Result<Reply> call_patiently(const Address &address, const char *method, const Arguments &arguments,
+                                 const StillWaiting &still_waiting);
 
 private:
     explicit Client(Connection bus) : bus_(std::move(bus)) {}

@@ -2,6 +2,7 @@
 #include "launch/layout_message.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "base/legible.hpp"
 #include "shared-protocol/codec.hpp"
@@ -66,16 +67,44 @@ void put_uki(Encoder &out, const Uki &uki) {
     put_extents(out, uki.kernel_hashed);
 }
 
-bool is_within(const BootImage &image, std::uint64_t file_size) {
-    if (!checked_length(image.hashed, file_size)) return false;
+// As a file is hashed, or a PE image (pe_image.hpp): from its beginning, in its order, all of it; or without the
+// checksum, or without that and the signatures with their entry. Zeros come behind all.
+bool is_all_of(const Extents &extents, const Extent &where) {
+    constexpr std::array<std::uint64_t, 2> kLeftOut{4, 8};  // checksum; data directory entry
+    std::uint64_t at = where.offset;
+    const std::uint64_t end = where.offset + where.size;
+    std::size_t gaps = 0;
+    for (const Extent &extent : extents) {
+        if (extent.zeros != 0 && &extent != &extents.back()) return false;
+        if (extent.offset < at || extent.offset > end || extent.size > end - extent.offset) return false;
+        if (extent.offset > at &&
+            (at == where.offset || gaps == kLeftOut.size() || extent.offset - at != kLeftOut.at(gaps++)))
+            return false;
+        at = extent.offset + extent.size;
+    }
+    return !extents.empty() && (at == end || gaps == kLeftOut.size());
+}
+
+// What is booted of it is in what is hashed of the whole.
+bool is_section(const UkiSection &section, const Extents &hashed) {
+    const Extent &content = section.content;
+    return section.name.starts_with('.') && legible(section.name) == section.name &&
+           (content.size == 0 || std::ranges::any_of(hashed, [&](const Extent &part) {
+                return content.offset >= part.offset && content.size <= part.size &&
+                       content.offset - part.offset <= part.size - content.size;
+            }));
+}
+
+bool is_true_of(const BootImage &image, std::uint64_t file_size) {
+    if (!checked_length(image.hashed, file_size) || !is_all_of(image.hashed, {0, file_size, 0})) return false;
     if (!image.uki) return true;
-    Extents all;
+    Extents all = image.uki->kernel_hashed;
     for (const UkiSection &section : image.uki->sections) all.push_back(section.content);
-    return image.uki->find(".linux") != nullptr && checked_length(all, file_size).has_value() &&
-           checked_length(image.uki->kernel_hashed, file_size).has_value() &&
-           std::ranges::all_of(image.uki->sections, [](const UkiSection &section) {
-               return section.name.starts_with('.') && legible(section.name) == section.name;
-           });
+    const Extent *kernel = image.uki->find(".linux");
+    return kernel != nullptr && checked_length(all, file_size).has_value() &&
+           is_all_of(image.uki->kernel_hashed, *kernel) &&
+           std::ranges::all_of(image.uki->sections,
+                               [&](const UkiSection &section) { return is_section(section, image.hashed); });
 }
 
 }  // namespace
@@ -109,7 +138,7 @@ Result<BootImage> layout_in(ByteView message, std::uint64_t file_size) {
     BootImage image{get_extents(in), {}};
     const std::uint8_t has_uki = in.u8();
     if (has_uki == 1) image.uki = get_uki(in);
-    if (has_uki > 1 || !in.complete() || !is_within(image, file_size)) return bad();
+    if (has_uki > 1 || !in.complete() || !is_true_of(image, file_size)) return bad();
     return image;
 }
 

@@ -110,7 +110,7 @@ Result<Json> attest(const AttestOrder &order) {
         VTPM_ASSIGN(document, attest_guest(order.device, nonce));
         VTPM_ASSIGN(document, with_event_log(document, order.device));
     } else {
-        VTPM_ASSIGN(Daemons daemons, Daemons::reach());
+        VTPM_ASSIGN(Daemons daemons, Daemons::reach(nullptr));
         VTPM_ASSIGN(document, daemons.attest(order.uuid, order.nonce, order.pcrs));
     }
     VTPM_TRY(Attestation::parse(document));

@@ -120,10 +120,14 @@ Result<Json> destroy(Daemons &daemons, const std::string &uuid) {
     return Json{{"uuid", uuid}, {"destroyed", true}};
 }
 
-Result<Json> reissue(Daemons &daemons, const std::string &uuid) {
-    VTPM_TRY(require_uuid(uuid));
-    VTPM_TRY(daemons.reissue(uuid));
-    return show(daemons, uuid);
+Result<Json> reissue(Daemons &daemons, const ReissueOrder &order) {
+    if (!order.group.empty()) {
+        VTPM_ASSIGN(const auto ordered, daemons.reissue_group(order.group, order.withdraw));
+        return json_of(ordered);
+    }
+    VTPM_TRY(require_uuid(order.uuid));
+    VTPM_TRY(daemons.reissue(order.uuid, order.withdraw));
+    return show(daemons, order.uuid);
 }
 
 Result<Json> set_launch(Daemons &daemons, const std::string &uuid, const std::string &launch) {

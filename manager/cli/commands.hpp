@@ -31,7 +31,13 @@ struct CreateOrder {
 };
 Result<Json> create(Daemons &daemons, const CreateOrder &order);
 Result<Json> destroy(Daemons &daemons, const std::string &uuid);
-Result<Json> reissue(Daemons &daemons, const std::string &uuid);
+struct ReissueOrder {
+    std::string uuid{};   // or
+    std::string group{};  // all of it
+    bool withdraw = false;
+};
+// A vTPM as show() has it, or what ReissueGroup answers.
+Result<Json> reissue(Daemons &daemons, const ReissueOrder &order);
 Result<Json> set_launch(Daemons &daemons, const std::string &uuid, const std::string &launch);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);

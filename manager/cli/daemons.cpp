@@ -15,14 +15,14 @@ Result<T> expect(Result<bus::Reply> reply, const char *method) {
 
 }  // namespace
 
-Result<Daemons> Daemons::reach() {
+Result<Daemons> Daemons::reach(bus::Client::StillWaiting still_waiting) {
     VTPM_ASSIGN(bus::Client client, bus::Client::open_system());
-    return Daemons(std::move(client));
+    return Daemons(std::move(client), std::move(still_waiting));
 }
 
 template <typename T>
 Result<T> Daemons::ask_manager(const char *method, const bus::Arguments &arguments) {
-    auto value = expect<T>(bus_.call(kManagerBus, method, arguments), method);
+    auto value = expect<T>(bus_.call_patiently(kManagerBus, method, arguments, still_waiting_), method);
     if (!value && value.error().code == ErrorCode::kUnavailable)
         return fail(ErrorCode::kUnavailable, "xen-vtpm-managerd: {}; see: systemctl status xen-vtpm-managerd",
                     value.error().text);
@@ -41,9 +41,12 @@ Result<> Daemons::destroy(const std::string &uuid) {
     return {};
 }
 
-Result<> Daemons::reissue(const std::string &uuid) {
-    VTPM_TRY(ask_manager<std::monostate>("Reissue", {uuid}));
+Result<> Daemons::reissue(const std::string &uuid, bool withdraw) {
+    VTPM_TRY(ask_manager<std::monostate>("Reissue", {uuid, withdraw ? "withdraw" : ""}));
     return {};
+}
+Result<bus::Dictionary> Daemons::reissue_group(const std::string &group, bool withdraw) {
+    return ask_manager<bus::Dictionary>("ReissueGroup", {group, withdraw ? "withdraw" : ""});
 }
 
 Result<> Daemons::set_launch(const std::string &uuid, const std::string &launch) {

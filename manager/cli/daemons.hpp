@@ -11,7 +11,8 @@ namespace vtpm::cli {
 
 class Daemons {
 public:
-    static Result<Daemons> reach();
+    // The manager's answers are waited for as long as they take: `still_waiting` is told of that.
+    static Result<Daemons> reach(bus::Client::StillWaiting still_waiting);
 
     Result<bus::Dictionary> status();
     Result<bus::Rows> list();
@@ -20,7 +21,9 @@ public:
     Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group,
                                const std::string &pcr_banks, const std::string &launch);
     Result<> destroy(const std::string &uuid);
-    Result<> reissue(const std::string &uuid);
+    // The order is given, or taken back; of a group: how many were.
+    Result<> reissue(const std::string &uuid, bool withdraw);
+    Result<bus::Dictionary> reissue_group(const std::string &group, bool withdraw);
     Result<> set_launch(const std::string &uuid, const std::string &launch);
     Result<bus::Rows> groups();
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
@@ -76,12 +79,14 @@ public:
     Result<std::optional<bus::Dictionary>> backend_status();
 
 private:
-    explicit Daemons(bus::Client bus) : bus_(std::move(bus)) {}
+    Daemons(bus::Client bus, bus::Client::StillWaiting still_waiting)
+        : bus_(std::move(bus)), still_waiting_(std::move(still_waiting)) {}
     template <typename T>
     Result<T> ask_manager(const char *method, const bus::Arguments &arguments = {});
     template <typename T>
     Result<std::optional<T>> ask_backend(const char *method);
     bus::Client bus_;
+    bus::Client::StillWaiting still_waiting_;
 };
 
 }  // namespace vtpm::cli

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <functional>
 
@@ -30,6 +31,7 @@ struct Choice {
     CreateOrder create_order;
     std::string ca_group;
     GroupOrder group_order;
+    ReissueOrder reissue_order;
     bool tpm_only = false;
     bool new_store = false;
     bool lost = false;
@@ -63,10 +65,18 @@ CLI::App *add_offline_command(CLI::App &app, Choice &choice, const char *name, c
     return sub;
 }
 
+// The manager does it, whether somebody waits or not.
+void tell_that_we_wait(std::chrono::seconds since) {
+    std::fprintf(stderr,
+                 "xen-vtpm: xen-vtpm-managerd has not done it yet after %lld s: it does one thing after the other with "
+                 "the hardware TPM (xen-vtpm status tells whether that answers)\n",
+                 static_cast<long long>(since.count()));
+}
+
 CLI::App *add_command(CLI::App &app, Choice &choice, const char *name, const char *help,
                       std::function<Result<Json>(Daemons &)> ask, std::string (*text)(const Json &)) {
-    const auto reach_and_ask = [ask = std::move(ask)]() -> Result<Json> {
-        VTPM_ASSIGN(Daemons daemons, Daemons::reach());
+    const auto reach_and_ask = [&choice, ask = std::move(ask)]() -> Result<Json> {
+        VTPM_ASSIGN(Daemons daemons, Daemons::reach(choice.json ? nullptr : tell_that_we_wait));
         return ask(daemons);
     };
     return add_offline_command(app, choice, name, help, reach_and_ask, text);
@@ -286,6 +296,18 @@ void add_launch_commands(CLI::App &app, Choice &choice) {
     event_log->add_option("--device", log.device, "The guest's TPM")->capture_default_str();
 }
 
+void add_reissue_command(CLI::App &app, Choice &choice) {
+    ReissueOrder &order = choice.reissue_order;
+    CLI::App *reissue = add_command(
+        app, choice, "reissue", "Issue a vTPM's endorsement certificates again, at its next power-on",
+        [&](Daemons &d) { return vtpm::cli::reissue(d, order); }, reissue_text);
+    auto *which = reissue->add_option_group("which");
+    which->add_option("UUID", order.uuid, "The vTPM");
+    which->add_option("--group", order.group, "All of this group that have certificates");
+    which->require_option(1);
+    reissue->add_flag("--withdraw", order.withdraw, "Take the order back: they keep the certificates that they have");
+}
+
 void add_commands(CLI::App &app, Choice &choice) {
     const auto command = [&](const char *name, const char *help, auto ask, std::string (*text)(const Json &)) {
         return add_command(app, choice, name, help, ask, text);
@@ -313,11 +335,7 @@ void add_commands(CLI::App &app, Choice &choice) {
         [&](Daemons &d) { return destroy(d, choice.uuid); }, destroy_text)
         ->add_option("UUID", choice.uuid, "The vTPM")
         ->required();
-    command(
-        "reissue", "Issue a vTPM's endorsement certificates again, at its next power-on",
-        [&](Daemons &d) { return reissue(d, choice.uuid); }, show_text)
-        ->add_option("UUID", choice.uuid, "The vTPM")
-        ->required();
+    add_reissue_command(app, choice);
 }
 
 void add_config_commands(CLI::App &app, Choice &choice) {

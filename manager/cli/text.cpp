@@ -153,6 +153,14 @@ std::string show_text(const Json &vtpm) {
     return out;
 }
 
+std::string reissue_text(const Json &ordered) {
+    if (!ordered.contains("changed")) return show_text(ordered);
+    const std::string what = flag(ordered, "withdrawn")
+                                 ? "keep the certificates that they have"
+                                 : "get their certificates issued again, each at its next power-on";
+    return fmt::format("{} vTPMs of group '{}' {}\n", text(ordered, "changed"), text(ordered, "group"), what);
+}
+
 std::string create_text(const Json &created) { return text(created, "uuid") + "\n"; }
 
 std::string destroy_text(const Json &destroyed) { return fmt::format("{} destroyed\n", text(destroyed, "uuid")); }

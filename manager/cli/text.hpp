@@ -11,6 +11,7 @@ namespace vtpm::cli {
 std::string status_text(const Json &status);
 std::string list_text(const Json &vtpms);
 std::string show_text(const Json &vtpm);
+std::string reissue_text(const Json &ordered);
 std::string create_text(const Json &created);
 std::string destroy_text(const Json &destroyed);
 std::string list_groups_text(const Json &groups);

@@ -129,12 +129,6 @@ Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
     return std::monostate{};
 }
 
-Result<bus::Reply> reissue(Vtpms &vtpms, const std::string &text) {
-    VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
-    VTPM_TRY(vtpms.reissue(uuid));
-    return std::monostate{};
-}
-
 Result<bus::Reply> set_launch(Vtpms &vtpms, const bus::Arguments &arguments) {
     VTPM_ASSIGN(const Uuid uuid, uuid_of(arguments[0]));
     VTPM_ASSIGN(const LaunchPolicy launch, launch_policy(arguments[1]));
@@ -178,6 +172,21 @@ Result<KeyPolicy> key_policy(const std::string &group, const std::string &pcrs, 
 Result<bool> flag(const std::string &text, std::string_view name) {
     if (!text.empty() && text != name) return fail(ErrorCode::kInvalid, "'{}' is not '{}'", text, name);
     return !text.empty();
+}
+
+Result<bus::Reply> reissue(Vtpms &vtpms, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(arguments[0]));
+    VTPM_ASSIGN(const bool withdraw, flag(arguments[1], "withdraw"));
+    VTPM_TRY(vtpms.reissue(uuid, withdraw ? Vtpms::Order::kWithdraw : Vtpms::Order::kGive));
+    return std::monostate{};
+}
+
+Result<bus::Reply> reissue_group(Vtpms &vtpms, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const bool withdraw, flag(arguments[1], "withdraw"));
+    VTPM_ASSIGN(const std::size_t changed,
+                vtpms.reissue_group(arguments[0], withdraw ? Vtpms::Order::kWithdraw : Vtpms::Order::kGive));
+    return bus::Dictionary{
+        {"group", arguments[0]}, {"changed", static_cast<std::uint32_t>(changed)}, {"withdrawn", withdraw}};
 }
 
 Result<bus::Reply> create_group(GroupKeys &keys, const bus::Arguments &arguments) {
@@ -418,7 +427,8 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
         {"Create", "sssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
-        {"Reissue", "s", "", [&](const Arguments &a) { return reissue(vtpms, a[0]); }},
+        {"Reissue", "ss", "", [&](const Arguments &a) { return reissue(vtpms, a); }},
+        {"ReissueGroup", "ss", "a{sv}", [&](const Arguments &a) { return reissue_group(vtpms, a); }},
         {"SetLaunch", "ss", "", [&](const Arguments &a) { return set_launch(vtpms, a); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(store, keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},

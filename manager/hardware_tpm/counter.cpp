@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/hardware_tpm/counter.hpp"
 
-#include <openssl/sha.h>
-#include <tss2/tss2_mu.h>
-
 #include <algorithm>
-#include <array>
-#include <span>
 
 #include "base/big_endian.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
@@ -29,21 +24,6 @@ TPMS_NV_PUBLIC counter_area(std::uint32_t index) {
     return area;
 }
 
-// TCG Part 1, 16: nameAlg, then the digest of the marshalled public area.
-TPM2B_NAME name_of(const TPMS_NV_PUBLIC &area) {
-    std::array<std::uint8_t, sizeof area> buffer{};
-    std::size_t size = 0;
-    require(Tss2_MU_TPMS_NV_PUBLIC_Marshal(&area, buffer.data(), buffer.size(), &size) == TSS2_RC_SUCCESS,
-            "an NV index's public area is marshalled");
-    TPM2B_NAME name{2 + SHA256_DIGEST_LENGTH, {TPM2_ALG_SHA256 >> 8, TPM2_ALG_SHA256 & 0xff}};
-    SHA256(buffer.data(), size, name.name + 2);
-    return name;
-}
-
-bool operator==(const TPM2B_NAME &left, const TPM2B_NAME &right) {
-    return std::ranges::equal(std::span(left.name, left.size), std::span(right.name, right.size));
-}
-
 struct FoundCounter {
     NvHandle handle;
     bool counts;  // it was incremented once; before that it has no value
@@ -52,10 +32,8 @@ struct FoundCounter {
 // By its Name, which the TPM authenticates with each command: an index that can be set back would open old keys.
 Result<FoundCounter> find(ESYS_CONTEXT *context, std::uint32_t index) {
     VTPM_ASSIGN(NvHandle handle, find_nv(context, index, {}));
-    EsysPtr<TPM2B_NAME> name;
-    VTPM_TRY(checked("Esys_TR_GetName", [&] { return Esys_TR_GetName(context, handle.get(), out(name)); }));
-    const bool counts = *name == counter_name(index);
-    if (counts || *name == name_of(counter_area(index))) return FoundCounter{std::move(handle), counts};
+    VTPM_ASSIGN(const TPM2B_NAME name, nv_name(context, handle));
+    if (is_counter(name, index)) return FoundCounter{std::move(handle), name == counter_name(index)};
     return fail(ErrorCode::kRefused,
                 "NV index {0:#x} of the hardware TPM is not the counter that it must be: if nobody else needs it, "
                 "tpm2_nvundefine -C o {0:#x}",
@@ -71,7 +49,11 @@ Result<NvHandle> find_counter(ESYS_CONTEXT *context, std::uint32_t index) {
 TPM2B_NAME counter_name(std::uint32_t index) {
     TPMS_NV_PUBLIC area = counter_area(index);
     area.attributes |= TPMA_NV_WRITTEN;
-    return name_of(area);
+    return nv_name(area);
+}
+
+bool is_counter(const TPM2B_NAME &name, std::uint32_t index) {
+    return name == counter_name(index) || name == nv_name(counter_area(index));
 }
 
 Bytes content_of(const Count &count) { return BigEndian().number(count.value, kSize).bytes(); }

@@ -23,6 +23,8 @@
 
 namespace vtpm {
 
+enum class NvUse { kNone, kSecret, kCounter, kForeign };
+
 class HardwareTpm {
 public:
     // `pinned`: the Name its storage primary must have (kRefused otherwise); empty: the first TPM is the right one.
@@ -79,7 +81,11 @@ public:
     Result<SecretBytes> nv_read(std::uint32_t index, ByteView authorization, std::size_t size);
     // Defines it if there is none.
     Result<> nv_write(std::uint32_t index, ByteView authorization, ByteView content);
+    // Whoever's it is.
     Result<> nv_remove(std::uint32_t index);
+    // By its public area, and the TPM's word: what nv_write() makes for a content of `size` bytes, one of our counters,
+    // or something else, which is another's.
+    Result<NvUse> nv_use(std::uint32_t index, std::size_t size);
     // All of an index that everyone may read. kNotFound as above.
     Result<Bytes> nv_read_public(std::uint32_t index);
 

@@ -28,8 +28,16 @@ private:
     ESYS_TR handle_;
 };
 
-// For use with `authorization`. kNotFound: there is none.
-Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization);
+// For use with `authorization`. kNotFound: there is none. With a salted `session` it is the TPM that says what is
+// there.
+Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization,
+                         ESYS_TR session = ESYS_TR_NONE);
+// TCG Part 1, 16: of an index with this public area.
+TPM2B_NAME nv_name(const TPMS_NV_PUBLIC &area);
+Result<TPM2B_NAME> nv_name(ESYS_CONTEXT *context, const NvHandle &nv);
+bool operator==(const TPM2B_NAME &left, const TPM2B_NAME &right);
+// Of one of our counters, whether or not it was ever incremented.
+bool is_counter(const TPM2B_NAME &name, std::uint32_t index);
 // One of our counters, whether or not it was ever incremented. kRefused: something else is there.
 Result<NvHandle> find_counter(ESYS_CONTEXT *context, std::uint32_t index);
 // In the owner's hierarchy. kRefused: the TPM has no room.

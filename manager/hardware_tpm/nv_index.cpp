@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <openssl/sha.h>
+#include <tss2/tss2_mu.h>
+
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
@@ -20,12 +24,39 @@ TPM2B_NV_PUBLIC nv_template(std::uint32_t index, std::size_t size) {
     return area;
 }
 
+bool is_secret(const TPM2B_NAME &name, std::uint32_t index, std::size_t size) {
+    TPMS_NV_PUBLIC area = nv_template(index, size).nvPublic;
+    if (name == nv_name(area)) return true;
+    area.attributes |= TPMA_NV_WRITTEN;
+    return name == nv_name(area);
+}
+
 }  // namespace
 
-Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization) {
+TPM2B_NAME nv_name(const TPMS_NV_PUBLIC &area) {
+    std::array<std::uint8_t, sizeof area> buffer{};
+    std::size_t size = 0;
+    require(Tss2_MU_TPMS_NV_PUBLIC_Marshal(&area, buffer.data(), buffer.size(), &size) == TSS2_RC_SUCCESS,
+            "an NV index's public area is marshalled");
+    TPM2B_NAME name{2 + SHA256_DIGEST_LENGTH, {TPM2_ALG_SHA256 >> 8, TPM2_ALG_SHA256 & 0xff}};
+    SHA256(buffer.data(), size, name.name + 2);
+    return name;
+}
+
+Result<TPM2B_NAME> nv_name(ESYS_CONTEXT *context, const NvHandle &nv) {
+    EsysPtr<TPM2B_NAME> name;
+    VTPM_TRY(checked("Esys_TR_GetName", [&] { return Esys_TR_GetName(context, nv.get(), out(name)); }));
+    return *name;
+}
+
+bool operator==(const TPM2B_NAME &left, const TPM2B_NAME &right) {
+    return std::ranges::equal(std::span(left.name, left.size), std::span(right.name, right.size));
+}
+
+Result<NvHandle> find_nv(ESYS_CONTEXT *context, std::uint32_t index, ByteView authorization, ESYS_TR session) {
     ESYS_TR raw = ESYS_TR_NONE;
-    const TSS2_RC rc = with_retry(
-        [&] { return Esys_TR_FromTPMPublic(context, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &raw); });
+    const TSS2_RC rc =
+        with_retry([&] { return Esys_TR_FromTPMPublic(context, index, session, ESYS_TR_NONE, ESYS_TR_NONE, &raw); });
     if (answer(rc) == TpmAnswer::kAbsent)
         return fail(ErrorCode::kNotFound, "the hardware TPM has no NV index {:#x}", index);
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_ReadPublic");
@@ -42,6 +73,7 @@ Result<NvHandle> define_nv(ESYS_CONTEXT *context, ESYS_TR session, const TPM2B_N
     const TSS2_RC rc = with_retry([&] {
         return Esys_NV_DefineSpace(context, ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE, &auth, &area, &raw);
     });
+    if (answer(rc) == TpmAnswer::kUnauthorized) return unauthorized(Hierarchy::kOwner);
     if (answer(rc) == TpmAnswer::kNoRoom)
         return fail(ErrorCode::kRefused,
                     "the hardware TPM has no room for another NV index: each group needs two, of which one is a "
@@ -106,9 +138,24 @@ Result<> HardwareTpm::nv_remove(std::uint32_t index) {
     if (!found && found.error().code == ErrorCode::kNotFound) return {};
     if (!found) return tl::make_unexpected(found.error());
     VTPM_ASSIGN(const ESYS_TR command, command_session());
-    return checked("TPM2_NV_UndefineSpace", [&] {
+    const TSS2_RC rc = with_retry([&] {
         return Esys_NV_UndefineSpace(esys_.get(), ESYS_TR_RH_OWNER, found->get(), command, ESYS_TR_NONE, ESYS_TR_NONE);
     });
+    if (answer(rc) == TpmAnswer::kUnauthorized) return unauthorized(Hierarchy::kOwner);
+    if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_UndefineSpace");
+    return {};
+}
+
+Result<NvUse> HardwareTpm::nv_use(std::uint32_t index, std::size_t size) {
+    VTPM_ASSIGN(const ESYS_TR session, command_session());
+    VTPM_TRY(set_attributes(esys_.get(), session, SessionUse::kAnswer));  // the command has nothing to encrypt
+    const auto found = find_nv(esys_.get(), index, {}, session);
+    VTPM_TRY(set_attributes(esys_.get(), session, SessionUse::kCommand));
+    if (!found && found.error().code == ErrorCode::kNotFound) return NvUse::kNone;
+    if (!found) return tl::make_unexpected(found.error());
+    VTPM_ASSIGN(const TPM2B_NAME name, nv_name(esys_.get(), *found));
+    if (is_secret(name, index, size)) return NvUse::kSecret;
+    return is_counter(name, index) ? NvUse::kCounter : NvUse::kForeign;
 }
 
 Result<std::vector<std::uint32_t>> HardwareTpm::nv_indices(std::uint32_t first, std::uint32_t last) {

@@ -63,6 +63,8 @@ Result<> set_password(ESYS_CONTEXT *context, ESYS_TR hierarchy, ByteView passwor
     return checked("Esys_TR_SetAuth", [&] { return Esys_TR_SetAuth(context, hierarchy, &auth); });
 }
 
+}  // namespace
+
 tl::unexpected<Error> unauthorized(Hierarchy hierarchy) {
     return fail(ErrorCode::kRefused,
                 "hardware TPM: its {0} hierarchy has another authorization value than we know, which is the credential "
@@ -70,8 +72,6 @@ tl::unexpected<Error> unauthorized(Hierarchy hierarchy) {
                 "it away: tpm2_changeauth -c {0} -p OLD",
                 hierarchy == Hierarchy::kOwner ? "owner" : "endorsement");
 }
-
-}  // namespace
 
 Result<> set_passwords(ESYS_CONTEXT *context, const HierarchyPasswords &passwords) {
     VTPM_TRY(set_password(context, ESYS_TR_RH_OWNER, passwords.owner.view()));

@@ -23,6 +23,9 @@ struct Primary {
     TPMT_PUBLIC area;
 };
 
+// That the hierarchy has another authorization than set_passwords() said, and what to do.
+tl::unexpected<Error> unauthorized(Hierarchy hierarchy);
+
 // kRefused if the hierarchy has another authorization than set_passwords() said.
 Result<Primary> create_primary(ESYS_CONTEXT *context, Hierarchy hierarchy, const TPMT_PUBLIC &in);
 

@@ -98,6 +98,10 @@ Result<> GroupKeys::all_open() const {
         else if (!group)
             return fail(ErrorCode::kRefused, "group '{}' is refused", name);
     if (!lost().empty()) return fail(ErrorCode::kRefused, "{}", lost());
+    if (!all_tried_)
+        return fail(ErrorCode::kUnavailable,
+                    "not all groups were tried yet, since the attempt was cut short: xen-vtpm group open {}",
+                    kDefaultGroup);
     return {};
 }
 
@@ -153,6 +157,7 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     VTPM_TRY(transaction.commit());
     VTPM_TRY(begin(sealer, record, group));
     groups_.insert_or_assign(record.name, std::move(group));
+    all_tried_ = true;
     tell_without_recovery_key(record);
     for (const std::uint32_t former : used)  // of the store that is lost, says the administrator
         if (const auto removed = sealer.remove_epoch(former); !removed)
@@ -173,6 +178,7 @@ Result<> GroupKeys::unseal_groups(Sealer &sealer) {
     }
     VTPM_TRY(look_for_lost(sealer));
     VTPM_TRY(settle_groups());
+    all_tried_ = true;
     const Error *reason = nullptr;
     for (const auto &[name, group] : groups_) {
         if (group) return {};

@@ -52,8 +52,9 @@ public:
     virtual ~VtpmKeys() = default;
     // In the transaction of the group's new key, before the group has it.
     virtual Result<> rotate(const Key &former, const Key &next) = 0;
-    // It is committed, and nobody had a turn since.
-    virtual void rotated() = 0;
+    // It is committed, and nobody had a turn since. `another_ca`: what is being certified just now is so by one that
+    // the group has no more.
+    virtual void rotated(bool another_ca) = 0;
 };
 
 class GroupKeys {
@@ -81,7 +82,8 @@ public:
     // Some group is open, or why none is.
     [[nodiscard]] const Result<> &state() const { return state_; }
     [[nodiscard]] bool has(const std::string &group) const { return groups_.contains(group); }
-    // kRefused, or kUnavailable for one that waits, names one that is not; or tells of one that the store has lost.
+    // kRefused, or kUnavailable for one that waits or was not tried yet, names one that is not; or tells of one that
+    // the store has lost.
     [[nodiscard]] Result<> all_open() const;
     // A group of which the hardware TPM knows, or another group, and the store does not, or the other way around;
     // empty: none.
@@ -157,13 +159,15 @@ private:
     struct Stranger {
         std::string group;
         enum class Kind { kMissing, kUnknown } kind;  // the store does not have it, or has one that others do not know
+        std::string others;                           // those others
     };
     static std::string text_of(const Stranger &stranger);
     [[nodiscard]] const GroupList &groups_as_known_to(const OpenGroup &group) const;
     [[nodiscard]] GroupList known_groups(std::string_view but = {}) const;
     [[nodiscard]] Result<GroupList> known_groups_with(const std::string &name, const Bytes &id);
     [[nodiscard]] GroupList known_groups_without(const std::string &name) const;
-    [[nodiscard]] std::optional<Stranger> stranger_to(const GroupList &groups) const;
+    [[nodiscard]] std::optional<Stranger> missing_from(const GroupList &groups) const;
+    [[nodiscard]] std::optional<Stranger> unknown_to(const GroupList &groups) const;
     [[nodiscard]] std::optional<Stranger> stranger() const;
     Result<> tell_of_stranger();
     // `write` writes what belongs into the same transaction.
@@ -174,6 +178,7 @@ private:
     // group_rekey.cpp
     struct NextKey;
     Result<NextKey> prepare_key(Sealer &sealer, const GroupRecord &present, NewCa new_ca) const;
+    static Result<> require_same_pcrs(Sealer &sealer, GroupRecord present, Bytes values);
     Result<CaRecord> next_ca(Sealer &sealer, const GroupRecord &present, const Key &next, NewCa new_ca) const;
     Result<GroupRecord> adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms);
     void remove_former_epochs(Sealer &sealer, const std::vector<std::uint32_t> &used) const;
@@ -218,6 +223,7 @@ private:
     std::optional<std::uint32_t> lost_;  // an NV index that keeps an epoch of no group of the store
     std::string told_of_;                // the last stranger()
     bool cut_short_ = false;             // the last attempt, by what passes: groups may be left that were not tried
+    bool all_tried_ = false;             // once, and what the TPM and the others know was looked at
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
     std::map<std::string, std::uint32_t> cut_renewals_;

@@ -3,6 +3,8 @@
 // the TPM its NV index too, or put a group of his own there. Then only the others tell of it. A group that does not
 // open cannot be told of a change: so a later list holds, but only of a group that the earlier one knows by its id,
 // which nobody else can know.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "base/log.hpp"
@@ -49,8 +51,11 @@ GroupList GroupKeys::known_groups(std::string_view but) const {
     return but.empty() ? GroupList() : known_groups();
 }
 
-// Where there are groups, and no list of them, there is none until all are open: settle_groups().
+// Who put a group there learns of no other. Where there are groups, and no list of them, there is none until all are
+// open: settle_groups().
 Result<GroupList> GroupKeys::known_groups_with(const std::string &name, const Bytes &id) {
+    if (const auto found = stranger(); found && found->kind == Stranger::Kind::kUnknown)
+        return fail(ErrorCode::kRefused, "no group is created until this is settled: {}", text_of(*found));
     GroupList groups = known_groups();
     VTPM_ASSIGN(const auto records, store_.groups());
     if (groups.number == 0 && !records.empty()) return GroupList();
@@ -68,24 +73,35 @@ GroupList GroupKeys::known_groups_without(const std::string &name) const {
 }
 
 // One that is refused is no stranger, and not missing: that it is refused is told. Nor is one that begins just now.
-std::optional<GroupKeys::Stranger> GroupKeys::stranger_to(const GroupList &groups) const {
+std::optional<GroupKeys::Stranger> GroupKeys::missing_from(const GroupList &groups) const {
     for (const auto &[name, id] : groups.ids) {
         if (groups_.contains(name)) continue;
         if (const auto row = record(name); !row && row.error().code == ErrorCode::kNotFound)
-            return Stranger{name, Stranger::Kind::kMissing};
+            return Stranger{name, Stranger::Kind::kMissing, {}};
     }
-    if (groups.number == 0) return std::nullopt;
-    for (const auto &[name, group] : groups_)
-        if (group && !names(groups, *group)) return Stranger{name, Stranger::Kind::kUnknown};
     return std::nullopt;
 }
 
+std::optional<GroupKeys::Stranger> GroupKeys::unknown_to(const GroupList &groups) const {
+    if (groups.number == 0) return std::nullopt;
+    std::vector<std::string_view> known;
+    for (const auto &[name, group] : groups_)
+        if (group && names(groups, *group)) known.push_back(name);
+    for (const auto &[name, group] : groups_)
+        if (group && !names(groups, *group))
+            return Stranger{name, Stranger::Kind::kUnknown, fmt::format("{}", fmt::join(known, ", "))};
+    return std::nullopt;
+}
+
+// First whether they know each other: until then one that somebody put there may be the one that misses another.
 std::optional<GroupKeys::Stranger> GroupKeys::stranger() const {
-    if (auto found = stranger_to(known_groups())) return found;
-    for (const auto &[name, group] : groups_) {
-        if (!group) continue;
-        if (auto found = stranger_to(groups_as_known_to(*group))) return found;
-    }
+    std::vector<GroupList> lists{known_groups()};
+    for (const auto &[name, group] : groups_)
+        if (group) lists.push_back(groups_as_known_to(*group));
+    for (const GroupList &groups : lists)
+        if (auto found = unknown_to(groups)) return found;
+    for (const GroupList &groups : lists)
+        if (auto found = missing_from(groups)) return found;
     return std::nullopt;
 }
 
@@ -97,10 +113,10 @@ std::string GroupKeys::text_of(const Stranger &stranger) {
             "the store (restore the present one); if it is gone for good: xen-vtpm group delete --lost {0}",
             stranger.group);
     return fmt::format(
-        "the other groups' manifests do not know the group '{0}' that the store has: somebody put it there (restore "
-        "the "
-        "present store); if it was you, while they were refused: xen-vtpm recover --accept-rollback {0}",
-        stranger.group);
+        "the manifests of other groups ({1}) do not know the group '{0}' that the store has: somebody put it there, or "
+        "them (restore the present store, or destroy what is not yours); if all are yours, and were refused when it "
+        "came: xen-vtpm recover --accept-rollback {0}",
+        stranger.group, stranger.others);
 }
 
 // Those that are open, and that it names: who put another one there learns nothing.

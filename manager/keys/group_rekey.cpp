@@ -65,14 +65,22 @@ Result<GroupKeys::NextKey> GroupKeys::prepare_key(Sealer &sealer, const GroupRec
     VTPM_ASSIGN(next.policy, policy_of(present));
     next.policy.nv_index = sealer.other_index(present.nv_index);
     VTPM_TRY(seal_into(sealer, next.key, next.policy, Sealer::Opens::kFromAdvance, next.sealed));
-    if (next.sealed.key.pcr_values != present.key.pcr_values)
-        return fail(ErrorCode::kRefused,
-                    "the PCRs {} are not as they were when it was sealed, and the next boot may not have them so: if "
-                    "it will, xen-vtpm group reseal first",
-                    present.pcrs);
+    VTPM_TRY(require_same_pcrs(sealer, present, next.sealed.key.pcr_values));
     VTPM_ASSIGN(next.ca, next_ca(sealer, present, next.key, new_ca));
     VTPM_ASSIGN(next.epoch, first_epoch(sealer, next.policy.nv_index, next.key));
     return next;
+}
+
+// By the object that opened it, which the TPM made: what the row says of their values is nobody's word.
+Result<> GroupKeys::require_same_pcrs(Sealer &sealer, GroupRecord present, Bytes values) {
+    if (present.pcrs.empty()) return {};
+    present.key.pcr_values = std::move(values);
+    VTPM_ASSIGN(const bool same, complete(sealer, present));
+    if (same) return {};
+    return fail(ErrorCode::kRefused,
+                "the PCRs {0} are not as they were when it was sealed, and the next boot may not have them so; if it "
+                "will: xen-vtpm group reseal {1} --pcrs {0}, and then group rekey",
+                present.pcrs, present.name);
 }
 
 Result<CaRecord> GroupKeys::next_ca(Sealer &sealer, const GroupRecord &present, const Key &next, NewCa new_ca) const {
@@ -98,6 +106,7 @@ Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string
         return fail(ErrorCode::kInUse, "it got a recovery key meanwhile, which would be void: say it again");
     group.key = std::move(next.sealed.key);
     group.nv_index = next.policy.nv_index;
+    const bool another_ca = !group.ca.certificates.empty() && next.ca.certificates.empty();
     group.ca = std::move(next.ca);
     group.recovery.clear();
     const auto write = [&](const Key &key) -> Result<> {
@@ -108,7 +117,7 @@ Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string
     VTPM_ASSIGN(OpenGroup open,
                 rekeyed_group(store_, sealer, *former, group, std::move(next.key), std::move(next.epoch), write));
     groups_.insert_or_assign(name, std::move(open));
-    vtpms.rotated();
+    vtpms.rotated(another_ca);
     return group;
 }
 

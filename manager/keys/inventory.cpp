@@ -80,15 +80,19 @@ Result<> Inventory::verify(const VtpmRecord &vtpm) const {
     return manifest->verify(vtpm);
 }
 
-Result<> Inventory::order_reissue(const VtpmRecord &vtpm) {
+Result<> Inventory::order_reissue(const std::string &group, std::span<const VtpmRecord> vtpms, std::string_view event,
+                                  std::string_view subject, std::string_view detail) {
+    const auto edit = [&](Manifest::Change &rows) -> Result<> {
+        for (const VtpmRecord &vtpm : vtpms) VTPM_TRY(rows.put(vtpm));
+        return {};
+    };
     const auto write = [&](const ManifestWrite &manifest) -> Result<> {
         VTPM_ASSIGN(Transaction transaction, store_.transaction());
-        VTPM_TRY(Audit(store_).record("reissue-ordered", vtpm.uuid.to_string()));
-        VTPM_TRY(store_.set_endorsement(vtpm.uuid, vtpm.endorsement, manifest));
+        VTPM_TRY(Audit(store_).record(event, subject, detail));
+        VTPM_TRY(store_.set_endorsements(vtpms, manifest));
         return transaction.commit();
     };
-    return change(
-        keys_, vtpm.group, [&](Manifest::Change &rows) { return rows.put(vtpm); }, write);
+    return change(keys_, group, edit, write);
 }
 
 Result<> Inventory::set_launch(const VtpmRecord &vtpm) {

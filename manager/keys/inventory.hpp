@@ -22,8 +22,9 @@ public:
     Result<> set_ca(const std::string &group, const CaRecord &ca, std::string_view event);
     // kRefused: its row is not what was written last, whatever the store has now.
     [[nodiscard]] Result<> verify(const VtpmRecord &vtpm) const;
-    // Its certificates are to be issued again: what it has in `vtpm.endorsement` says so.
-    Result<> order_reissue(const VtpmRecord &vtpm);
+    // Whether their certificates are to be issued again, as what each has in `endorsement` says. All of `group`.
+    Result<> order_reissue(const std::string &group, std::span<const VtpmRecord> vtpms, std::string_view event,
+                           std::string_view subject, std::string_view detail = {});
     // To `vtpm.launch`.
     Result<> set_launch(const VtpmRecord &vtpm);
     Result<> end_volatile_state(const VtpmRecord &vtpm);

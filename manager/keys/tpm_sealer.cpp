@@ -22,6 +22,10 @@ constexpr std::uint32_t kFirstCounter = 0x0180a800;
 constexpr std::uint32_t kFirstOther = 0x0180a900;
 constexpr std::uint32_t kGroups = 0x100;
 
+bool is_in(const std::vector<std::uint32_t> &list, std::uint32_t index) {
+    return std::ranges::find(list, index) != list.end();
+}
+
 bool is_epoch(std::uint32_t index) {
     const std::uint32_t first = index - index % kGroups;
     return first == kFirstIndex || first == kFirstOther;
@@ -128,21 +132,27 @@ public:
     }
 
     Result<std::uint32_t> free_index(const std::vector<std::uint32_t> &taken) override {
-        VTPM_ASSIGN(const auto used, used_indices());
-        const auto is_in = [](const std::vector<std::uint32_t> &list, std::uint32_t index) {
-            return std::ranges::find(list, index) != list.end();
-        };
-        const auto is_taken = [&](std::uint32_t index) { return is_in(used, index) || is_in(taken, index); };
-        for (std::uint32_t index = kFirstIndex; index < kFirstIndex + kGroups; ++index)
-            if (!is_taken(index) && !is_taken(other_index(index))) return index;
-        return fail(ErrorCode::kRefused, "the hardware TPM's NV indices {:#x} to {:#x} are all in use", kFirstIndex,
-                    kFirstIndex + kGroups - 1);
+        return ask([&](HardwareTpm &tpm) -> Result<std::uint32_t> {
+            VTPM_ASSIGN(const auto there, all_indices(tpm));
+            const auto is_taken = [&](std::uint32_t index) { return is_in(there, index) || is_in(taken, index); };
+            for (std::uint32_t index = kFirstIndex; index < kFirstIndex + kGroups; ++index) {
+                if (is_taken(index) || is_taken(other_index(index))) continue;
+                VTPM_ASSIGN(const NvUse counter, tpm.nv_use(kFirstCounter + index % kGroups, kEpochSize));
+                if (counter == NvUse::kNone || counter == NvUse::kCounter) return index;
+            }
+            return fail(ErrorCode::kRefused, "the hardware TPM's NV indices {:#x} to {:#x} are all in use", kFirstIndex,
+                        kFirstIndex + kGroups - 1);
+        });
     }
+    // Those of another owner are none of ours.
     Result<std::vector<std::uint32_t>> used_indices() override {
         return ask([](HardwareTpm &tpm) -> Result<std::vector<std::uint32_t>> {
-            VTPM_ASSIGN(auto used, tpm.nv_indices(kFirstIndex, kFirstIndex + kGroups - 1));
-            VTPM_ASSIGN(const auto others, tpm.nv_indices(kFirstOther, kFirstOther + kGroups - 1));
-            used.insert(used.end(), others.begin(), others.end());
+            VTPM_ASSIGN(const auto there, all_indices(tpm));
+            std::vector<std::uint32_t> used;
+            for (const std::uint32_t index : there) {
+                VTPM_ASSIGN(const NvUse use, tpm.nv_use(index, kEpochSize));
+                if (use == NvUse::kSecret) used.push_back(index);
+            }
             return used;
         });
     }
@@ -156,11 +166,11 @@ public:
         return ask([&](HardwareTpm &tpm) { return tpm.nv_write(index, authorization.view(), epoch); });
     }
     Result<> remove_epoch(std::uint32_t index) override {
-        return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(index); });
+        return ask([&](HardwareTpm &tpm) { return remove(tpm, index, NvUse::kSecret); });
     }
     Result<> remove_counter(std::uint32_t index) override {
         VTPM_ASSIGN(const std::uint32_t counter, counter_of(index));
-        return ask([&](HardwareTpm &tpm) { return tpm.nv_remove(counter); });
+        return ask([&](HardwareTpm &tpm) { return remove(tpm, counter, NvUse::kCounter); });
     }
 
 private:
@@ -203,6 +213,25 @@ private:
         VTPM_ASSIGN(HardwareTpm tpm, HardwareTpm::open(tcti_, identity_, passwords, reuse_->primary));
         tpm_.emplace(std::move(tpm));
         return {};
+    }
+
+    static Result<std::vector<std::uint32_t>> all_indices(HardwareTpm &tpm) {
+        VTPM_ASSIGN(auto all, tpm.nv_indices(kFirstIndex, kFirstIndex + kGroups - 1));
+        VTPM_ASSIGN(const auto others, tpm.nv_indices(kFirstOther, kFirstOther + kGroups - 1));
+        all.insert(all.end(), others.begin(), others.end());
+        return all;
+    }
+
+    // Only what is ours, if there is anything.
+    static Result<> remove(HardwareTpm &tpm, std::uint32_t index, NvUse ours) {
+        VTPM_ASSIGN(const NvUse use, tpm.nv_use(index, kEpochSize));
+        if (use == NvUse::kNone) return {};
+        if (use == ours) return tpm.nv_remove(index);
+        return fail(
+            ErrorCode::kRefused,
+            "NV index {0:#x} of the hardware TPM, which xen-vtpm needs, holds something of another owner, and is "
+            "left as it is: if nobody else needs it: tpm2_nvundefine -C o {0:#x}",
+            index);
     }
 
     static Approver approver_of(const KeyPolicy &policy) {

@@ -421,9 +421,11 @@ Result<> Store::set_ca(const CaRecord &ca, const ManifestWrite &manifest) {
     return transaction.commit();
 }
 
-Result<> Store::set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest) {
+Result<> Store::set_endorsements(std::span<const VtpmRecord> vtpms, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
-    VTPM_TRY(change_one(database_, "UPDATE vtpms SET endorsement = ? WHERE uuid = ?", endorsement, uuid.to_string()));
+    for (const VtpmRecord &vtpm : vtpms)
+        VTPM_TRY(change_one(database_, "UPDATE vtpms SET endorsement = ? WHERE uuid = ?", ByteView(vtpm.endorsement),
+                            vtpm.uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

@@ -175,7 +175,8 @@ public:
     // kRefused: it is not new, it has a state.
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     Result<> set_ca(const CaRecord &ca, const ManifestWrite &manifest);
-    Result<> set_endorsement(const Uuid &uuid, ByteView endorsement, const ManifestWrite &manifest);
+    // What each of them has in `endorsement`.
+    Result<> set_endorsements(std::span<const VtpmRecord> vtpms, const ManifestWrite &manifest);
     Result<> set_launch(const Uuid &uuid, LaunchPolicy launch, const ManifestWrite &manifest);
     // It has another key, and the same states under that: a part of what rekeys its group.
     Result<> rekey_vtpm(const VtpmRecord &vtpm);

@@ -66,9 +66,12 @@ Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next
     return {};
 }
 
-void KeyRotation::rotated() {
-    for (Running &vtpm : running_)
-        find_channel_(vtpm.row.uuid)->change_key(std::move(vtpm.key), vtpm.row, std::move(vtpm.pending));
+void KeyRotation::rotated(bool another_ca) {
+    for (Running &vtpm : running_) {
+        StateChannel &channel = *find_channel_(vtpm.row.uuid);
+        channel.change_key(std::move(vtpm.key), vtpm.row, std::move(vtpm.pending));
+        if (another_ca) channel.issue_again();
+    }
     running_.clear();
 }
 

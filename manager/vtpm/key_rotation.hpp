@@ -19,7 +19,7 @@ public:
         : store_(store), inventory_(inventory), group_(std::move(group)), find_channel_(std::move(find_channel)) {}
 
     Result<> rotate(const Key &former, const Key &next) override;
-    void rotated() override;
+    void rotated(bool another_ca) override;
 
 private:
     // What a channel gets when it is committed.

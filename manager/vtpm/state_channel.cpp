@@ -78,6 +78,7 @@ Result<> StateChannel::manufacture(ByteView response) {
     if (vtpm_.version != TpmVersion::k20 || (!is_new() && begins && !std::exchange(may_reissue_, false)))
         return fail(ErrorCode::kInvalid, "this TPM was made long ago");
     if (!begins && !dialogue_) return fail(ErrorCode::kInvalid, "a response to no command");
+    if (begins) outdated_ = false;
     step_ = std::make_shared<Step>();
     step_->response = SecretBytes(response);
     if (!begins) step_->dialogue = dialogue_;
@@ -112,10 +113,32 @@ void StateChannel::manufactured() {
         if (is_new())
             log::error("vTPM {} is not made: {}", vtpm_.uuid.to_string(), answer.text);
         else
-            log::error("vTPM {} keeps the certificates that it has, until its next power-on: {}",
-                       vtpm_.uuid.to_string(), answer.text);
+            not_reissued(*step, answer.text);
     }
     if (const auto sent = send(answer); !sent) close(sent.error());  // destroys *this
+}
+
+void StateChannel::not_reissued(const Step &step, std::string_view why) {
+    const std::string uuid = vtpm_.uuid.to_string();
+    std::string until = "its next power-on";
+    if (step.dialogue) {
+        services_.reissues.remember(vtpm_.uuid);
+        until = fmt::format("a power-on {} minutes from now, or later", FailedReissues::kPause.count());
+    }
+    log::error(
+        "vTPM {} keeps the certificates that it has, until {}: {}; to take the order back: xen-vtpm reissue "
+        "--withdraw {}",
+        uuid, until, why, uuid);
+}
+
+void StateChannel::issue_again() {
+    const auto &dialogue = step_ && step_->dialogue ? step_->dialogue : dialogue_;
+    if (!dialogue || dialogue->endorsement().empty()) return;
+    outdated_ = true;
+    if (pending_ && !pending_->write.endorsement.empty())
+        pending_->write.endorsement = encode_endorsement({dialogue->endorsement(), true});
+    log::info("vTPM {}: its certificates were signed before that was said: they are issued again at its next power-on",
+              vtpm_.uuid.to_string());
 }
 
 // Once: an engine that was taken over does not keep the hardware TPM busy.
@@ -123,7 +146,8 @@ Result<> StateChannel::power_on() {
     if (std::exchange(powered_on_, true)) return fail(ErrorCode::kInvalid, "this TPM is on already");
     // A guest that was saved is started anew instead: it can be restored no more.
     if (!vtpm_.volatile_tag.empty()) VTPM_TRY(end_volatile_state());
-    may_reissue_ = vtpm_.version == TpmVersion::k20 && !is_new() && awaits_reissue(vtpm_.endorsement);
+    may_reissue_ = vtpm_.version == TpmVersion::k20 && !is_new() && awaits_reissue(vtpm_.endorsement) &&
+                   !services_.reissues.is_to_pause(vtpm_.uuid);
     if (services_.host_pcrs.empty()) return answer_power_on(power_on_events(vtpm_, {}, launch_));
     power_on_ = std::make_shared<bool>();
     services_.host_pcrs.measure([this, weak = std::weak_ptr(power_on_)](const Result<PcrValues> &values) {
@@ -191,7 +215,7 @@ Result<> StateChannel::store(const StoreState &request) {
     pending_->write = {vtpm_.uuid, vtpm_.group, request.kind, sequence, std::move(envelope)};
     // With the state that has them in NV, and not before: that ends the order to issue them.
     if (dialogue_ && dialogue_->is_done())
-        pending_->write.endorsement = encode_endorsement({dialogue_->endorsement(), false});
+        pending_->write.endorsement = encode_endorsement({dialogue_->endorsement(), outdated_});
     if (powered_on_ && request.kind == StateKind::kPermanent && event_log_digest_ != vtpm_.event_log_digest)
         pending_->write.event_log_digest = event_log_digest_;
     pending_->done = [this](const Result<> &written) { stored(written); };

@@ -3,7 +3,9 @@
 // is the permission. Requests are answered in order, one at a time; whoever breaks the protocol loses the channel.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "base/event_loop.hpp"
@@ -19,6 +21,24 @@
 
 namespace vtpm {
 
+// Which vTPMs' certificates could not be issued again lately, though they were signed: each time costs the hardware TPM
+// some signatures, and what a guest has in its NV decides whether they find a place.
+class FailedReissues {
+public:
+    using Clock = std::chrono::steady_clock;
+    static constexpr std::chrono::minutes kPause{10};
+
+    void remember(const Uuid &vtpm, Clock::time_point now = Clock::now()) { failed_[vtpm] = now; }
+    void forget(const Uuid &vtpm) { failed_.erase(vtpm); }
+    [[nodiscard]] bool is_to_pause(const Uuid &vtpm, Clock::time_point now = Clock::now()) const {
+        const auto found = failed_.find(vtpm);
+        return found != failed_.end() && now - found->second < kPause;
+    }
+
+private:
+    std::map<Uuid, Clock::time_point> failed_;
+};
+
 // What all channels share.
 struct StateServices {
     EventLoop &loop;
@@ -29,6 +49,7 @@ struct StateServices {
     HostPcrs &host_pcrs;
     Worker &worker;
     GuestAttestations &attestations;
+    FailedReissues reissues{};
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
     SecretBytes buffer{kMaxMessage};
 };
@@ -52,6 +73,8 @@ public:
     void set_launch(LaunchPolicy launch) { vtpm_.launch = launch; }
     // What its certificates are to be is decided, and not yet stored.
     [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }
+    // What is being issued was signed before its group's CA, or the certificate of that, became another.
+    void issue_again();
 
 private:
     struct Step;
@@ -66,6 +89,7 @@ private:
     Result<> end_volatile_state();
     Result<> manufacture(ByteView response);
     void manufactured();
+    void not_reissued(const Step &step, std::string_view why);
     Result<> attest(ByteView nonce);
     Result<> power_on();
     void measured(const Result<PcrValues> &host_pcrs);
@@ -92,6 +116,7 @@ private:
     std::shared_ptr<TpmDialogue> dialogue_;
     std::shared_ptr<Step> step_;
     bool may_reissue_ = false;  // once, at its power-on
+    bool outdated_ = false;     // what is being issued is by a CA that the group has no more
     bool powered_on_ = false;
     std::shared_ptr<bool> power_on_;         // while the host's PCRs are read for it
     std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet

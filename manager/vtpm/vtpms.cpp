@@ -128,29 +128,52 @@ Result<> Vtpms::destroy(const Uuid &uuid) {
         return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid.to_string());
     VTPM_TRY(services_.inventory.remove(*record));
     refusals_.erase(uuid);
+    services_.reissues.forget(uuid);
     log::info("vTPM {} destroyed", uuid.to_string());
     return {};
 }
 
-Result<> Vtpms::reissue(const Uuid &uuid) {
+namespace {
+
+// Of what has certificates, and is not ordered so already.
+Result<bool> order_in(VtpmRecord &vtpm, Vtpms::Order order) {
+    VTPM_ASSIGN(Endorsement endorsement, decode_endorsement(vtpm.endorsement));
+    const bool reissue = order == Vtpms::Order::kGive;
+    if (endorsement.keys.empty() || endorsement.reissue == reissue) return false;
+    endorsement.reissue = reissue;
+    vtpm.endorsement = encode_endorsement(endorsement);
+    return true;
+}
+
+std::string_view event_of(Vtpms::Order order) {
+    return order == Vtpms::Order::kGive ? "reissue-ordered" : "reissue-withdrawn";
+}
+
+tl::unexpected<Error> nothing_signs() {
+    return fail(ErrorCode::kInvalid, "with sealing = \"file\" nothing signs certificates");
+}
+
+}  // namespace
+
+Result<> Vtpms::reissue(const Uuid &uuid, Order order) {
     VTPM_ASSIGN(VtpmRecord record, find(uuid));
     VTPM_TRY(services_.inventory.verify(record));
-    VTPM_ASSIGN(Endorsement endorsement, decode_endorsement(record.endorsement));
+    VTPM_ASSIGN(const Endorsement endorsement, decode_endorsement(record.endorsement));
     if (endorsement.keys.empty())
         return fail(ErrorCode::kInvalid,
                     "vTPM {} has no certificates: it is a TPM 1.2, did not run yet, or was made without any, and what "
                     "its keys are cannot be told any more",
                     uuid.to_string());
-    if (keys_.sealing() == "file")
-        return fail(ErrorCode::kInvalid, "with sealing = \"file\" nothing signs certificates");
+    if (order == Order::kGive && keys_.sealing() == "file") return nothing_signs();
     if (const auto channel = channels_.find(uuid); channel != channels_.end() && channel->second->is_issuing())
         return fail(ErrorCode::kInUse, "vTPM {} gets its certificates just now: say it again when its guest runs",
                     uuid.to_string());
-    if (endorsement.reissue) return {};
-    endorsement.reissue = true;
-    record.endorsement = encode_endorsement(endorsement);
-    VTPM_TRY(services_.inventory.order_reissue(record));
-    log::info("vTPM {}: its certificates are issued again at its next power-on", uuid.to_string());
+    services_.reissues.forget(uuid);
+    VTPM_ASSIGN(const bool changed, order_in(record, order));
+    if (!changed) return {};
+    VTPM_TRY(services_.inventory.order_reissue(record.group, {&record, 1}, event_of(order), uuid.to_string()));
+    log::info("vTPM {}: its certificates {}", uuid.to_string(),
+              order == Order::kGive ? "are issued again at its next power-on" : "stay, the order is withdrawn");
     return {};
 }
 
@@ -162,6 +185,31 @@ Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch) {
     if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_launch(launch);
     log::info("vTPM {}: launch = {}", uuid.to_string(), to_string(launch));
     return {};
+}
+
+// One whose certificates are just being issued gets the order with them.
+Result<std::size_t> Vtpms::reissue_group(const std::string &group, Order order) {
+    VTPM_TRY(keys_.state());
+    if (!keys_.has(group)) return fail(ErrorCode::kNotFound, "there is no group '{}'", group);
+    VTPM_TRY(keys_.key(group));
+    if (order == Order::kGive && keys_.sealing() == "file") return nothing_signs();
+    VTPM_ASSIGN(auto rows, services_.store.vtpms_of(group));
+    std::vector<VtpmRecord> ordered;
+    for (VtpmRecord &row : rows) {
+        VTPM_TRY(services_.inventory.verify(row));
+        const auto channel = channels_.find(row.uuid);
+        if (order == Order::kGive && channel != channels_.end()) channel->second->issue_again();
+        services_.reissues.forget(row.uuid);
+        VTPM_ASSIGN(const bool changed, order_in(row, order));
+        if (changed) ordered.push_back(std::move(row));
+    }
+    if (ordered.empty()) return ordered.size();
+    VTPM_TRY(services_.inventory.order_reissue(group, ordered, event_of(order), "group " + group,
+                                               fmt::format("{} vTPMs", ordered.size())));
+    log::info(
+        "group '{}': the certificates of {} vTPMs {}", group, ordered.size(),
+        order == Order::kGive ? "are issued again, at the next power-on of each" : "stay, the order is withdrawn");
+    return ordered.size();
 }
 
 std::unique_ptr<VtpmKeys> Vtpms::keys_of(const std::string &group) {

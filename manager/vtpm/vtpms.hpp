@@ -67,8 +67,12 @@ public:
     // From its next power-on.
     Result<> set_launch(const Uuid &uuid, LaunchPolicy launch);
     Result<> destroy(const Uuid &uuid);
-    // Its endorsement certificates are issued again at its next power-on. kInvalid: it has none.
-    Result<> reissue(const Uuid &uuid);
+    // Its endorsement certificates are issued again at its next power-on; or not, if they still were to be. kInvalid:
+    // it has none.
+    enum class Order { kGive, kWithdraw };
+    Result<> reissue(const Uuid &uuid, Order order = Order::kGive);
+    // Those of all of the group that have any. How many orders were given, or taken back.
+    Result<std::size_t> reissue_group(const std::string &group, Order order);
     // Those of `group`, for GroupKeys::rekey().
     std::unique_ptr<VtpmKeys> keys_of(const std::string &group);
     // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.

@@ -189,10 +189,71 @@ TEST_CASE("where new certificates find no place the guest keeps the former, and 
                                             .u32(kEkCertificateChainIndex)
                                             .password()
                                             .build())) == 0);
+    // It was signed in vain, and a guest may start as often as it likes.
+    machine.power_cycle();
+    REQUIRE(machine.certificates() == before);
+    REQUIRE(machine.is_ordered());
+    machine.order();
     machine.power_cycle();
     REQUIRE(machine.certificates() != before);
     REQUIRE(machine.attested() == machine.certificates());
     REQUIRE_FALSE(machine.is_ordered());
+}
+
+TEST_CASE("an order to issue certificates is taken back, and given for a whole group") {
+    Reissued machine;
+    machine.power_on();
+    const std::vector<Bytes> before = machine.certificates();
+    REQUIRE(machine.xen_vtpm({"create"}).status == 0);  // did not run yet
+    const auto of_group = [&](std::vector<std::string> options) {
+        std::vector<std::string> command{"--json", "reissue", "--group", "default"};
+        command.insert(command.end(), options.begin(), options.end());
+        const Output ordered = machine.xen_vtpm(command);
+        INFO(ordered.err);
+        REQUIRE(ordered.status == 0);
+        return nlohmann::json::parse(ordered.out).at("changed").get<int>();
+    };
+    REQUIRE(of_group({}) == 1);
+    REQUIRE(machine.is_ordered());
+    REQUIRE(of_group({}) == 0);
+    REQUIRE(of_group({"--withdraw"}) == 1);
+    REQUIRE_FALSE(machine.is_ordered());
+    machine.order();
+    REQUIRE(machine.xen_vtpm({"reissue", "--withdraw", machine.uuid.to_string()}).status == 0);
+    machine.power_cycle();
+    REQUIRE(machine.certificates() == before);
+    REQUIRE(of_group({}) == 1);
+    machine.power_cycle();
+    REQUIRE(machine.certificates() != before);
+    REQUIRE_FALSE(machine.is_ordered());
+    REQUIRE(machine.xen_vtpm({"reissue", "--group", "nobody"}).status == 3);
+    REQUIRE(machine.xen_vtpm({"reissue"}).status == 2);
+    REQUIRE(machine.xen_vtpm({"reissue", "--group", "default", machine.uuid.to_string()}).status == 2);
+    REQUIRE_THAT(machine.xen_vtpm({"audit"}).out, Contains("reissue-withdrawn") && Contains("group default"));
+}
+
+TEST_CASE("certificates that are signed when their group gets another CA are issued again by that") {
+    Reissued machine;
+    machine.power_on();
+    machine.power_off();
+    machine.order();
+    {
+        SteppedEngine engine(BackendEnd(machine.place.socket()).open(machine.uuid));
+        while (engine.obey(1)) {}  // signed, and not stored
+        REQUIRE(machine.xen_vtpm({"group", "rekey", "--new-ca", "default"}).status == 0);
+        engine.store();
+        REQUIRE(engine.end().receive<StoredState>().code == ErrorCode::kNone);
+        engine.end().close();
+    }
+    REQUIRE(machine.is_ordered());
+    const std::string ca = machine.write("ca.pem", machine.xen_vtpm({"ca", "export"}).out);
+    const auto leads_there = [&] {
+        const Bytes certificate = machine.nv_content(ek_certificate_index(EkTemplate::kRsa2048));
+        return openssl({"verify", "-CAfile", ca, machine.as_pem("ek.pem", certificate)}).status == 0;
+    };
+    machine.power_on();
+    REQUIRE_FALSE(machine.is_ordered());
+    REQUIRE(leads_there());
 }
 
 TEST_CASE("while nothing signs, a guest is powered on with the certificates that it has, and the order stays") {

@@ -153,6 +153,20 @@ TEST_CASE_METHOD(Fixture, "a hardware TPM that does not answer holds up those wh
     REQUIRE_THAT(cli(bus.address(), {"status"}).out, !Contains("has not answered"));
 }
 
+TEST_CASE_METHOD(Fixture, "who waits for the hardware TPM is told so, and waits as long as it takes") {
+    const PrivateBus bus(directory / "bus");
+    place.bus_address = bus.address();
+    ManagerProcess manager(place);
+    ::kill(swtpm->pid(), SIGSTOP);
+    std::jthread later([&] {
+        std::this_thread::sleep_for(std::chrono::seconds(11));
+        ::kill(swtpm->pid(), SIGCONT);
+    });
+    const Output created = cli(bus.address(), {"group", "create", "tenant", "--tpm-only"});
+    REQUIRE(created.status == 0);
+    REQUIRE_THAT(created.err, Contains("has not done it yet after 10 s") && Contains("xen-vtpm status"));
+}
+
 TEST_CASE_METHOD(Fixture, "a manager whose TPM does not answer ends all the same, and nothing is lost") {
     const PrivateBus bus(directory / "bus");
     place.bus_address = bus.address();

@@ -3,7 +3,11 @@
 // the manager killed at each thing that it asks of the TPM.
 #include <sys/wait.h>
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +16,9 @@
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager/keys/manifest.hpp"
+#include "manager/policy/encoding.hpp"
+#include "manager/store/database.hpp"
 #include "manager_process.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
@@ -22,6 +29,8 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 namespace {
+
+const Bytes kForeign{1, 2, 3, 4, 5, 6, 7, 8};
 
 constexpr std::size_t kStateSize = 20'000;  // of a TPM 2.0 that is in use
 
@@ -73,9 +82,10 @@ struct Fixture {
         BackendEnd backend(place.socket());
         store(backend, uuid, byte);
     }
-    [[nodiscard]] std::uint8_t stored() const {
+    [[nodiscard]] std::uint8_t stored() const { return stored_of(uuid); }
+    [[nodiscard]] std::uint8_t stored_of(const Uuid &vtpm) const {
         BackendEnd backend(place.socket());
-        EngineEnd engine = backend.open(uuid);
+        EngineEnd engine = backend.open(vtpm);
         engine.load();
         const auto loaded = engine.receive<LoadedState>();
         REQUIRE(loaded.code == ErrorCode::kNone);
@@ -93,6 +103,18 @@ struct Fixture {
     // Of all groups.
     [[nodiscard]] std::vector<std::uint32_t> nv_indices() const {
         return expect(expect(HardwareTpm::open(proxy.tcti(), {})).nv_indices(0x0180a700, 0x0180a9ff));
+    }
+    // Of somebody else, who has the owner's authorization too.
+    void put_foreign_index(std::uint32_t index) const {
+        expect(expect(HardwareTpm::open(proxy.tcti(), {})).nv_write(index, Bytes(5, 'f'), kForeign));
+    }
+    [[nodiscard]] bool has_foreign_index(std::uint32_t index) const {
+        const auto content = expect(HardwareTpm::open(proxy.tcti(), {})).nv_read(index, Bytes(5, 'f'), kForeign.size());
+        return content && std::ranges::equal(content->view(), kForeign);
+    }
+    // By who has the disk, while no manager runs.
+    void run_sql(const std::string &sql) const {
+        expect(expect(Database::open(place.state_directory() + "/store.db")).script(sql.c_str()));
     }
     void extend(ESYS_TR pcr) const {
         const Esys esys = expect(connect_tpm(proxy.tcti()));
@@ -196,6 +218,97 @@ TEST_CASE_METHOD(Fixture, "only a group that is open, in the boot that it is sea
     REQUIRE(rekeys() == 0);
     must({"group", "rekey", "default"});
     REQUIRE(nv_indices().size() == 4);
+}
+
+TEST_CASE_METHOD(Fixture,
+                 "NV indices of another owner where ours may be are left alone, and nobody takes them for ours") {
+    end();
+    for (const std::uint32_t index : {0x0180a701U, 0x0180a802U, 0x0180a900U, 0x0180a905U}) put_foreign_index(index);
+    const auto are_there = [&] {
+        for (const std::uint32_t index : {0x0180a701U, 0x0180a802U, 0x0180a900U, 0x0180a905U})
+            REQUIRE(has_foreign_index(index));
+    };
+    start();
+    REQUIRE(refusal().empty());
+    REQUIRE(json::parse(must({"--json", "status"})).at("manager").at("lost_group") == "");
+    store(1);                                           // a vTPM that nobody knew
+    must({"group", "create", "tenant", "--tpm-only"});  // beside them
+    REQUIRE(group("tenant").at("reason") == "");
+    const Output rekeyed = xen_vtpm({"group", "rekey", "default"});
+    REQUIRE(rekeyed.status == 5);
+    REQUIRE_THAT(rekeyed.err, Contains("group 'default' keeps its key") && Contains("another owner") &&
+                                  Contains("tpm2_nvundefine -C o 0x180a900"));
+    must({"group", "rekey", "tenant"});
+    must({"group", "delete", "tenant"});
+    are_there();
+    end();
+    start();
+    REQUIRE(refusal().empty());
+    are_there();
+    expect(expect(HardwareTpm::open(proxy.tcti(), {})).nv_remove(0x0180a900));
+    must({"group", "rekey", "default"});
+    REQUIRE(stored() == 1);
+}
+
+// What the row says of the PCRs' values is for the words of a refusal: it has no say in what may be done.
+TEST_CASE_METHOD(Fixture, "whoever changes what a group's row says of its PCRs' values changes nothing of a rekey") {
+    must({"group", "create", "tenant", "--pcrs", "sha256:4"});
+    end();
+    SECTION("to others than they are") {
+        run_sql("UPDATE groups SET pcr_values = randomblob(32) WHERE name = 'tenant'");
+        start();
+        REQUIRE(refusal("tenant").empty());
+        must({"group", "rekey", "tenant"});
+        end();
+        start();
+        REQUIRE(refusal("tenant").empty());
+    }
+    SECTION("to those that they will be") {
+        Bytes next(64, 0);
+        next = digest_of(next);  // once it is extended by zeros
+        run_sql(fmt::format("UPDATE groups SET pcr_values = x'{:02x}' WHERE name = 'tenant'", fmt::join(next, "")));
+        start();
+        REQUIRE(refusal("tenant").empty());
+        extend(ESYS_TR_PCR4);
+        const Output rekeyed = xen_vtpm({"group", "rekey", "tenant"});
+        REQUIRE(rekeyed.status == 5);
+        REQUIRE_THAT(rekeyed.err, Contains("the PCRs sha256:4") && Contains("group reseal tenant --pcrs sha256:4"));
+    }
+}
+
+// Of the former keys, and what was under them.
+TEST_CASE_METHOD(Fixture, "nothing from before a rekey is left in the store's files") {
+    BackendEnd backend(place.socket());
+    std::vector<Uuid> vtpms;
+    for (int i = 0; i < 20; ++i) store(backend, vtpms.emplace_back(Uuid::random()), 1, kStateSize);
+    must({"group", "export-recovery", "default"});
+    end();
+    std::vector<std::string> before;
+    {
+        Database database = expect(Database::open(place.state_directory() + "/store.db"));
+        for (const char *const sql :
+             {"SELECT hex(private_area) FROM groups", "SELECT hex(recovery) FROM groups",
+              "SELECT hex(wrapped_key) FROM vtpms", "SELECT hex(substr(envelope, 100, 64)) FROM states",
+              "SELECT hex(substr(envelope, -64)) FROM states"}) {
+            Statement row = expect(database.prepare(sql));
+            while (expect(row.step())) before.push_back(row.text(0));
+        }
+    }
+    REQUIRE(before.size() == 62);
+    start();
+    must({"group", "rekey", "default"});
+    std::string files;
+    for (const auto &entry : std::filesystem::directory_iterator(place.state_directory())) {
+        std::ifstream file(entry.path(), std::ios::binary);
+        const std::string content((std::istreambuf_iterator<char>(file)), {});
+        files += to_hex(bytes_of(content));
+    }
+    for (std::string &part : before) {
+        std::ranges::transform(part, part.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        REQUIRE(part.size() > 64);
+        CHECK(files.find(part.substr(part.size() - 64)) == std::string::npos);
+    }
+    REQUIRE(stored_of(vtpms.front()) == 1);
 }
 
 // A thief who has a copy of the disk from before, and the recovery key of then.

@@ -131,7 +131,7 @@ struct InProcess : Fixture {
 // Groups without one.
 struct NoVtpms final : VtpmKeys {
     Result<> rotate(const Key &, const Key &) override { return {}; }
-    void rotated() override {}
+    void rotated(bool) override {}
 };
 
 // The n-th command of a kind, from 0 on.
@@ -459,6 +459,29 @@ TEST_CASE_METHOD(Fixture, "an owner's password that the administrator gave is us
     REQUIRE(xen_vtpm({"group", "open", "default"}).status == 5);
     give("pw");
     REQUIRE(xen_vtpm({"group", "open", "default"}).status == 0);
+}
+
+// The saved primary needs none: so the manager goes on, until it needs the hierarchy itself.
+TEST_CASE_METHOD(Fixture, "an owner's password that was given while the manager runs is told where it is missed") {
+    const std::string credentials = directory / "credentials";
+    std::filesystem::create_directory(credentials);
+    place.credentials = credentials;
+    ManagerProcess manager(place);
+    create_tenant();
+    set_owner_password("", "pw");
+    for (const std::vector<std::string> &command :
+         {std::vector<std::string>{"group", "create", "another", "--tpm-only"}, {"group", "rekey", "tenant"}}) {
+        const Output refused = xen_vtpm(command);
+        CAPTURE(refused.err);
+        REQUIRE(refused.status == 5);
+        REQUIRE_THAT(refused.err, Contains("tpm-owner-password") && Contains("tpm2_changeauth -c owner"));
+    }
+    BackendEnd(place.socket()).open(uuid);
+    std::ofstream(credentials + "/tpm-owner-password") << "pw";
+    REQUIRE(xen_vtpm({"group", "create", "another", "--tpm-only"}).status == 0);
+    REQUIRE(xen_vtpm({"group", "rekey", "tenant"}).status == 0);
+    set_owner_password("pw", "");
+    REQUIRE_THAT(xen_vtpm({"group", "delete", "another"}).err + group("tenant"), Contains("tenant"));
 }
 
 TEST_CASE_METHOD(Fixture, "an owner's password that was taken away is none any more, without a restart") {

@@ -159,10 +159,46 @@ TEST_CASE("what a confined reader tells is taken whole, within the file, or not 
             const auto told = layout_in(changed, file.size());
             if (told) REQUIRE(checked_length(told->hashed, file.size()));
         }
+    const BootImage plain{{{0, 100, 0}}, {}};
+    REQUIRE(layout_in(layout_message(plain), 100));
     const Result<BootImage> failed = fail(ErrorCode::kInvalid, "a reason\x1b");
     const Error error = expect_error(layout_in(layout_message(failed), file.size()));
     REQUIRE(error.code == ErrorCode::kInvalid);
     REQUIRE(error.text == "a reason?");
+}
+
+// By one that was taken over: so that the digest is that of an image which is not there.
+TEST_CASE("what a confined reader cannot have read is not believed") {
+    const Bytes file = test_uki();
+    const BootImage image = expect(read_boot_image(file));
+    const std::vector<std::pair<const char *, std::function<void(BootImage &)>>> lies{
+        {"nothing is hashed", [](BootImage &boot) { boot.hashed.clear(); }},
+        {"the beginning is not", [](BootImage &boot) { boot.hashed.erase(boot.hashed.begin()); }},
+        {"a part is not", [](BootImage &boot) { boot.hashed.erase(boot.hashed.begin() + 3); }},
+        {"a part is shorter", [](BootImage &boot) { --boot.hashed.at(3).size; }},
+        {"another order", [](BootImage &boot) { std::swap(boot.hashed.at(3), boot.hashed.at(4)); }},
+        {"a part twice", [](BootImage &boot) { boot.hashed.push_back(boot.hashed.back()); }},
+        {"zeros between", [](BootImage &boot) { boot.hashed.at(3).zeros = 8; }},
+        {"a section that is not hashed", [](BootImage &boot) { boot.hashed.pop_back(); }},
+        {"a kernel elsewhere", [](BootImage &boot) { boot.uki->sections.front().content.offset += 1; }},
+        {"half a kernel", [](BootImage &boot) { boot.uki->kernel_hashed.front().size /= 2; }},
+        {"no kernel", [](BootImage &boot) { boot.uki->kernel_hashed.clear(); }},
+        {"a part of a file that is none",
+         [](BootImage &boot) {
+             boot = {{{0, 100, 0}}, {}};
+         }},
+        {"another part of it",
+         [](BootImage &boot) {
+             boot = {{{12, 100, 0}}, {}};
+         }},
+    };
+    REQUIRE(layout_in(layout_message(image), file.size()));
+    for (const auto &[lie, tell] : lies) {
+        CAPTURE(lie);
+        BootImage told = image;
+        tell(told);
+        CHECK(expect_error(layout_in(layout_message(told), file.size())).code == ErrorCode::kSystem);
+    }
 }
 
 }  // namespace vtpm::boot_image_test

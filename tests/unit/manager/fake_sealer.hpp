@@ -19,6 +19,7 @@ using FakeEpochs = std::map<std::uint32_t, std::pair<vtpm::Bytes, vtpm::Bytes>>;
 struct FakeTpm {
     vtpm::Bytes identity{'o', 'n', 'e'};
     bool away = false;
+    bool lists = true;      // the indices that it has
     std::string refused{};  // what is sealed to these PCRs does not open
     std::uint8_t boot = 1;  // every byte of every PCR
     unsigned readings = 0;  // of PCRs
@@ -124,6 +125,7 @@ public:
         return index == 0 ? 0 : index ^ FakeTpm::kToOther;
     }
     vtpm::Result<std::vector<std::uint32_t>> used_indices() override {
+        if (!tpm_->lists) return vtpm::fail(vtpm::ErrorCode::kUnavailable, "busy");
         std::vector<std::uint32_t> indices;
         for (const auto &[index, epoch] : tpm_->epochs) indices.push_back(index);
         return indices;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "failing_vfs.hpp"
 #include "manager_in_process.hpp"
 #include "quiet_errors.hpp"
 #include "replica.hpp"
@@ -42,6 +43,11 @@ struct Fixture {
         manager.reset();
         manager = start();
         expect(manager->keys.all_open());
+    }
+    std::unique_ptr<ManagerInProcess> open_all() {
+        auto manager = open(tpm);
+        (void)manager->keys.unlock();
+        return manager;
     }
     void run_sql(const std::string &sql) const {
         expect(expect(Database::open(directory / "store.db")).script(sql.c_str()));
@@ -136,6 +142,87 @@ TEST_CASE_METHOD(Fixture,
     restart(manager);
 }
 
+// They know each other, and are more than the others.
+TEST_CASE_METHOD(Fixture,
+                 "however many groups somebody else put into the store, they learn of no group, and all is told") {
+    const QuietErrors quiet;
+    const std::string names = "'a1', 'a2', 'a3'";
+    TemporaryDirectory his;
+    {
+        FakeTpm borrowed = tpm;
+        borrowed.epochs.clear();
+        replicate(directory, his);
+        expect(expect(Database::open(his / "store.db"))
+                   .script("DELETE FROM vtpms; DELETE FROM groups; DELETE FROM meta WHERE name != 'store_id'"));
+        ManagerInProcess forger(his.path(), borrowed);
+        expect(forger.keys.start_anew());
+        for (const char *name : {"spare", "a1", "a2", "a3"}) expect(forger.keys.create({name, {}, {}, 1}));
+        const std::uint32_t first = expect(forger.keys.record("a1")).nv_index;
+        forger.keys.close();
+        for (std::uint32_t index = first; index < first + 3; ++index) {
+            tpm.epochs[index] = borrowed.epochs.at(index);
+            tpm.counters[index] = borrowed.counters.at(index);
+        }
+    }
+    run_sql(fmt::format("ATTACH '{}' AS his; INSERT INTO groups SELECT * FROM his.groups WHERE name IN ({})",
+                        his / "store.db", names));
+    auto manager = start();
+    for (const char *name : {"a1", "a2", "a3", "default", "tenant"}) expect(manager->keys.key(name));
+    REQUIRE_FALSE(manager->keys.all_open());
+    REQUIRE_FALSE(manager->vtpms.prepare(Uuid::random()));
+    REQUIRE_THAT(manager->keys.lost(),
+                 Contains("a1, a2, a3") && Contains("do not know the group 'default'") && Contains("or them"));
+    const Error error = expect_error(manager->keys.create({"new", {}, {}, 1}));
+    REQUIRE(error.code == ErrorCode::kRefused);
+    REQUIRE_THAT(error.text, Contains("do not know the group"));
+    const Bytes id = expect(manager->keys.manifest("default"))->terms().id;
+    for (const char *name : {"a1", "a2", "a3"}) {
+        REQUIRE(expect(manager->keys.manifest(name))->terms().groups.ids.at("default") != id);
+        expect(manager->keys.remove(name));
+    }
+    expect(manager->keys.all_open());
+    expect(manager->keys.create({"new", {}, {}, 1}));
+    restart(manager);
+}
+
+TEST_CASE_METHOD(Fixture, "an attempt to open that is cut short says of no vTPM that it is new, wherever that is") {
+    const QuietErrors quiet;
+    SECTION("before the hardware TPM was looked at") {
+        tpm.epochs[77] = {};  // of a group that is gone
+        tpm.lists = false;
+        const auto manager = start();
+        REQUIRE(expect_error(manager->keys.all_open()).code == ErrorCode::kUnavailable);
+        REQUIRE_FALSE(manager->vtpms.prepare(Uuid::random()));
+        tpm.lists = true;
+        expect(manager->keys.unlock());
+        REQUIRE(expect_error(manager->keys.all_open()).code == ErrorCode::kRefused);
+    }
+    SECTION("at any write") {
+        run_sql("DELETE FROM vtpms");  // by who has the disk
+        failing_vfs::Faults &faults = failing_vfs::faults();
+        int cut = 0;
+        for (int at = 0;; ++at) {
+            CAPTURE(at);
+            TemporaryDirectory place{TemporaryDirectory::fast()};
+            replicate(directory, place);
+            FakeTpm own = tpm;
+            faults = {};
+            auto store = expect(Store::open(place.path(), failing_vfs::kName));
+            ManagerInProcess manager(std::move(store), own);
+            faults.broken = failing_vfs::Broken::kFull;
+            faults.at = at;
+            faults.once = true;
+            (void)manager.keys.unlock();
+            const bool met = faults.met();
+            faults = {};
+            REQUIRE_FALSE(manager.vtpms.prepare(vtpm));
+            cut += manager.keys.state() && !manager.keys.has("tenant") ? 1 : 0;
+            if (!met) break;
+        }
+        REQUIRE(cut > 0);
+    }
+}
+
 TEST_CASE_METHOD(Fixture, "a group whose id is not the one that others remember opens, and is unknown all the same") {
     const QuietErrors quiet;
     {
@@ -181,6 +268,79 @@ TEST_CASE_METHOD(Fixture, "groups that come and go while another one is refused 
         manager->keys.close();
     }
     expect(start()->keys.all_open());
+}
+
+// The first knows of the second's list, and only that one of the third's, which is the last.
+TEST_CASE_METHOD(Fixture, "a list that only a group of a later list leads to is the one that holds") {
+    const QuietErrors quiet;
+    const auto refuse = [&](const char *group, const char *pcrs) {
+        run_sql(fmt::format("UPDATE groups SET pcrs = '{}' WHERE name = '{}'", pcrs, group));
+    };
+    {
+        const auto manager = start();
+        expect(manager->keys.create({"between", {}, {}, 1}));
+        expect(manager->keys.create({"gone", {}, {}, 1}));
+        manager->keys.close();
+    }
+    tpm.refused = "sha256:7";
+    refuse("default", "sha256:7");
+    {
+        const auto manager = start();
+        expect(manager->keys.create({"last", {}, {}, 1}));
+        manager->keys.close();
+    }
+    refuse("between", "sha256:7");
+    {
+        const auto manager = start();
+        REQUIRE_FALSE(manager->keys.key("between"));
+        expect(manager->keys.remove("gone"));
+        manager->keys.close();
+    }
+    refuse("default", "");
+    refuse("between", "");
+    tpm.refused.clear();
+    const auto manager = start();
+    expect(manager->keys.all_open());
+    const GroupList groups = expect(manager->keys.manifest("last"))->terms().groups;
+    REQUIRE(groups.ids.size() == 4);
+    for (const char *group : {"default", "tenant", "between"})
+        REQUIRE(expect(manager->keys.manifest(group))->terms().groups == groups);
+}
+
+// Each has a list of the same number: what the one does not have, or has alone, is told of.
+TEST_CASE_METHOD(Fixture, "groups that were changed apart from each other tell where they differ, until that is said") {
+    const QuietErrors quiet;
+    {
+        const auto manager = start();
+        expect(manager->keys.create({"third", {}, {}, 1}));
+        manager->keys.close();
+    }
+    const auto only = [&](const char *open, const std::function<void(GroupKeys &)> &change) {
+        run_sql(fmt::format("UPDATE groups SET pcrs = 'sha256:7' WHERE name != '{}'", open));
+        tpm.refused = "sha256:7";
+        run_sql(fmt::format("UPDATE groups SET pcrs = '' WHERE name = '{}'", open));
+        {
+            const auto manager = open_all();
+            change(manager->keys);
+            manager->keys.close();
+        }
+        tpm.refused.clear();
+        run_sql("UPDATE groups SET pcrs = CASE name WHEN 'tenant' THEN 'sha256:7' ELSE '' END");
+    };
+    only("default", [](GroupKeys &keys) { expect(keys.create({"apart", {}, {}, 1})); });
+    only("third", [](GroupKeys &keys) { expect(keys.create({"another", {}, {}, 1})); });
+    auto manager = start();
+    for (int told = 0; !manager->keys.all_open(); ++told) {
+        REQUIRE(told < 4);
+        REQUIRE_FALSE(manager->vtpms.prepare(Uuid::random()));
+        const std::string lost = manager->keys.lost();
+        CAPTURE(lost);
+        REQUIRE_THAT(lost, Contains("do not know the group"));
+        const std::string from = "--accept-rollback ";
+        expect(manager->keys.accept_rollback(lost.substr(lost.find(from) + from.size())));
+    }
+    REQUIRE(expect(manager->keys.manifest("third"))->terms().groups.ids.size() == 5);
+    restart(manager);
 }
 
 TEST_CASE_METHOD(Fixture, "the only group that is left open tells of the others") {

@@ -360,8 +360,9 @@ TEST_CASE_METHOD(Fixture,
                  "a row that changed in the store while the group was open is refused, and vouched for by nothing") {
     expect(vtpms.prepare(uuid));
     const GroupRecord group = expect(store.groups()).front();
-    const Bytes foreign = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
-    expect(store.set_endorsement(uuid, foreign, {"default", group.manifest}));
+    VtpmRecord foreign = expect(store.find_vtpm(uuid)).value();
+    foreign.endorsement = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
+    expect(store.set_endorsements({&foreign, 1}, {"default", group.manifest}));
     for (const Error &refused :
          {expect_error(vtpms.prepare(uuid)), expect_error(vtpms.open(uuid)), expect_error(vtpms.reissue(uuid))}) {
         CHECK(refused.code == ErrorCode::kRefused);
