@@ -221,7 +221,7 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     values->add_option("--values", order.values, "A file of `policy predict`; - is standard input");
     values->add_flag("--this-host", order.this_host, "That of this machine, as its PCRs are now");
     values->require_option(1);
-    sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
+    sign->add_option("--pcrs", order.pcrs, std::string("Only these PCRs; default: all of the file, or ") + kUsualPcrs);
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
 }
 
@@ -232,7 +232,7 @@ void add_policy_commands(CLI::App &app, Choice &choice) {
     add_offline_command(
         policy, choice, "predict", "What this host booted: PCRs, and the events behind them",
         [&] { return predict_policy(choice.sign_order.pcrs); }, predict_policy_text)
-        ->add_option("--pcrs", choice.sign_order.pcrs, "Default: sha256:0,2,4,7");
+        ->add_option("--pcrs", choice.sign_order.pcrs, std::string("Default: ") + kUsualPcrs);
     add_sign_command(policy, choice);
     add_command(
         policy, choice, "install", "Let a signed boot policy open its group on this host",

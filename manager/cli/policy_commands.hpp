@@ -17,8 +17,9 @@ struct SignOrder {
     std::string not_after;
 };
 
-// The PCRs that tell firmware, its settings, the boot loader and who signed it.
-constexpr const char *kUsualPcrs = "sha256:0,2,4,7";
+// The PCRs that tell what booted dom0: firmware, boot loader and who signed it, GRUB's commands and files, what a UKI
+// was given (decision 0016).
+constexpr const char *kUsualPcrs = "sha256:0,2,4,7,8,9,12,13";
 
 Result<Json> predict_policy(const std::string &pcrs);
 // The document, which is the file to install.

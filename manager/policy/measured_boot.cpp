@@ -44,11 +44,8 @@ Result<PcrValues> read_pcrs(const PcrSelection &pcrs, const std::string &directo
     return values;
 }
 
-Result<std::vector<BootEvent>> events_in(const std::string &path, const PcrSelection &pcrs) {
-    const auto log = content(path);
-    // Text as bytes; char and unsigned char may alias.
-    return parse_event_log(log ? bytes_of(*log) : ByteView(), pcrs);
-}
+// Nothing of a file that is not there.
+std::string log_at(const std::string &path) { return content(path).value_or(std::string()); }
 
 // What `policy predict` prints for people: the selection, then a line for each PCR. What is indented or begins with a
 // '#' is words.
@@ -82,7 +79,9 @@ std::optional<std::string> json_of_text(std::string_view text) {
 }  // namespace
 
 std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path) {
-    return events_in(path, pcrs).value_or(std::vector<BootEvent>());
+    const std::string log = log_at(path);
+    // Text as bytes; char and unsigned char may alias.
+    return parse_event_log(bytes_of(log), pcrs).value_or(BootLog()).events;
 }
 
 BootSources BootSources::of_this_host() {
@@ -97,12 +96,14 @@ Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &s
     if (pcrs.empty()) return fail(ErrorCode::kInvalid, "select at least one PCR");
     MeasuredBoot boot{pcrs, {}, {}, {}};
     VTPM_ASSIGN(boot.values, read_pcrs(pcrs, sources.pcrs));
-    auto events = events_in(sources.event_log, pcrs);
-    if (!events) return boot;
-    boot.events = std::move(*events);
-    VTPM_ASSIGN(const PcrValues explained, replayed(boot.events, pcrs));
+    const std::string file = log_at(sources.event_log);
+    boot.chain = boot_chain(launch::read_tcg_log(bytes_of(file)).value_or(launch::TcgLog()), boot.values);
+    auto log = parse_event_log(bytes_of(file), pcrs);
+    if (!log) return boot;
+    VTPM_ASSIGN(const PcrValues explained, replayed(*log, pcrs));
     for (const auto &[pcr, value] : boot.values)
         if (explained.at(pcr) != value) boot.unexplained.push_back(pcr);
+    boot.events = std::move(log->events);
     return boot;
 }
 
@@ -113,10 +114,11 @@ std::string to_json(const MeasuredBoot &boot) {
     for (const BootEvent &event : boot.events)
         events.push_back(
             {{"pcr", event.pcr}, {"type", event.type}, {"digest", to_hex(event.digest)}, {"text", event.text}});
-    const Json object{{"pcrs", boot.pcrs.to_string()},
-                      {"values", std::move(values)},
-                      {"events", std::move(events)},
-                      {"unexplained", boot.unexplained}};
+    Json covers = Json::object();
+    for (const auto &[pcr, what] : boot.chain.covers) covers[std::to_string(pcr)] = what;
+    const Json object{{"pcrs", boot.pcrs.to_string()}, {"values", std::move(values)},
+                      {"events", std::move(events)},   {"unexplained", boot.unexplained},
+                      {"covers", std::move(covers)},   {"warnings", boot.chain.warnings}};
     return object.dump(2) + "\n";
 }
 

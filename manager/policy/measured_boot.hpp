@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "manager/policy/boot_chain.hpp"
 #include "manager/policy/event_log.hpp"
 
 namespace vtpm {
@@ -16,6 +17,7 @@ struct MeasuredBoot {
     PcrValues values;
     std::vector<BootEvent> events;      // of these PCRs; none if the kernel has no log
     std::vector<unsigned> unexplained;  // PCRs whose value is not that of their events
+    BootChain chain{};
 };
 
 struct BootSources {

@@ -69,6 +69,7 @@ TEST_CASE("what policy predict prints for people is as good for policy sign as i
     MeasuredBoot boot{expect(PcrSelection::parse("sha256:4,7,14")), {}, {}, {4}};
     for (const unsigned pcr : boot.pcrs.numbers()) boot.values[pcr] = Bytes(32, static_cast<std::uint8_t>(pcr));
     if (GENERATE(true, false)) boot.events = {{7, "EV_EFI_VARIABLE", Bytes(32, 1), "PCR 7 dbx"}};
+    if (GENERATE(true, false)) boot.chain = {{{4, "PCR 4"}, {7, "Secure Boot is on"}}, {"PCR 9 0000"}};
     const std::string json = to_json(boot);
     const std::string text = cli::predict_policy_text(Json::parse(json));
     for (const std::string &printed : {json, text, "# of Monday\n\n" + text, "\n" + json}) {
