@@ -29,6 +29,9 @@ Result<> trust_boots(const VerifyOrder &order, Trust &trust) {
     if (!order.values.empty()) {
         VTPM_ASSIGN(const std::string text, read_input(order.values));
         VTPM_ASSIGN(MeasuredBoot boot, parse_measured_boot(text));
+        if (!boot.unknown.empty())
+            return fail(ErrorCode::kInvalid, "{} does not know PCR {}: predict without it (--pcrs)", order.values,
+                        boot.unknown.begin()->first);
         trust.pcrs = std::move(boot.pcrs);
         trust.values = std::move(boot.values);
     }

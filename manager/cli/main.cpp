@@ -32,6 +32,7 @@ struct Choice {
     bool new_store = false;
     bool lost = false;
     bool verify = false;
+    PredictOrder predict_order;
     SignOrder sign_order;
     LaunchOrder launch_order;
     std::string policy;
@@ -225,14 +226,23 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
 }
 
+void add_predict_command(CLI::App &policy, Choice &choice) {
+    PredictOrder &order = choice.predict_order;
+    CLI::App *predict = add_offline_command(
+        policy, choice, "predict", "What this host booted, or will boot: PCRs, and the events behind them",
+        [&] { return predict_policy(order); }, predict_policy_text);
+    predict->add_option("--pcrs", order.pcrs, std::string("Default: ") + kUsualPcrs);
+    auto *next = predict->add_flag("--next", order.next, "The next boot, by what the disk has now");
+    predict->add_option("--event-log", order.event_log, "Of the present boot, in a file; default: this host's")
+        ->needs(next);
+    predict->add_option("--root", order.root, "Where what it will boot is mounted; default: /")->needs(next);
+}
+
 void add_policy_commands(CLI::App &app, Choice &choice) {
     CLI::App &policy = *app.add_subcommand("policy", "Boot policies: which boots an approver approves");
     policy.require_subcommand(1);
     policy.fallthrough();
-    add_offline_command(
-        policy, choice, "predict", "What this host booted: PCRs, and the events behind them",
-        [&] { return predict_policy(choice.sign_order.pcrs); }, predict_policy_text)
-        ->add_option("--pcrs", choice.sign_order.pcrs, std::string("Default: ") + kUsualPcrs);
+    add_predict_command(policy, choice);
     add_sign_command(policy, choice);
     add_command(
         policy, choice, "install", "Let a signed boot policy open its group on this host",

@@ -271,6 +271,9 @@ std::string predict_policy_text(const Json &boot) {
                 out += fmt::format("        {} {:.16}... {}\n", text(event, "type"), text(event, "digest"),
                                    text(event, "text"));
     }
+    const Json unknown = boot.value("unknown", Json::object());
+    for (const auto &[pcr, why] : unknown.items())
+        out += fmt::format("PCR {:<2}  unknown\n        ({})\n", pcr, why.get<std::string>());
     for (const Json &warning : boot.value("warnings", Json::array()))
         out += fmt::format("# WARNING: {}\n", warning.get<std::string>());
     if (boot.at("events").empty()) return out + "# The kernel has no event log that would explain these values.\n";

@@ -8,6 +8,7 @@
 
 #include "manager/policy/boot_chain.hpp"
 #include "manager/policy/event_record.hpp"
+#include "manager/policy/next_boot.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     using namespace vtpm;
@@ -31,6 +32,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     require(values.has_value() && values->size() == pcrs->numbers().size(), "each PCR has a value");
     const BootChain chain = boot_chain(launch::read_tcg_log(log).value_or(launch::TcgLog()), *values);
     require(chain.covers.size() == values->size(), "each PCR has its words");
+    // Files that are as they were, and a kernel that is not.
+    const BootFiles files{[](const std::string &path) {
+                              return path.size() % 2 == 0 ? std::vector<FileDigests>()
+                                                          : std::vector<FileDigests>{{Bytes(32, 1), Bytes(32, 2)}};
+                          },
+                          [](const std::string &name) { return std::optional<Bytes>(Bytes(name.size())); }};
+    const auto next = next_boot(log, *pcrs, *values, files);
+    require(next && next->values.size() + next->unknown.size() == values->size(), "each PCR is known, or is not");
+    for (const auto &[pcr, why] : next->why)
+        require(why != "as now" || next->values.at(pcr) == values->at(pcr), "what is as now has its value");
     PcrValues others = *values;
     others.begin()->second[0] ^= 1;
     require(explain(others, *values, event_record(*events), *events).size() <= 4096, "an explanation is bounded");
