@@ -377,8 +377,11 @@ void add_host_commands(CLI::App &app, Choice &choice) {
     CLI::App &host = *app.add_subcommand("host", "Whose TPM a host's attestations come from");
     host.require_subcommand(1);
     host.fallthrough();
-    add_command(host, choice, "identity", "Print this host's identity, for who is to verify its attestations",
-                host_identity, document_text);
+    add_command(
+        host, choice, "identity", "Print this host's identity, for who is to verify its attestations",
+        [&](Daemons &d) { return host_identity(d, choice.file); }, document_text)
+        ->add_option("--ek-certificate", choice.file,
+                     "The TPM's certificate by its maker, and those that lead on (PEM or DER), where it keeps none");
     ChallengeOrder &order = choice.challenge_order;
     CLI::App *challenge = add_offline_command(
         host, choice, "challenge",
@@ -386,9 +389,11 @@ void add_host_commands(CLI::App &app, Choice &choice) {
         [&] { return challenge_host(order); }, document_text);
     challenge->add_option("FILE", order.file, "What `host identity` printed; - is standard input")->required();
     auto *makers = challenge->add_option_group("TPMs that are good");
-    makers->add_option("--makers", order.makers, "Those that lead to one of these certificates (PEM)");
+    auto *trusted = makers->add_option("--makers", order.makers, "Those that lead to one of these certificates (PEM)");
     makers->add_flag("--any-tpm", order.any_tpm, "All: you know its endorsement key otherwise");
     makers->require_option(1);
+    challenge->add_option("--crl", order.revoked, "A file of the makers' revocation lists (PEM, or one in DER)")
+        ->needs(trusted);
     challenge->add_option("--answer", order.answer, "A new file for the answer that must come")->required();
     add_command(
         host, choice, "answer", "Answer a challenge by this host's TPM",
