@@ -10,6 +10,7 @@ namespace vtpm::launch {
 namespace {
 
 constexpr std::string_view kSignature("Spec ID Event03\0", 16);
+constexpr std::string_view kStartupLocality("StartupLocality\0", 16);
 constexpr std::size_t kSha1Size = 20;
 
 struct LogHeader {
@@ -87,6 +88,17 @@ std::optional<TcgLog> read_tcg_log(ByteView log) {
         read.events.push_back({header->pcr, header->type, std::move(*digests), *data});
     }
     return read;
+}
+
+std::uint8_t startup_locality(const TcgLog &log) {
+    for (const LogEvent &event : log.events) {
+        LittleEndianReader reader(event.data);
+        const auto signature = reader.take(kStartupLocality.size());
+        const bool is_it =
+            event.type == kNoActionEvent && signature && std::ranges::equal(*signature, bytes_of(kStartupLocality));
+        if (is_it) return reader.number<std::uint8_t>().value_or(0);
+    }
+    return 0;
 }
 
 // Of PFP 1.06: family 2.00, errata 106; UINTN is of 64 bits; no vendor's words.

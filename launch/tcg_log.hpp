@@ -37,6 +37,9 @@ constexpr std::uint32_t kNoActionEvent = 3;  // EV_NO_ACTION: says something, me
 // None: it is no such log, or one that ends within an event.
 std::optional<TcgLog> read_tcg_log(ByteView log);
 
+// The locality of TPM2_Startup, which PCR 0 begins with (10.4.5.3; TCG Part 1, 17.2.3). 0 if the log does not say.
+std::uint8_t startup_locality(const TcgLog &log);
+
 // The first event, for these banks: the others follow it.
 Bytes spec_id_event(const std::vector<LogBank> &banks);
 // One of the others.

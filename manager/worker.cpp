@@ -80,9 +80,9 @@ public:
         const TpmTalk talk(worker_);
         return sealer_->sign(key, authorization, digest);
     }
-    Result<HostIdentity> host() override {
+    Result<HostIdentity> host(std::optional<EkTemplate> wanted) override {
         const TpmTalk talk(worker_);
-        return sealer_->host();
+        return sealer_->host(wanted);
     }
     Result<SecretBytes> activate(const Credential &credential) override {
         const TpmTalk talk(worker_);

@@ -15,9 +15,8 @@ namespace vtpm {
 // ExportVtpm(s uuid) -> s backup, ImportVtpm(s backup, s group or "", s recovery key or "", s "replace" or "",
 // s "original-is-gone" or "", s UUIDs that have an engine) -> s uuid
 // ShowCa(s group) -> a{sv}, RequestCa(s group) -> s PKCS#10, ImportCa(s group, s certificate)
-// Attest(s uuid, s nonce, s PCRs or "") -> s document, HostIdentity() -> s document, AnswerChallenge(s document) ->
-// s secret
-// AcceptRollback(s group), StartAnew(), AuditLog() -> aa{sv}, VerifyAuditLog()
+// Attest(s uuid, s nonce, s PCRs or "") -> s document, HostIdentity(s "", "rsa-2048" or "ecc-p256") -> s document,
+// AnswerChallenge(s document) -> s secret AcceptRollback(s group), StartAnew(), AuditLog() -> aa{sv}, VerifyAuditLog()
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 
 // Status() -> a{sv}, ListDevices() -> aa{sv}, ListZygotes() -> aa{sv}, RecordLaunch(s domain, s log)

@@ -79,9 +79,9 @@ Result<> Attestor::record(const Attestation &attestation, Asked asked) {
         guest ? "to its guest, for the first time since the manager's start" : "nonce " + to_hex(attestation.nonce));
 }
 
-Result<HostIdentity> Attestor::host() {
+Result<HostIdentity> Attestor::host(std::optional<EkTemplate> wanted) {
     VTPM_ASSIGN(const auto sealer, keys_.sealer());
-    return sealer->host();
+    return sealer->host(wanted);
 }
 
 Result<SecretBytes> Attestor::answer(const Credential &challenge) {

@@ -22,7 +22,7 @@ public:
     Result<Attestation> attest(const Uuid &uuid, Bytes nonce, const std::optional<PcrSelection> &pcrs, Asked asked);
 
     // enrolment.hpp. kRefused: no TPM seals, or the challenge is for another.
-    Result<HostIdentity> host();
+    Result<HostIdentity> host(std::optional<EkTemplate> wanted);
     Result<SecretBytes> answer(const Credential &challenge);
 
 private:

@@ -9,6 +9,7 @@
 
 #include "base/secret.hpp"
 #include "manager/ca/certificate_chain.hpp"
+#include "manager/ca/endorsement_key.hpp"
 #include "manager/hardware_tpm/evidence.hpp"
 
 namespace vtpm {
@@ -18,15 +19,26 @@ std::string to_json(const HostIdentity &host);
 // kInvalid names the field. Nothing is believed yet.
 Result<HostIdentity> parse_host_identity(std::string_view text);
 
-// The verifier's question, and the answer that he will get from a TPM that has both keys. `makers`: what he trusts to
-// certify TPMs' endorsement keys; none: any TPM that answers (he then has to know the endorsement key otherwise).
-// kRefused: the keys or the certificate are not as they must be.
+// A certificate of the TPM's maker that came otherwise, with what may lead on from it, in the place of the host's.
+// kRefused: it is for another key.
+Result<> use_certificate(HostIdentity &host, const std::vector<Certificate> &certificates);
+// The template of the key that a certificate is for. kInvalid: of none that a host's TPM is asked for.
+Result<EkTemplate> certified_template(X509 *certificate);
+
+// Whom the verifier trusts to certify TPMs' endorsement keys.
+struct Makers {
+    std::vector<Certificate> certificates;
+    std::vector<RevocationList> revoked;  // empty: whether something was revoked is not asked
+};
+
+// The verifier's question, and the answer that he will get from a TPM that has both keys. Without `makers`: any TPM
+// that answers (he then has to know the endorsement key otherwise). kRefused: the keys or the certificate are not as
+// they must be.
 struct Challenge {
     Credential credential;
     Secret<32> answer;
 };
-Result<Challenge> challenge(const HostIdentity &host, const std::optional<std::vector<Certificate>> &makers,
-                            std::int64_t now);
+Result<Challenge> challenge(const HostIdentity &host, const std::optional<Makers> &makers, std::int64_t now);
 std::string to_json(const Credential &credential);
 Result<Credential> parse_credential(std::string_view text);
 

@@ -136,4 +136,22 @@ std::uint32_t ek_certificate_index(EkTemplate kind) {
     return 0;
 }
 
+std::string_view name_of(EkTemplate kind) {
+    switch (kind) {
+        case EkTemplate::kRsa2048:
+            return "rsa-2048";
+        case EkTemplate::kEccP256:
+            return "ecc-p256";
+        case EkTemplate::kEccP384:
+            return "ecc-p384";
+    }
+    return {};
+}
+
+std::optional<EkTemplate> host_template_named(std::string_view name) {
+    for (const EkTemplate kind : {EkTemplate::kRsa2048, EkTemplate::kEccP256})
+        if (name_of(kind) == name) return kind;
+    return std::nullopt;
+}
+
 }  // namespace vtpm

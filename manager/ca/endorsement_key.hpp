@@ -7,6 +7,8 @@
 #include <tss2/tss2_tpm2_types.h>
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
@@ -46,5 +48,10 @@ std::uint32_t ek_certificate_index(EkTemplate kind);
 // The first of those for the certificates between that and the root, which is left out: DER, one after the other, from
 // one index to the next where one has no room for all.
 constexpr std::uint32_t kEkCertificateChainIndex = 0x01c00100;
+constexpr std::uint32_t kLastEkCertificateChainIndex = 0x01c001ff;
+
+// Of the templates that a host's TPM may have been certified by: "rsa-2048", "ecc-p256".
+std::string_view name_of(EkTemplate kind);
+std::optional<EkTemplate> host_template_named(std::string_view name);
 
 }  // namespace vtpm

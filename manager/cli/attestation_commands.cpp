@@ -29,6 +29,9 @@ Result<> trust_boots(const VerifyOrder &order, Trust &trust) {
     if (!order.values.empty()) {
         VTPM_ASSIGN(const std::string text, read_input(order.values));
         VTPM_ASSIGN(MeasuredBoot boot, parse_measured_boot(text));
+        if (!boot.unknown.empty())
+            return fail(ErrorCode::kInvalid, "{} does not know PCR {}: predict without it (--pcrs)", order.values,
+                        boot.unknown.begin()->first);
         trust.pcrs = std::move(boot.pcrs);
         trust.values = std::move(boot.values);
     }
@@ -137,17 +140,34 @@ Result<Json> verify_attestation(const VerifyOrder &order) {
                 {"checks", std::move(list)}};
 }
 
-Result<Json> host_identity(Daemons &daemons) {
-    VTPM_ASSIGN(const std::string document, daemons.host_identity());
-    return Json::parse(document);
+Result<Json> host_identity(Daemons &daemons, const std::string &ek_certificate) {
+    if (ek_certificate.empty()) {
+        VTPM_ASSIGN(const std::string document, daemons.host_identity({}));
+        return Json::parse(document);
+    }
+    VTPM_ASSIGN(const std::string content, read_input(ek_certificate));
+    const auto certificates = certificates_from_file(content);
+    if (!certificates) return fail(ErrorCode::kInvalid, "{}: {}", ek_certificate, certificates.error().text);
+    VTPM_ASSIGN(const EkTemplate kind, certified_template(certificates->front().get()));
+    VTPM_ASSIGN(const std::string document, daemons.host_identity(std::string(name_of(kind))));
+    VTPM_ASSIGN(HostIdentity host, parse_host_identity(document));
+    VTPM_TRY(use_certificate(host, *certificates));
+    return Json::parse(to_json(host));
 }
 
 Result<Json> challenge_host(const ChallengeOrder &order) {
     VTPM_ASSIGN(const std::string text, read_input(order.file));
     VTPM_ASSIGN(const HostIdentity host, parse_host_identity(text));
-    std::optional<std::vector<Certificate>> makers;
+    std::optional<Makers> makers;
     if (!order.any_tpm) {
-        VTPM_ASSIGN(makers, certificates_in(order.makers));
+        makers.emplace();
+        VTPM_ASSIGN(makers->certificates, certificates_in(order.makers));
+    }
+    if (makers && !order.revoked.empty()) {
+        VTPM_ASSIGN(const std::string content, read_input(order.revoked));
+        auto lists = revocation_lists_from_file(content);
+        if (!lists) return fail(ErrorCode::kInvalid, "{}: {}", order.revoked, lists.error().text);
+        makers->revoked = std::move(*lists);
     }
     VTPM_ASSIGN(const Challenge made, challenge(host, makers, std::time(nullptr)));
     VTPM_TRY(write_output(order.answer, to_hex(made.answer.view()) + "\n"));

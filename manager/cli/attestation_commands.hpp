@@ -33,10 +33,12 @@ struct VerifyOrder {
 // kInvalid: the order or the file is not one.
 Result<Json> verify_attestation(const VerifyOrder &order);
 
-Result<Json> host_identity(Daemons &daemons);
+// `ek_certificate`: a file of the maker's certificate, where the TPM keeps none; may be empty.
+Result<Json> host_identity(Daemons &daemons, const std::string &ek_certificate);
 struct ChallengeOrder {
     std::string file;
-    std::string makers;  // file of certificates
+    std::string makers;   // file of certificates
+    std::string revoked;  // file of revocation lists; may be empty
     bool any_tpm = false;
     std::string answer;  // file to write
 };

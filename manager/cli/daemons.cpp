@@ -119,7 +119,9 @@ Result<> Daemons::import_ca(const std::string &group, const std::string &certifi
 Result<std::string> Daemons::attest(const std::string &uuid, const std::string &nonce, const std::string &pcrs) {
     return ask_manager<std::string>("Attest", {uuid, nonce, pcrs});
 }
-Result<std::string> Daemons::host_identity() { return ask_manager<std::string>("HostIdentity"); }
+Result<std::string> Daemons::host_identity(const std::string &endorsement_key) {
+    return ask_manager<std::string>("HostIdentity", {endorsement_key});
+}
 Result<std::string> Daemons::answer_challenge(const std::string &challenge) {
     return ask_manager<std::string>("AnswerChallenge", {challenge});
 }

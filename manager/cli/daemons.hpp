@@ -60,7 +60,7 @@ public:
     Result<> import_ca(const std::string &group, const std::string &certificate);
     // Documents of manager/attestation/. `pcrs` may be empty.
     Result<std::string> attest(const std::string &uuid, const std::string &nonce, const std::string &pcrs);
-    Result<std::string> host_identity();
+    Result<std::string> host_identity(const std::string &endorsement_key);
     Result<std::string> answer_challenge(const std::string &challenge);
     Result<> accept_rollback(const std::string &group);
     Result<> start_anew();

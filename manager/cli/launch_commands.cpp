@@ -108,11 +108,11 @@ Result<Json> predict_launch(const LaunchOrder &order) {
     VTPM_ASSIGN(const launch::EventLog log, predicted_log(order));
     VTPM_ASSIGN(const Bytes bytes, launch::write_event_log(log));
     VTPM_ASSIGN(PcrValues values, predicted_values(log, pcrs));
-    VTPM_ASSIGN(auto events, parse_event_log(bytes, pcrs));
+    VTPM_ASSIGN(auto log_of_pcrs, parse_event_log(bytes, pcrs));
     VTPM_TRY(write_bytes(order.event_log, bytes));
     VTPM_TRY(write_bytes(order.raw_values, joined(values)));
     const std::string tpm2_pcrs = for_cryptenroll(pcrs, values);
-    Json document = Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(events), {}}));
+    Json document = Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(log_of_pcrs.events), {}}));
     document["tpm2_pcrs"] = tpm2_pcrs;
     return document;
 }

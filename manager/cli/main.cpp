@@ -36,6 +36,7 @@ struct Choice {
     bool new_store = false;
     bool lost = false;
     bool verify = false;
+    PredictOrder predict_order;
     SignOrder sign_order;
     LaunchOrder launch_order;
     EventLogOrder event_log_order;
@@ -234,18 +235,27 @@ void add_sign_command(CLI::App &policy, Choice &choice) {
     values->add_option("--values", order.values, "A file of `policy predict`; - is standard input");
     values->add_flag("--this-host", order.this_host, "That of this machine, as its PCRs are now");
     values->require_option(1);
-    sign->add_option("--pcrs", order.pcrs, "Only these PCRs; default: all of the file, or sha256:0,2,4,7");
+    sign->add_option("--pcrs", order.pcrs, std::string("Only these PCRs; default: all of the file, or ") + kUsualPcrs);
     sign->add_option("--not-after", order.not_after, "When the approval ends, such as 2027-01-31T23:59:59Z");
+}
+
+void add_predict_command(CLI::App &policy, Choice &choice) {
+    PredictOrder &order = choice.predict_order;
+    CLI::App *predict = add_offline_command(
+        policy, choice, "predict", "What this host booted, or will boot: PCRs, and the events behind them",
+        [&] { return predict_policy(order); }, predict_policy_text);
+    predict->add_option("--pcrs", order.pcrs, std::string("Default: ") + kUsualPcrs);
+    auto *next = predict->add_flag("--next", order.next, "The next boot, by what the disk has now");
+    predict->add_option("--event-log", order.event_log, "Of the present boot, in a file; default: this host's")
+        ->needs(next);
+    predict->add_option("--root", order.root, "Where what it will boot is mounted; default: /")->needs(next);
 }
 
 void add_policy_commands(CLI::App &app, Choice &choice) {
     CLI::App &policy = *app.add_subcommand("policy", "Boot policies: which boots an approver approves");
     policy.require_subcommand(1);
     policy.fallthrough();
-    add_offline_command(
-        policy, choice, "predict", "What this host booted: PCRs, and the events behind them",
-        [&] { return predict_policy(choice.sign_order.pcrs); }, predict_policy_text)
-        ->add_option("--pcrs", choice.sign_order.pcrs, "Default: sha256:0,2,4,7");
+    add_predict_command(policy, choice);
     add_sign_command(policy, choice);
     add_command(
         policy, choice, "install", "Let a signed boot policy open its group on this host",
@@ -408,8 +418,11 @@ void add_host_commands(CLI::App &app, Choice &choice) {
     CLI::App &host = *app.add_subcommand("host", "Whose TPM a host's attestations come from");
     host.require_subcommand(1);
     host.fallthrough();
-    add_command(host, choice, "identity", "Print this host's identity, for who is to verify its attestations",
-                host_identity, document_text);
+    add_command(
+        host, choice, "identity", "Print this host's identity, for who is to verify its attestations",
+        [&](Daemons &d) { return host_identity(d, choice.file); }, document_text)
+        ->add_option("--ek-certificate", choice.file,
+                     "The TPM's certificate by its maker, and those that lead on (PEM or DER), where it keeps none");
     ChallengeOrder &order = choice.challenge_order;
     CLI::App *challenge = add_offline_command(
         host, choice, "challenge",
@@ -417,9 +430,11 @@ void add_host_commands(CLI::App &app, Choice &choice) {
         [&] { return challenge_host(order); }, document_text);
     challenge->add_option("FILE", order.file, "What `host identity` printed; - is standard input")->required();
     auto *makers = challenge->add_option_group("TPMs that are good");
-    makers->add_option("--makers", order.makers, "Those that lead to one of these certificates (PEM)");
+    auto *trusted = makers->add_option("--makers", order.makers, "Those that lead to one of these certificates (PEM)");
     makers->add_flag("--any-tpm", order.any_tpm, "All: you know its endorsement key otherwise");
     makers->require_option(1);
+    challenge->add_option("--crl", order.revoked, "A file of the makers' revocation lists (PEM, or one in DER)")
+        ->needs(trusted);
     challenge->add_option("--answer", order.answer, "A new file for the answer that must come")->required();
     add_command(
         host, choice, "answer", "Answer a challenge by this host's TPM",

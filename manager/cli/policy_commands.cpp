@@ -17,6 +17,11 @@ Result<PcrSelection> selection(const std::string &text) {
 Result<MeasuredBoot> predicted(const std::string &file, const std::string &wanted) {
     VTPM_ASSIGN(const std::string text, read_input(file));
     VTPM_ASSIGN(MeasuredBoot boot, parse_measured_boot(text));
+    if (wanted.empty() && !boot.unknown.empty())
+        return fail(ErrorCode::kInvalid,
+                    "{} does not know PCR {}, so that an approval would not cover it: say which PCRs it is to cover, "
+                    "such as --pcrs {}",
+                    file, boot.unknown.begin()->first, boot.pcrs.to_string());
     if (wanted.empty()) return boot;
     VTPM_ASSIGN(const PcrSelection pcrs, PcrSelection::parse(wanted));
     const auto bank = [](const PcrSelection &of) { return of.to_string().substr(0, of.to_string().find(':')); };
@@ -54,9 +59,12 @@ Result<SecretBytes> read_key(const std::string &path) {
 
 }  // namespace
 
-Result<Json> predict_policy(const std::string &pcrs) {
-    VTPM_ASSIGN(const PcrSelection selected, selection(pcrs));
-    VTPM_ASSIGN(const MeasuredBoot boot, measure_boot(selected, BootSources::of_this_host()));
+Result<Json> predict_policy(const PredictOrder &order) {
+    VTPM_ASSIGN(const PcrSelection selected, selection(order.pcrs));
+    const BootSources sources =
+        order.event_log.empty() ? BootSources::of_this_host() : BootSources{"", order.event_log};
+    VTPM_ASSIGN(const MeasuredBoot boot,
+                order.next ? predict_boot(selected, sources, order.root) : measure_boot(selected, sources));
     return Json::parse(to_json(boot));
 }
 

@@ -17,10 +17,18 @@ struct SignOrder {
     std::string not_after;
 };
 
-// The PCRs that tell firmware, its settings, the boot loader and who signed it.
-constexpr const char *kUsualPcrs = "sha256:0,2,4,7";
+// The PCRs that tell what booted dom0: firmware, boot loader and who signed it, GRUB's commands and files, what a UKI
+// was given (decision 0016).
+constexpr const char *kUsualPcrs = "sha256:0,2,4,7,8,9,12,13";
 
-Result<Json> predict_policy(const std::string &pcrs);
+// What `policy predict` was told.
+struct PredictOrder {
+    std::string pcrs;
+    bool next = false;      // the boot that comes, not the present one
+    std::string event_log;  // file, of the present boot; empty: this host's, with its PCRs
+    std::string root;       // directory of what the next boot finds; empty: this host
+};
+Result<Json> predict_policy(const PredictOrder &order);
 // The document, which is the file to install.
 Result<Json> sign_policy(const SignOrder &order);
 

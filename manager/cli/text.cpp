@@ -273,11 +273,18 @@ std::string predict_policy_text(const Json &boot) {
     std::string out = fmt::format("PCRs {}\n", text(boot, "pcrs"));
     for (const auto &[pcr, value] : boot.at("values").items()) {
         out += fmt::format("PCR {:<2}  {}\n", pcr, value.get<std::string>());
+        if (const std::string covers = text(boot.value("covers", Json::object()), pcr.c_str()); !covers.empty())
+            out += fmt::format("        ({})\n", covers);
         for (const Json &event : boot.at("events"))
             if (text(event, "pcr") == pcr)
                 out += fmt::format("        {} {:.16}... {}\n", text(event, "type"), text(event, "digest"),
                                    text(event, "text"));
     }
+    const Json unknown = boot.value("unknown", Json::object());
+    for (const auto &[pcr, why] : unknown.items())
+        out += fmt::format("PCR {:<2}  unknown\n        ({})\n", pcr, why.get<std::string>());
+    for (const Json &warning : boot.value("warnings", Json::array()))
+        out += fmt::format("# WARNING: {}\n", warning.get<std::string>());
     if (boot.at("events").empty()) return out + "# The kernel has no event log that would explain these values.\n";
     for (const Json &pcr : boot.at("unexplained"))
         out += fmt::format("# PCR {} is not what these events make it: something else was measured too.\n", pcr.dump());

@@ -386,8 +386,10 @@ Result<bus::Reply> attest(Attestor &attestor, const bus::Arguments &arguments) {
     return attestation.to_json();
 }
 
-Result<bus::Reply> host_identity(Attestor &attestor) {
-    VTPM_ASSIGN(const HostIdentity host, attestor.host());
+Result<bus::Reply> host_identity(Attestor &attestor, const std::string &name) {
+    const auto wanted = host_template_named(name);
+    if (!wanted && !name.empty()) return fail(ErrorCode::kInvalid, "'{}' is no endorsement key of a host", name);
+    VTPM_ASSIGN(const HostIdentity host, attestor.host(wanted));
     return to_json(host);
 }
 
@@ -449,7 +451,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"RequestCa", "s", "s", [&](const Arguments &a) { return request_ca(authorities, a[0]); }, elsewhere},
         {"ImportCa", "ss", "", [&](const Arguments &a) { return import_ca(authorities, a); }, elsewhere},
         {"Attest", "sss", "s", [&](const Arguments &a) { return attest(attestor, a); }, elsewhere},
-        {"HostIdentity", "", "s", [&](const Arguments &) { return host_identity(attestor); }, elsewhere},
+        {"HostIdentity", "s", "s", [&](const Arguments &a) { return host_identity(attestor, a[0]); }, elsewhere},
         {"AnswerChallenge", "s", "s", [&](const Arguments &a) { return answer_challenge(attestor, a[0]); }, elsewhere},
         {"AuditLog", "", "aa{sv}", [&](const Arguments &) { return audit_log(store); }},
         {"BackUp", "", "s", [&](const Arguments &) { return back_up(store, worker); }, elsewhere},

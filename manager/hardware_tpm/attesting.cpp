@@ -3,6 +3,7 @@
 #include <array>
 
 #include "manager/attestation/attestation_key.hpp"
+#include "manager/ca/certificate_chain.hpp"
 #include "manager/ca/endorsement_key.hpp"
 #include "manager/ca/x509.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
@@ -104,16 +105,18 @@ Result<TpmStatement> HardwareTpm::certify(const TpmKey &ca, ByteView ca_authoriz
 }
 
 // The certificate decides which key: TPMs may be able to make others, for which their maker signed nothing.
-Result<HostIdentity> HardwareTpm::identity() {
-    EkTemplate kind = EkTemplate::kEccP256;
+Result<HostIdentity> HardwareTpm::identity(std::optional<EkTemplate> wanted) {
+    EkTemplate kind = wanted.value_or(EkTemplate::kEccP256);
     HostIdentity identity;
     for (const EkTemplate candidate : {EkTemplate::kEccP256, EkTemplate::kRsa2048}) {
+        if (wanted && candidate != *wanted) continue;
         auto certificate = nv_read_public(ek_certificate_index(candidate));
         if (!certificate && certificate.error().code != ErrorCode::kNotFound)
             return tl::make_unexpected(std::move(certificate).error());
         if (!certificate) continue;
         kind = candidate;
         identity.endorsement_certificate = without_padding(std::move(*certificate));
+        VTPM_ASSIGN(identity.endorsement_chain, certificate_chain());
         break;
     }
     {
@@ -123,6 +126,21 @@ Result<HostIdentity> HardwareTpm::identity() {
     VTPM_ASSIGN(const Primary ak, create_primary(esys_.get(), Hierarchy::kEndorsement, attestation_key_form()));
     identity.attestation_key = marshalled(TPM2B_PUBLIC{0, ak.area});
     return identity;
+}
+
+// Only help: an index that cannot be read has none, and more than makers use is not looked for.
+Result<Bytes> HardwareTpm::certificate_chain() {
+    constexpr std::size_t kMostIndices = 16;
+    VTPM_ASSIGN(auto indices, nv_indices(kEkCertificateChainIndex, kLastEkCertificateChainIndex));
+    indices.resize(std::min(indices.size(), kMostIndices));
+    std::vector<Bytes> contents;
+    for (const std::uint32_t index : indices) {
+        auto content = nv_read_public(index);
+        if (!content && content.error().code == ErrorCode::kUnavailable)
+            return tl::make_unexpected(std::move(content).error());
+        if (content) contents.push_back(std::move(*content));
+    }
+    return certificates_in_indices(contents);
 }
 
 Result<Primary> HardwareTpm::create_endorsement_key(EkTemplate kind) {

@@ -20,11 +20,13 @@ struct HostEvidence {
     TpmStatement ca_certification;  // TPM2_Certify of the CA's key
 };
 
-// Whose TPM it is. TPM2B_PUBLICs, and a certificate of the TPM's maker in DER: empty if the TPM keeps none.
+// Whose TPM it is. TPM2B_PUBLICs, and a certificate of the TPM's maker in DER: empty if the TPM keeps none. The chain
+// is what may lead on from there, certificates in DER one after the other: help, that nobody vouches for.
 struct HostIdentity {
     Bytes endorsement_key;
     Bytes endorsement_certificate;
     Bytes attestation_key;
+    Bytes endorsement_chain{};
 };
 
 // What TPM2_MakeCredential makes for a TPM that has this endorsement key. TPM2B_PUBLIC, TPM2B_ID_OBJECT and

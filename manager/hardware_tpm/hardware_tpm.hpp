@@ -67,8 +67,9 @@ public:
     // knows `former`. kRefused: as sign().
     Result<TpmKey> change_authorization(const TpmKey &key, ByteView former, ByteView next);
 
-    // Whose TPM it is: the endorsement key that its maker certified, and the attestation key.
-    Result<HostIdentity> identity();
+    // Whose TPM it is: the endorsement key that its maker certified, and the attestation key. `wanted`: the endorsement
+    // key of that template, where a certificate lies elsewhere.
+    Result<HostIdentity> identity(std::optional<EkTemplate> wanted = std::nullopt);
     // TPM2_ActivateCredential: the secret, if the credential is for this TPM's two keys. kInvalid: it is no credential;
     // kRefused: it is for others.
     Result<SecretBytes> activate(const Credential &credential);
@@ -125,6 +126,7 @@ private:
     Result<SecretBytes> unseal(const EsysHandle &sealed, const Count &count, const PolicyBegin &begin);
     Result<> assert_count(const EsysHandle &policy_session, const NvHandle &counter, const Count &count);
     Result<Primary> create_endorsement_key(EkTemplate kind);
+    Result<Bytes> certificate_chain();
     Result<> quote(const PcrSelection &pcrs, const Primary &key, ByteView data, HostEvidence &evidence);
     Result<TpmStatement> certify(const TpmKey &ca, ByteView ca_authorization, const Primary &key, ByteView data);
 

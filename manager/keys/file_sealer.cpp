@@ -56,7 +56,7 @@ public:
     Result<TpmKey> create_signing_key(const Key &) override { return no_signing_keys(); }
     Result<TpmKey> change_authorization(const TpmKey &, const Key &, const Key &) override { return no_signing_keys(); }
     Result<Bytes> sign(const TpmKey &, const Key &, ByteView) override { return no_signing_keys(); }
-    Result<HostIdentity> host() override { return no_signing_keys(); }
+    Result<HostIdentity> host(std::optional<EkTemplate> /*wanted*/) override { return no_signing_keys(); }
     Result<SecretBytes> activate(const Credential &) override { return no_signing_keys(); }
     Result<HostEvidence> attest(const PcrSelection &, const TpmKey &, const Key &, ByteView) override {
         return no_signing_keys();

@@ -5,10 +5,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "manager/ca/endorsement_key.hpp"
 #include "manager/hardware_tpm/evidence.hpp"
 #include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/hardware_tpm/tpm_key.hpp"
@@ -55,7 +57,7 @@ public:
     virtual Result<TpmKey> change_authorization(const TpmKey &key, const Key &former, const Key &next) = 0;
     virtual Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) = 0;
     // HardwareTpm::identity(), activate() and attest().
-    virtual Result<HostIdentity> host() = 0;
+    virtual Result<HostIdentity> host(std::optional<EkTemplate> wanted) = 0;
     virtual Result<SecretBytes> activate(const Credential &credential) = 0;
     virtual Result<HostEvidence> attest(const PcrSelection &pcrs, const TpmKey &ca, const Key &ca_authorization,
                                         ByteView data) = 0;

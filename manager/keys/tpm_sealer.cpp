@@ -120,8 +120,8 @@ public:
     Result<Bytes> sign(const TpmKey &key, const Key &authorization, ByteView digest) override {
         return ask([&](HardwareTpm &tpm) { return tpm.sign(key, authorization.view(), digest); });
     }
-    Result<HostIdentity> host() override {
-        return ask([](HardwareTpm &tpm) { return tpm.identity(); });
+    Result<HostIdentity> host(std::optional<EkTemplate> wanted) override {
+        return ask([&](HardwareTpm &tpm) { return tpm.identity(wanted); });
     }
     Result<SecretBytes> activate(const Credential &credential) override {
         return ask([&](HardwareTpm &tpm) { return tpm.activate(credential); });

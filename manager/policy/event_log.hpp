@@ -18,10 +18,15 @@ struct BootEvent {
     std::string text;  // what the event says of itself, as far as it is text
 };
 
+struct BootLog {
+    std::vector<BootEvent> events;
+    std::uint8_t startup_locality = 0;  // of TPM2_Startup: PCR 0 begins with it
+};
+
 // The events of the PCRs of `pcrs`, in their order. kInvalid: this is no such log, or one without the bank.
-Result<std::vector<BootEvent>> parse_event_log(ByteView log, const PcrSelection &pcrs);
+Result<BootLog> parse_event_log(ByteView log, const PcrSelection &pcrs);
 
 // What the PCRs are after these events, if nothing else was measured.
-Result<PcrValues> replayed(const std::vector<BootEvent> &events, const PcrSelection &pcrs);
+Result<PcrValues> replayed(const BootLog &log, const PcrSelection &pcrs);
 
 }  // namespace vtpm

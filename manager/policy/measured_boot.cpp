@@ -2,12 +2,14 @@
 #include "manager/policy/measured_boot.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/json_object.hpp"
+#include "manager/policy/next_boot.hpp"
 #include "manager/policy/tpm_device.hpp"
 
 namespace vtpm {
@@ -44,11 +46,11 @@ Result<PcrValues> read_pcrs(const PcrSelection &pcrs, const std::string &directo
     return values;
 }
 
-Result<std::vector<BootEvent>> events_in(const std::string &path, const PcrSelection &pcrs) {
-    const auto log = content(path);
-    // Text as bytes; char and unsigned char may alias.
-    return parse_event_log(log ? bytes_of(*log) : ByteView(), pcrs);
-}
+// Nothing of a file that is not there.
+std::string log_at(const std::string &path) { return content(path).value_or(std::string()); }
+
+// Whoever takes a prediction has to hear of these.
+constexpr std::string_view kUnknown = "unknown";
 
 // What `policy predict` prints for people: the selection, then a line for each PCR. What is indented or begins with a
 // '#' is words.
@@ -56,6 +58,7 @@ std::optional<std::string> json_of_text(std::string_view text) {
     std::istringstream lines{std::string(text)};
     std::string pcrs;
     Json values = Json::object();
+    Json unknown = Json::object();
     for (std::string line; std::getline(lines, line);) {
         if (line.find_first_not_of(" \t\r") == std::string::npos || line.starts_with('#') || line.starts_with(' '))
             continue;
@@ -70,19 +73,41 @@ std::optional<std::string> json_of_text(std::string_view text) {
         if (words.fail() || words >> more) return std::nullopt;
         if (selection)
             pcrs = pcr;
-        else if (label != "PCR" || values.contains(pcr))
+        else if (label != "PCR" || values.contains(pcr) || unknown.contains(pcr))
             return std::nullopt;
         else
-            values[pcr] = value;
+            (value == kUnknown ? unknown : values)[pcr] = value;
     }
-    const Json document{{"pcrs", pcrs}, {"values", values}};
+    const Json document{{"pcrs", pcrs}, {"values", values}, {"unknown", unknown}};
     return document.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
+PcrSelection of_same_bank(const PcrSelection &pcrs, const PcrValues &values) {
+    std::string text = pcrs.to_string().substr(0, pcrs.to_string().find(':') + 1);
+    for (const auto &[pcr, value] : values) text += fmt::format("{}{}", text.back() == ':' ? "" : ",", pcr);
+    return PcrSelection::parse(text).value_or(PcrSelection());
+}
+
+Result<std::map<unsigned, std::string>> unknown_in(const JsonObject &object) {
+    std::map<unsigned, std::string> unknown;
+    const Json &all = object.all();
+    if (!object.has(kUnknown)) return unknown;
+    for (const auto &[pcr, why] : all.at(std::string(kUnknown)).items()) {
+        unsigned number = 0;
+        const auto [end, error] = std::from_chars(pcr.data(), pcr.data() + pcr.size(), number);
+        if (error != std::errc() || end != pcr.data() + pcr.size() || !why.is_string())
+            return object.invalid("has PCRs in 'unknown' that are none");
+        unknown.emplace(number, why.get<std::string>());
+    }
+    return unknown;
 }
 
 }  // namespace
 
 std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::string &path) {
-    return events_in(path, pcrs).value_or(std::vector<BootEvent>());
+    const std::string log = log_at(path);
+    // Text as bytes; char and unsigned char may alias.
+    return parse_event_log(bytes_of(log), pcrs).value_or(BootLog()).events;
 }
 
 BootSources BootSources::of_this_host() {
@@ -97,12 +122,40 @@ Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &s
     if (pcrs.empty()) return fail(ErrorCode::kInvalid, "select at least one PCR");
     MeasuredBoot boot{pcrs, {}, {}, {}};
     VTPM_ASSIGN(boot.values, read_pcrs(pcrs, sources.pcrs));
-    auto events = events_in(sources.event_log, pcrs);
-    if (!events) return boot;
-    boot.events = std::move(*events);
-    VTPM_ASSIGN(const PcrValues explained, replayed(boot.events, pcrs));
+    const std::string file = log_at(sources.event_log);
+    boot.chain = boot_chain(launch::read_tcg_log(bytes_of(file)).value_or(launch::TcgLog()), boot.values);
+    auto log = parse_event_log(bytes_of(file), pcrs);
+    if (!log) return boot;
+    VTPM_ASSIGN(const PcrValues explained, replayed(*log, pcrs));
     for (const auto &[pcr, value] : boot.values)
         if (explained.at(pcr) != value) boot.unexplained.push_back(pcr);
+    boot.events = std::move(log->events);
+    return boot;
+}
+
+Result<MeasuredBoot> predict_boot(const PcrSelection &pcrs, const BootSources &sources, const std::string &root) {
+    if (pcrs.empty()) return fail(ErrorCode::kInvalid, "select at least one PCR");
+    const std::string log = log_at(sources.event_log);
+    if (log.empty())
+        return fail(ErrorCode::kUnavailable,
+                    "there is no event log of the present boot in {}, without which nobody can tell what the next one "
+                    "measures: give one, --event-log",
+                    sources.event_log);
+    std::optional<PcrValues> present;
+    if (!sources.pcrs.empty()) {
+        VTPM_ASSIGN(present, read_pcrs(pcrs, sources.pcrs));
+    }
+    const auto bank = launch::hash_of_algorithm(pcrs.tpm().pcrSelections[0].hash).value_or(launch::Hash::kSha256);
+    VTPM_ASSIGN(NextBoot next, next_boot(bytes_of(log), pcrs, present, files_of_host(root, bank)));
+    if (next.values.empty())
+        return fail(ErrorCode::kUnavailable, "nothing of {} can be predicted: PCR {}: {}", pcrs.to_string(),
+                    next.unknown.begin()->first, next.unknown.begin()->second);
+    MeasuredBoot boot{of_same_bank(pcrs, next.values), std::move(next.values), std::move(next.events), {}};
+    boot.chain = boot_chain(launch::read_tcg_log(bytes_of(log)).value_or(launch::TcgLog()), boot.values);
+    boot.chain.covers = std::move(next.why);
+    for (const std::string &assumption : next.assumptions)
+        boot.chain.warnings.push_back("this holds only if " + assumption);
+    boot.unknown = std::move(next.unknown);
     return boot;
 }
 
@@ -113,10 +166,14 @@ std::string to_json(const MeasuredBoot &boot) {
     for (const BootEvent &event : boot.events)
         events.push_back(
             {{"pcr", event.pcr}, {"type", event.type}, {"digest", to_hex(event.digest)}, {"text", event.text}});
-    const Json object{{"pcrs", boot.pcrs.to_string()},
-                      {"values", std::move(values)},
-                      {"events", std::move(events)},
-                      {"unexplained", boot.unexplained}};
+    Json covers = Json::object();
+    for (const auto &[pcr, what] : boot.chain.covers) covers[std::to_string(pcr)] = what;
+    Json unknown = Json::object();
+    for (const auto &[pcr, why] : boot.unknown) unknown[std::to_string(pcr)] = why;
+    const Json object{{"pcrs", boot.pcrs.to_string()}, {"values", std::move(values)},
+                      {"events", std::move(events)},   {"unexplained", boot.unexplained},
+                      {"covers", std::move(covers)},   {"warnings", boot.chain.warnings},
+                      {"unknown", std::move(unknown)}};
     return object.dump(2) + "\n";
 }
 
@@ -129,6 +186,7 @@ Result<MeasuredBoot> parse_measured_boot(std::string_view text) {
     MeasuredBoot boot;
     VTPM_ASSIGN(boot.pcrs, object.pcrs());
     VTPM_ASSIGN(boot.values, object.values(boot.pcrs));
+    VTPM_ASSIGN(boot.unknown, unknown_in(object));
     return boot;
 }
 

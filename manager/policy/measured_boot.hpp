@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "manager/policy/boot_chain.hpp"
 #include "manager/policy/event_log.hpp"
 
 namespace vtpm {
@@ -16,6 +17,8 @@ struct MeasuredBoot {
     PcrValues values;
     std::vector<BootEvent> events;      // of these PCRs; none if the kernel has no log
     std::vector<unsigned> unexplained;  // PCRs whose value is not that of their events
+    BootChain chain{};
+    std::map<unsigned, std::string> unknown{};  // of a prediction: PCRs without a value, and why
 };
 
 struct BootSources {
@@ -32,9 +35,13 @@ std::vector<BootEvent> read_event_log(const PcrSelection &pcrs, const std::strin
 // kUnavailable: the kernel knows no TPM with such PCRs.
 Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &sources);
 
+// The next one (next_boot.hpp), from the files and variables under `root` and the event log of the present boot.
+// Without `sources.pcrs` of that alone. kUnavailable: nothing of it can be known, or there is no log.
+Result<MeasuredBoot> predict_boot(const PcrSelection &pcrs, const BootSources &sources, const std::string &root);
+
 std::string to_json(const MeasuredBoot &boot);
 // The PCRs and their values in what `policy predict` printed, with --json or for people, which may have been edited:
-// predictions.
+// predictions. Of those without a value, their numbers.
 Result<MeasuredBoot> parse_measured_boot(std::string_view text);
 
 }  // namespace vtpm

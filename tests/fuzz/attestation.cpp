@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         require(to_json(*host) == to_json(*parse_host_identity(to_json(*host))), "what is written is read");
         if (const auto made = challenge(*host, std::nullopt, 0))
             require(parse_credential(to_json(made->credential)).has_value(), "a challenge is one");
-        (void)challenge(*host, std::vector<Certificate>(), 0);
+        (void)challenge(*host, Makers(), 0);
     }
     (void)parse_credential(text);
     (void)certificates_from_pem(text);

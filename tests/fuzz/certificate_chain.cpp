@@ -31,6 +31,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     static const std::vector<Certificate> root = our_root();
     if (size == 0) return 0;
     const ByteView input(data + 1, size - 1);
+    // As a TPM may have it in its NV, and a file of a maker's.
+    const Bytes half(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(input.size() / 2));
+    const Bytes other(input.begin() + static_cast<std::ptrdiff_t>(half.size()), input.end());
+    const Bytes in_nv = certificates_in_indices({half, other});
+    require(in_nv.size() <= input.size(), "none is made up");
+    require(in_nv.empty() || certificates_from(in_nv).has_value(), "what was found is certificates");
+    (void)revocation_lists_from_file({reinterpret_cast<const char *>(input.data()), input.size()});  // bytes as text
+    (void)revocation_lists_from_file(to_pem("X509 CRL", input));
     const std::string pem = data[0] % 2 == 0 ? std::string(input.begin(), input.end()) : to_pem("CERTIFICATE", input);
     const auto certificates = certificates_from_pem(pem);
     if (!certificates) return 0;

@@ -11,6 +11,7 @@
 #include "manager/policy/pem.hpp"
 #include "manager/policy/public_area.hpp"
 #include "tests/unit/manager/certificates.hpp"
+#include "tests/unit/manager/revocation.hpp"
 
 namespace vtpm {
 namespace {
@@ -126,6 +127,7 @@ Bytes maker() {
     root.subject = "root";
     root.key = rsa_2048();
     root.constraints = "critical,CA:TRUE";
+    root.usage = "critical,keyCertSign,cRLSign";
     root.from = kLongAgo;
     root.to = kLater;
     return issued(root);
@@ -392,6 +394,80 @@ TEST_CASE("a host's TPM answers a challenge that is for it, and no other does") 
         stolen["endorsement_key"] = to_base64(expect(stranger.identity()).endorsement_key);
         REQUIRE(challenge(machine.write("stolen.json", stolen.dump()), "no answer", trusted).status == 5);
     }
+}
+
+TEST_CASE("certificates between the TPM's and its maker's come from the TPM's NV, or from a file") {
+    Attested machine;
+    Issue middle;
+    middle.subject = "between";
+    middle.usage = "critical,keyCertSign,cRLSign";
+    middle.from = kLongAgo;
+    middle.to = kLater;
+    const Bytes ca = issued(middle);
+    Issue issue;
+    issue.subject = "a TPM";
+    issue.issuer = "between";
+    issue.authority = ca;
+    issue.signer = p256();
+    issue.constraints = "critical,CA:FALSE";
+    issue.usage = "critical,keyAgreement,keyEncipherment";
+    issue.more = {NID_ext_key_usage, "2.23.133.8.1"};
+    issue.from = kLongAgo;
+    issue.to = kLater;
+    const auto kind = GENERATE(EkTemplate::kEccP256, EkTemplate::kRsa2048);
+    const bool in_nv = GENERATE(true, false);
+    CAPTURE(in_nv);
+    const HostIdentity plain = expect(HardwareTpm::open(machine.tpm->tcti(), {})).identity(kind).value();
+    REQUIRE(plain.endorsement_chain.empty());
+    const EndorsementKey key = expect(endorsement_key(plain.endorsement_key));
+    REQUIRE(key.kind == kind);
+    issue.key = key.key.get();
+    const Bytes certificate = issued(issue);
+    const std::string makers = machine.write("makers.pem", to_pem("CERTIFICATE", maker()));
+    const auto challenge = [&](const std::string &identity, const std::string &lists = {}) {
+        std::filesystem::remove(machine.file("answer"));
+        std::vector<std::string> arguments{"host",     "challenge", identity, "--answer", machine.file("answer"),
+                                           "--makers", makers};
+        if (!lists.empty()) arguments.insert(arguments.end(), {"--crl", lists});
+        return cli("unix:path=/nonexistent", arguments);
+    };
+    std::string host;
+    if (in_nv) {
+        machine.define_certificate(ek_certificate_index(kind), certificate);
+        machine.define_certificate(0x01c00100, {ca.begin(), ca.begin() + 200});
+        Bytes rest(ca.begin() + 200, ca.end());
+        rest.resize(rest.size() + 20, 0xff);
+        machine.define_certificate(0x01c00101, rest);
+        host = machine.identity();
+    } else {
+        REQUIRE(challenge(machine.identity()).status == 5);
+        const std::string file =
+            machine.write("ek.pem", to_pem("CERTIFICATE", certificate) + to_pem("CERTIFICATE", ca));
+        host = machine.write("host.json", machine.must({"host", "identity", "--ek-certificate", file}));
+        // For the other key of this TPM, and for none.
+        const Output other = machine.xen_vtpm({"host", "identity", "--ek-certificate", makers});
+        REQUIRE(other.status == 5);
+        REQUIRE_THAT(other.err, Contains("is not for the endorsement key of this host's TPM"));
+        REQUIRE(machine.xen_vtpm({"host", "identity", "--ek-certificate", host}).status == 2);
+    }
+    const Output asked = challenge(host);
+    CAPTURE(asked.err);
+    REQUIRE(asked.status == 0);
+    std::ifstream stream(machine.file("answer"));
+    const std::string expected(std::istreambuf_iterator<char>(stream), {});
+    REQUIRE(machine.must({"host", "answer", machine.write("challenge.json", asked.out)}) == expected);
+
+    json cut = parsed_file(host);
+    cut.erase("endorsement_chain");
+    REQUIRE_THAT(challenge(machine.write("cut.json", cut.dump())).err, Contains("unable to get local issuer"));
+    const auto lists = [&](const std::vector<Bytes> &of_root) {
+        return machine.write("lists.pem",
+                             to_pem("X509 CRL", revocation_list(maker(), rsa_2048(), of_root, kLater, kLongAgo)) +
+                                 to_pem("X509 CRL", revocation_list(ca, p256(), {}, kLater, kLongAgo)));
+    };
+    REQUIRE(challenge(host, lists({})).status == 0);
+    REQUIRE_THAT(challenge(host, lists({ca})).err, Contains("certificate revoked (of CN=between)"));
+    REQUIRE_THAT(challenge(host, makers).err, Contains("no file of revocation lists"));
 }
 
 TEST_CASE("a guest asks its own TPM for an attestation, now and then") {

@@ -16,6 +16,7 @@
 #include "manager_process.hpp"
 #include "shared-protocol/bus_names.hpp"
 #include "swtpm.hpp"
+#include "tests/unit/manager/log_writer.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace vtpm::cli_test {
@@ -360,6 +361,29 @@ TEST_CASE_METHOD(ApproverFixture, "an open group is sealed to an approver instea
     REQUIRE(answer({"group", "show", "default"}).at("reason") == "");
     REQUIRE(answer({"group", "show", "default"}).at("approver") == "");
     REQUIRE(xen_vtpm({"group", "reseal", "nobody", "--tpm-only"}).status == 3);
+}
+
+TEST_CASE_METHOD(ApproverFixture,
+                 "a prediction that does not know a PCR is signed for the others only if that is said") {
+    LogWriter log;
+    log.spec_id().event(0, 8, 1, Bytes(4)).event(4, 0x80000003, 2, image("\\EFI\\debian\\shimx64.efi"));
+    write("log", {reinterpret_cast<const char *>(log.bytes.data()), log.bytes.size()});
+    for (const bool as_json : {true, false}) {
+        std::vector<std::string> predict{"policy", "predict",          "--next", "--event-log", directory / "log",
+                                         "--root", directory / "none", "--pcrs", "sha256:0,2,4"};
+        if (as_json) predict.emplace_back("--json");
+        const Output predicted = cli("unix:path=/nonexistent", predict);
+        CAPTURE(predicted.err);
+        REQUIRE(predicted.status == 0);
+        REQUIRE_THAT(predicted.out, Contains("\\shimx64.efi is not on this host"));
+        write("next", predicted.out);
+        REQUIRE_THAT(sign({"--values", directory / "next"}).err, Contains("does not know PCR 4"));
+        const Output policy = sign({"--values", directory / "next", "--pcrs", "sha256:0,2"});
+        CAPTURE(policy.err);
+        REQUIRE(json::parse(policy.out).at("pcrs") == "sha256:0,2");
+        REQUIRE_THAT(sign({"--values", directory / "next", "--pcrs", "sha256:0,4"}).err, Contains("no value of PCR 4"));
+    }
+    REQUIRE(cli("unix:path=/nonexistent", {"policy", "predict", "--root", directory.path()}).status == 2);
 }
 
 TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is told as such") {

@@ -69,19 +69,25 @@ TEST_CASE("what policy predict prints for people is as good for policy sign as i
     MeasuredBoot boot{expect(PcrSelection::parse("sha256:4,7,14")), {}, {}, {4}};
     for (const unsigned pcr : boot.pcrs.numbers()) boot.values[pcr] = Bytes(32, static_cast<std::uint8_t>(pcr));
     if (GENERATE(true, false)) boot.events = {{7, "EV_EFI_VARIABLE", Bytes(32, 1), "PCR 7 dbx"}};
+    if (GENERATE(true, false)) boot.chain = {{{4, "PCR 4"}, {7, "Secure Boot is on"}}, {"PCR 9 0000"}};
+    if (GENERATE(true, false)) boot.unknown = {{8, "GRUB obeys another grub.cfg"}, {9, "PCR 9 of what?"}};
     const std::string json = to_json(boot);
     const std::string text = cli::predict_policy_text(Json::parse(json));
     for (const std::string &printed : {json, text, "# of Monday\n\n" + text, "\n" + json}) {
         const MeasuredBoot read = expect(parse_measured_boot(printed));
         REQUIRE(read.pcrs.to_string() == "sha256:4,7,14");
         REQUIRE(read.values == boot.values);
+        REQUIRE(read.unknown.size() == boot.unknown.size());
+        REQUIRE(std::ranges::equal(
+            read.unknown, boot.unknown, {}, [](const auto &u) { return u.first; },
+            [](const auto &u) { return u.first; }));
     }
     const std::string twice = text + "PCR 7   " + std::string(64, '0') + "\n";
     const std::string cut = text.substr(0, text.find("PCR 14"));
     const std::string other_bank = "PCRs sha384:4\n" + text;
     for (const std::string &wrong :
-         {twice, cut, other_bank, text.substr(text.find('\n')), text + "more\n", std::string(),
-          std::string("PCRs sha256:4\nPCR 4 00 00\n"), std::string("PCRs sha256:4\nPCR 4 xx\n")})
+         {twice, twice + "PCR 7   unknown\n", cut, other_bank, text.substr(text.find('\n')), text + "more\n",
+          std::string(), std::string("PCRs sha256:4\nPCR 4 00 00\n"), std::string("PCRs sha256:4\nPCR 4 xx\n")})
         REQUIRE(expect_error(parse_measured_boot(wrong)).code == ErrorCode::kInvalid);
 }
 

@@ -32,7 +32,7 @@ Bytes log() {
 }  // namespace
 
 TEST_CASE("the events of the chosen PCRs are told, in their order") {
-    const auto events = expect(parse_event_log(log(), pcrs("sha256:4,7")));
+    const auto events = expect(parse_event_log(log(), pcrs("sha256:4,7"))).events;
     REQUIRE(events.size() == 4);
     REQUIRE(events[0].pcr == 7);
     REQUIRE(events[0].type == "EV_EFI_VARIABLE_DRIVER_CONFIG");
@@ -50,7 +50,7 @@ TEST_CASE("what is tagged is told without its tag") {
     tagged.number(0x8f3b22ec, 4).number(13, 4).text(std::string_view("Linux initrd\0", 13));
     LogWriter log;
     log.spec_id().event(9, 6, 1, tagged.bytes).event(9, 6, 1, text("short"));
-    const auto events = expect(parse_event_log(log.bytes, pcrs("sha256:9")));
+    const auto events = expect(parse_event_log(log.bytes, pcrs("sha256:9"))).events;
     REQUIRE(events.at(0).text == "Linux initrd");
     REQUIRE(events.at(1).text.empty());
 }
@@ -58,7 +58,8 @@ TEST_CASE("what is tagged is told without its tag") {
 TEST_CASE("a text of a few characters in UTF-16 is told, and its NUL is none of them") {
     const std::string wide(".\0l\0i\0n\0u\0x\0\0\0", 14);
     LogWriter log;
-    const auto events = expect(parse_event_log(log.spec_id().event(11, 13, 1, text(wide)).bytes, pcrs("sha256:11")));
+    const auto events =
+        expect(parse_event_log(log.spec_id().event(11, 13, 1, text(wide)).bytes, pcrs("sha256:11"))).events;
     REQUIRE(events.at(0).text == ".linux");
 }
 
@@ -67,7 +68,7 @@ TEST_CASE("a program that the firmware started is told by its file, if it has on
     const auto told = [](const Bytes &event) {
         LogWriter log;
         const auto events =
-            expect(parse_event_log(log.spec_id().event(4, 0x80000003, 1, event).bytes, pcrs("sha256:4")));
+            expect(parse_event_log(log.spec_id().event(4, 0x80000003, 1, event).bytes, pcrs("sha256:4"))).events;
         return events.at(0).text;
     };
     REQUIRE(told(grub) == "\\EFI\\debian\\grubx64.efi");
@@ -82,7 +83,7 @@ TEST_CASE("a program that the firmware started is told by its file, if it has on
 }
 
 TEST_CASE("the digests are those of the chosen bank") {
-    REQUIRE(expect(parse_event_log(log(), pcrs("sha1:7")))[0].digest == Bytes(20, 1));
+    REQUIRE(expect(parse_event_log(log(), pcrs("sha1:7"))).events[0].digest == Bytes(20, 1));
     REQUIRE_THAT(expect_error(parse_event_log(log(), pcrs("sha384:7"))).text, Contains("no digests for sha384:7"));
 }
 
@@ -92,6 +93,33 @@ TEST_CASE("replayed events are what a TPM makes of them") {
     const auto values = expect(replayed(expect(parse_event_log(log(), chosen)), chosen));
     REQUIRE(to_hex(values.at(7)) == "752ae04f6e0131c4bcec73f62d8118467dec0c892fd905a13a1d1ab876825212");
     REQUIRE(expect(replayed({}, chosen)).at(7) == Bytes(32));
+}
+
+TEST_CASE("PCR 0, and no other, begins with the locality of the TPM's startup") {
+    const auto chosen = pcrs("sha256:0,7");
+    const std::string locality("StartupLocality\0\3", 17);
+    LogWriter log;
+    log.spec_id().event(0, 3, 0, text(locality));
+    const BootLog began = expect(parse_event_log(log.bytes, chosen));
+    REQUIRE(began.events.empty());
+    Bytes begin(32);
+    begin.back() = 3;
+    REQUIRE(expect(replayed(began, chosen)) == PcrValues{{0, begin}, {7, Bytes(32)}});
+    // SHA-256(31 times 00, 03, 32 times 08); computed with another program.
+    log.event(0, 8, 8, text("version"));
+    REQUIRE(to_hex(expect(replayed(expect(parse_event_log(log.bytes, chosen)), chosen)).at(0)) ==
+            "244e0c9f3d9959e445fcc7cb6aa0c0f460c640ba588e7582defb30fa159b6416");
+    LogWriter cut;
+    cut.spec_id().event(0, 3, 0, text(locality.substr(0, 16))).event(0, 3, 0, text("StartupLocality"));
+    REQUIRE(expect(parse_event_log(cut.bytes, chosen)).startup_locality == 0);
+}
+
+TEST_CASE("an event of other banks extends nothing in this one") {
+    LogWriter log;
+    log.spec_id();
+    log.number(7, 4).number(4, 4).number(1, 4).number(TPM2_ALG_SHA1, 2).raw(Bytes(20, 1)).number(0, 4);
+    const auto chosen = pcrs("sha256:7");
+    REQUIRE(expect(replayed(expect(parse_event_log(log.bytes, chosen)), chosen)).at(7) == Bytes(32));
 }
 
 TEST_CASE("a log that ends early, or is none, is refused, whatever it claims") {
@@ -131,6 +159,7 @@ TEST_CASE("a host's boot is what its kernel tells of it") {
     const MeasuredBoot silent = expect(measure_boot(chosen, {directory.path(), directory / "none"}));
     REQUIRE(silent.events.empty());
     REQUIRE(silent.unexplained.empty());
+    REQUIRE(silent.chain.covers.size() == 2);
     REQUIRE(expect_error(measure_boot(pcrs("sha256:0"), {directory.path(), ""})).code == ErrorCode::kUnavailable);
 }
 

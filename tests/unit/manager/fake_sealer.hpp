@@ -103,7 +103,9 @@ public:
         return tpm_->keys.sign(key, authorization.view(), digest);
     }
 
-    vtpm::Result<vtpm::HostIdentity> host() override { return tpm_->attestation.identity(); }
+    vtpm::Result<vtpm::HostIdentity> host(std::optional<vtpm::EkTemplate> /*wanted*/) override {
+        return tpm_->attestation.identity();
+    }
     vtpm::Result<vtpm::SecretBytes> activate(const vtpm::Credential &) override {
         return vtpm::fail(vtpm::ErrorCode::kRefused, "a fake activates nothing");
     }
