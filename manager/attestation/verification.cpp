@@ -173,14 +173,14 @@ Result<std::string> check_launch(const Attestation &attestation, const Trust &tr
     if (digest.at(launch::Hash::kSha256) != attestation.event_log_digest)
         return refused("the event log is not the one that the host gave to the vTPM");
     VTPM_ASSIGN(const PcrSelection all, PcrSelection::parse(kLaunchBank));
-    VTPM_ASSIGN(const auto events, parse_event_log(attestation.event_log, asked ? trust.launch_pcrs : all));
+    VTPM_ASSIGN(const BootLog log, parse_event_log(attestation.event_log, asked ? trust.launch_pcrs : all));
     if (asked) {
-        VTPM_ASSIGN(const PcrValues values, replayed(events, trust.launch_pcrs));
+        VTPM_ASSIGN(const PcrValues values, replayed(log, trust.launch_pcrs));
         const std::string differ = differences(trust.launch, values, "should be");
         if (!differ.empty()) return refused("the guest was started with something else: {}", differ);
         return trust.launch_pcrs.to_string() + " as you know them";
     }
-    const auto line = command_line_in(events);
+    const auto line = command_line_in(log.events);
     return line ? fmt::format("measured; command line '{}'", legible(*line)) : "nobody measured it";
 }
 

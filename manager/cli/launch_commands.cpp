@@ -98,9 +98,9 @@ Result<Json> show_event_log(const EventLogOrder &order) {
     VTPM_ASSIGN(const PcrSelection pcrs, PcrSelection::parse(order.pcrs));
     VTPM_ASSIGN(const Bytes log, read_guest_event_log(order.device));
     VTPM_TRY(write_bytes(order.raw, log));
-    VTPM_ASSIGN(auto events, parse_event_log(log, pcrs));
-    VTPM_ASSIGN(PcrValues values, replayed(events, pcrs));
-    return Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(events), {}}));
+    VTPM_ASSIGN(BootLog boot, parse_event_log(log, pcrs));
+    VTPM_ASSIGN(PcrValues values, replayed(boot, pcrs));
+    return Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(boot.events), {}}));
 }
 
 Result<Json> predict_launch(const LaunchOrder &order) {
