@@ -18,6 +18,7 @@ constexpr unsigned kLoaderCommands = 8;
 constexpr unsigned kLoaderFiles = 9;
 constexpr unsigned kUki = 11;
 constexpr unsigned kKernelConfig = 12;
+constexpr unsigned kSysexts = 13;
 
 constexpr std::string_view kVersion = "xen-vtpm launch 1";
 constexpr std::string_view kCalling = "Calling EFI Application from Boot Option";  // PFP 1.06, 10.4.4
@@ -103,6 +104,13 @@ Result<> add_application(EventList &events, const MeasuredImage &image, std::str
     return {};
 }
 
+// A word of ours. In the PCRs of systemd-stub its log has it as UTF-16, as readers of those expect.
+Result<> add_marker(EventList &events, unsigned pcr, std::string_view text) {
+    if (pcr < kUki || pcr > kSysexts) return events.add(pcr, EventType::kIpl, text);
+    VTPM_ASSIGN(Bytes data, utf16(text));
+    return events.add(pcr, EventType::kIpl, bytes_of(text), std::move(data));
+}
+
 // As systemd-stub does: the name of each section, then its content, both described by the name.
 Result<> add_uki(EventList &events, const MeasuredUki &uki, const Bytes &load_options) {
     for (const MeasuredSection &section : uki.sections) {
@@ -137,7 +145,7 @@ Result<Events> launch_events(const MeasuredLaunch &launch) {
     if (launch.uki)
         VTPM_TRY(add_uki(events, *launch.uki, *load_options));
     else
-        VTPM_TRY(events.add(kUki, EventType::kIpl, kNoUki));
+        VTPM_TRY(add_marker(events, kUki, kNoUki));
     VTPM_TRY(add_command_line(events, launch.command_line, *load_options));
     if (launch.initrd) events.add(kLoaderFiles, EventType::kEventTag, *launch.initrd, tagged(kInitrdTag, kInitrdName));
     return events.take();
@@ -152,7 +160,7 @@ Result<Events> unmeasured_events(const Banks &banks) {
     EventList events(banks);
     VTPM_TRY(events.add_version());
     VTPM_TRY(events.add_separators(kErrorSeparator));
-    for (const unsigned pcr : {8U, 9U, 11U, 12U, 13U, 14U}) VTPM_TRY(events.add(pcr, EventType::kIpl, kNotMeasured));
+    for (const unsigned pcr : {8U, 9U, 11U, 12U, 13U, 14U}) VTPM_TRY(add_marker(events, pcr, kNotMeasured));
     return events.take();
 }
 

@@ -30,7 +30,7 @@ def test_the_tpm_is_a_tpm_2_with_a_resource_manager(lab, guest):
 def test_pcrs_start_at_zero_and_extend(lab, guest):
     out = lab.guest(
         guest,
-        "set -e; tpm2_pcrread sha256:9; tpm2_pcrextend 9:sha256=$(printf 'a%.0s' $(seq 64)); tpm2_pcrread sha256:9",
+        "set -e; tpm2_pcrread sha256:15; tpm2_pcrextend 15:sha256=$(printf 'a%.0s' $(seq 64)); tpm2_pcrread sha256:15",
     ).stdout
     before, after = re.findall(r"0x([0-9A-F]{64})", out)
     assert before == "0" * 64
@@ -38,7 +38,7 @@ def test_pcrs_start_at_zero_and_extend(lab, guest):
 
 
 def test_the_pcr_banks_are_those_of_the_profile(lab, guest):
-    banks = lab.guest(guest, "cd /sys/class/tpm/tpm0; ls -d pcr-*; cat pcr-*/5").stdout.split()
+    banks = lab.guest(guest, "cd /sys/class/tpm/tpm0; ls -d pcr-*; cat pcr-*/15").stdout.split()
     assert banks == ["pcr-sha256", "pcr-sha384", "0" * 64, "0" * 96]
 
 
@@ -194,9 +194,9 @@ def test_after_a_reboot_nv_is_there_and_pcrs_are_zero(lab, guest):
     lab.guest(
         guest,
         "set -e; tpm2_nvdefine -Q 0x1500017 -C o -s 4; printf kept | tpm2_nvwrite -Q 0x1500017 -C o -i-; "
-        "tpm2_pcrextend 8:sha256=$(printf 'b%.0s' $(seq 64))",
+        "tpm2_pcrextend 15:sha256=$(printf 'b%.0s' $(seq 64))",
     )
     lab.run("guest", "reboot", guest, timeout=400)
-    out = lab.guest(guest, "tpm2_nvread 0x1500017 -C o -s 4; echo; tpm2_pcrread sha256:8,9").stdout
+    out = lab.guest(guest, "tpm2_nvread 0x1500017 -C o -s 4; echo; tpm2_pcrread sha256:10,15").stdout
     assert out.startswith("kept")
     assert set(re.findall(r"0x([0-9A-F]{64})", out)) == {"0" * 64}

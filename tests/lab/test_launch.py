@@ -149,7 +149,7 @@ FAULTS = {
 def test_what_cannot_be_measured_is_not_started(launched, fault):
     prepare, said = FAULTS[fault]
     directory = "/var/lib/lab/launch"
-    script = (f"rm -rf {directory} /var/log/xen/bootloader.*; mkdir {directory}; cd {directory}; cp {launched.config} xl.cfg; {prepare}; "
+    script = (f"xl destroy {launched.name} 2> /dev/null; rm -rf {directory} /var/log/xen/bootloader.*; mkdir {directory}; cd {directory}; cp {launched.config} xl.cfg; {prepare}; "
               "xl create -q xl.cfg; status=$?; systemctl start xen-vtpmd; cat /var/log/xen/bootloader.*; exit $status")
     refused = launched.lab.dom0(script, check=False)
     assert refused.returncode != 0 and said in refused.stdout, refused.stderr

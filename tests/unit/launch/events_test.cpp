@@ -67,7 +67,7 @@ TEST_CASE("a kernel with an initrd is measured as firmware, GRUB and Linux do") 
     const Bytes initrd(1000, 7);
     auto rows = beginning();
     rows.push_back({4, EventType::kEfiApplication, hashed_of(kernel)});
-    rows.push_back({11, EventType::kIpl, bytes("xen-vtpm: no UKI"), "xen-vtpm: no UKI"});
+    rows.push_back({11, EventType::kIpl, bytes("xen-vtpm: no UKI"), wide("xen-vtpm: no UKI")});
     rows.push_back(
         {8, EventType::kIpl, bytes("root=/dev/xvda ro"), std::string("kernel_cmdline: root=/dev/xvda ro\0", 34)});
     rows.push_back({9, EventType::kEventTag, bytes(wide("root=/dev/xvda ro")),
