@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stores that former versions wrote (store-8/, store-9/), and the TPMs that sealed them.
+// Stores that former versions wrote (store-8/, store-9/, store-10/), and the TPMs that sealed them.
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -28,6 +28,9 @@ constexpr Former kSchema8{"store-8", "09d1e19b-cf9b-4267-bb12-d6bad64bfedb",
 constexpr Former kSchema9{"store-9", "9e1b54f9-bff0-4e29-a347-be82a43d09a3",
                           "TM27-5RMG-A0S3-2SXG-HR76-03RE-NY9X-ZA2N-6JHA-7KCK-K6X2-XDQR-0KBZ-Y2G1",
                           "FHKD-W7XV-89A6-SWSW-DZ2E-R2QG-TTFE-V5AB-37AG-W1D3-QKFH-SVCZ-MGK8-0PHG"};
+constexpr Former kSchema10{"store-10", "486fc0ec-4016-4804-9455-76f7feb8751e",
+                           "WCDY-3YST-XAZC-B3WF-4VEN-17A5-XKQS-C4FD-S31A-2P10-94FZ-MM15-KZFD-4D48",
+                           "3XX8-64B1-10K8-QNJ3-D5P9-CD3X-FV71-1XC7-ZKV2-PK4P-H221-8NT7-JKHC-MEB5"};
 
 std::string fixture(const Former &former, const char *name) {
     std::ifstream file(fmt::format("{}/{}/{}", VTPM_FIXTURES, former.directory, name));
@@ -88,7 +91,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("a store of a former schema opens, and its groups' manifests remember the rest from then on") {
-    Fixture host(GENERATE(kSchema8, kSchema9));
+    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10));
     CAPTURE(host.former.directory);
     for (int i = 0; i < 2; ++i) {
         host.restart();
@@ -112,7 +115,7 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
 }
 
 TEST_CASE("a group that is removed from a store of a former schema is missed once all groups were open together") {
-    Fixture host(GENERATE(kSchema8, kSchema9));
+    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10));
     CAPTURE(host.former.directory);
     host.restart();
     REQUIRE(host.lost().empty());
