@@ -2,6 +2,7 @@
 #include "manager/policy/boot_files.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -21,6 +22,7 @@ namespace {
 
 // Where Debian mounts what firmware and GRUB read. A loader's path says nothing of that.
 constexpr std::array<std::string_view, 4> kMounts{"", "/boot", "/boot/efi", "/efi"};
+constexpr std::size_t kMaxRead = 1'048'576;
 constexpr std::size_t kAttributes = 4;  // of a variable, before its data (Documentation/filesystems/efivarfs.rst)
 
 std::optional<Bytes> digest_of(ByteView file, const launch::Extents &extents, launch::Hash bank) {
@@ -29,9 +31,14 @@ std::optional<Bytes> digest_of(ByteView file, const launch::Extents &extents, la
     return std::move((*digests)[bank]);
 }
 
-std::optional<FileDigests> digests_of_file(const std::string &path, launch::Hash bank) {
+Result<launch::MappedFile> map(const std::string &path) {
     const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    const auto file = fd ? launch::MappedFile::map(fd.get(), path) : fail(ErrorCode::kNotFound, "{}", path);
+    if (!fd) return fail(ErrorCode::kNotFound, "{}", path);
+    return launch::MappedFile::map(fd.get(), path);
+}
+
+std::optional<FileDigests> digests_of_file(const std::string &path, launch::Hash bank) {
+    const auto file = map(path);
     if (!file) return std::nullopt;
     auto content = digest_of(file->bytes(), {{0, file->bytes().size(), 0}}, bank);
     if (!content) return std::nullopt;
@@ -50,8 +57,18 @@ std::vector<FileDigests> find_under(const std::string &root, const std::string &
     std::vector<FileDigests> found;
     if (!path.starts_with('/') || leads_upwards(path)) return found;
     for (const std::string_view mount : kMounts) {
-        auto digests = digests_of_file(root + std::string(mount) + path, bank);
+        auto digests = digests_of_file(fmt::format("{}{}{}", root, mount, path), bank);
         if (digests && std::ranges::find(found, *digests) == found.end()) found.push_back(std::move(*digests));
+    }
+    return found;
+}
+
+std::vector<std::string> read_under(const std::string &root, const std::string &path) {
+    std::vector<std::string> found;
+    if (!path.starts_with('/') || leads_upwards(path)) return found;
+    for (const std::string_view mount : kMounts) {
+        const auto file = map(fmt::format("{}{}{}", root, mount, path));
+        if (file && file->bytes().size() <= kMaxRead) found.emplace_back(file->bytes().begin(), file->bytes().end());
     }
     return found;
 }
@@ -74,7 +91,8 @@ BootFiles files_of_host(const std::string &root, launch::Hash bank) {
         if (is_new) entry->second = find_under(root, path, bank);
         return entry->second;
     };
-    return {find, [root](const std::string &name) { return variable_under(root, name); }};
+    return {find, [root](const std::string &path) { return read_under(root, path); },
+            [root](const std::string &name) { return variable_under(root, name); }};
 }
 
 }  // namespace vtpm

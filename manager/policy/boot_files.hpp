@@ -21,6 +21,8 @@ struct BootFiles {
     // Of the files of this path ("/boot/vmlinuz", "/EFI/debian/shimx64.efi") on any of the file systems that loaders
     // read; each content once.
     std::function<std::vector<FileDigests>(const std::string &path)> find;
+    // Their contents, of those that are not large: what GRUB obeys.
+    std::function<std::vector<std::string>(const std::string &path)> read;
     // By name and GUID, as in efivarfs. None: it is not there, or cannot be read.
     std::function<std::optional<Bytes>(const std::string &name)> variable;
 };

@@ -14,6 +14,7 @@
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/event_data.hpp"
 #include "manager/policy/json_object.hpp"
+#include "manager/policy/kernel_names.hpp"
 
 namespace vtpm {
 namespace {
@@ -88,21 +89,29 @@ public:
     }
 
     Result<> run() {
+        VTPM_TRY(find_renaming());
         // In the order of the log: what was started is among the files that were read before.
         for (Step &step : steps_) {
             if (step.now.empty()) continue;
             if (is_grub_file(*step.event)) read_file(step);
             if (is_image(*step.event)) start_image(step);
+            if (step.event->pcr == kGrubCommands && renaming_) VTPM_TRY(rename_command(step));
             if (step.event->pcr == kGrubFiles && step.event->type == kTaggedEvent) hand_on(step);
             if (step.event->pcr == kSecureBoot && step.event->type == kVariableConfigEvent)
                 VTPM_TRY(read_variable(step));
         }
-        consider_loader();
+        consider_keys();
+        consider_grub();
         return {};
     }
 
     // The first reason counts.
-    void do_not_know(unsigned pcr, std::string why) { unknown_.try_emplace(pcr, std::move(why)); }
+    void do_not_know(unsigned pcr, const std::string &why) { unknown_.try_emplace(pcr, why); }
+
+    // As the next boot will have it.
+    [[nodiscard]] std::string renamed(const std::string &text) const {
+        return renaming_ ? renaming_->forward(text) : text;
+    }
 
     [[nodiscard]] const std::vector<Step> &steps() const { return steps_; }
     [[nodiscard]] const std::map<unsigned, std::string> &unknown() const { return unknown_; }
@@ -131,6 +140,60 @@ private:
         }
     }
 
+    // An update of a kernel changes its version in GRUB's configuration. If nothing else is another one, the commands
+    // are the former with that version: whether it is so, the digest of the former configuration tells, which nobody
+    // has any more. Another file that GRUB obeys must not know of versions.
+    Result<> find_renaming() {
+        std::string commands;
+        for (const Step &step : steps_)
+            if (step.event->pcr == kGrubCommands) commands += text_in(step.event->data) + "\n";
+        const std::vector<std::string> then = kernel_versions(commands);
+        std::string others;
+        for (const Step &step : steps_) {
+            const std::string name = is_grub_file(*step.event) ? text_in(step.event->data) : std::string();
+            if (name.empty() || name.starts_with(kInGrub) || !is_obeyed(name)) continue;
+            for (const std::string &text : files_.read(path_of_grub(name))) {
+                VTPM_ASSIGN(const bool same, is_digest_of(step.now, text));
+                const Renaming renaming{then, kernel_versions(text)};
+                const bool possible = !same && !then.empty() && then.size() == renaming.now.size();
+                const std::string former = possible ? renaming.backward(text) : std::string();
+                VTPM_ASSIGN(const bool renamed, is_digest_of(step.now, former));
+                if (same) others += text;
+                if (!renamed || !possible || renaming.forward(former) != text) continue;
+                renaming_ = renaming;
+                renamed_.insert(name);
+            }
+        }
+        const auto known = [&](const std::string &version) { return others.find(version) != std::string::npos; };
+        if (renaming_ && (std::ranges::any_of(renaming_->then, known) || std::ranges::any_of(renaming_->now, known))) {
+            renaming_.reset();
+            renamed_.clear();
+        }
+        return {};
+    }
+
+    // GRUB measures the words behind what it says of them: "grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ".
+    Result<> rename_command(Step &step) {
+        constexpr std::string_view kEnd = ": ";
+        const std::string text = text_in(step.event->data);
+        const std::string words = text.substr(std::min(text.find(kEnd), text.size() - kEnd.size()) + kEnd.size());
+        const std::string next = renaming_->forward(words);
+        if (next == words) return {};
+        VTPM_ASSIGN(const bool is_it, is_digest_of(step.now, words));
+        if (!is_it) {
+            do_not_know(kGrubCommands, "GRUB measured another command than it logged");
+            return {};
+        }
+        VTPM_ASSIGN(step.next, digest_of(bytes_of(next)));
+        change(kGrubCommands, "the kernel's version");
+        return {};
+    }
+
+    [[nodiscard]] Result<bool> is_digest_of(const Bytes &digest, std::string_view text) const {
+        VTPM_ASSIGN(const Bytes found, digest_of(bytes_of(text)));
+        return found == digest;
+    }
+
     // GRUB obeys what it reads, unless a command hands it on.
     [[nodiscard]] bool is_obeyed(const std::string &name) const {
         return !handed_on_.contains(name) && !ends_with_one_of(name, kShownFiles) &&
@@ -149,24 +212,29 @@ private:
         if (same != found.end()) return &*same;
         if (found.size() == 1 && !(found[0].*digest).empty()) return found.data();
         const char *why = "is not on this host";
-        if (!found.empty()) why = found.size() == 1 ? "is no PE image, or a damaged one" : "is there more than once";
+        if (!found.empty())
+            why = found.size() == 1 ? "is no PE image of which all would be measured" : "is there more than once";
         do_not_know(pcr, fmt::format("{} {}", name, why));
         return nullptr;
     }
 
     void read_file(Step &step) {
-        const std::string name = text_in(step.event->data);
+        const std::string former = text_in(step.event->data);
+        const std::string name = renamed(former);
         const std::string shown = printable(name);
         if (name.starts_with(kInGrub)) {
             reads_from_grub_ = true;
+            obeys_itself_ |= is_obeyed(former);
             return;
         }
         const auto found = files_.find(path_of_grub(name));
         const FileDigests *file = choose(found, &FileDigests::content, step.now, kGrubFiles, shown);
         const bool changed = file == nullptr || file->content != step.now;
-        if (changed && is_obeyed(name))
+        if (changed && is_obeyed(former) && !renamed_.contains(former)) {
+            obeys_another_ = true;
             for (const unsigned pcr : {kGrubCommands, kGrubFiles})
                 do_not_know(pcr, fmt::format("GRUB obeys {}, which is another one: it may run other commands", shown));
+        }
         any_changed_ |= changed;
         if (file == nullptr) return;
         if (changed) {
@@ -179,6 +247,7 @@ private:
     }
 
     void start_image(Step &step) {
+        if (obeys_another_) do_not_know(kLoaders, "GRUB obeys another configuration, and may start something else");
         const std::string name = image_file(step.event->data);
         if (name.starts_with('\\'))
             start_file(step, name);
@@ -203,6 +272,7 @@ private:
 
     // What a loader read from a file and then started or had verified, without saying which.
     void start_from_memory(Step &step) {
+        starts_from_memory_ = true;
         const auto before = started_.find(step.now);
         if (before != started_.end()) {
             step.next = before->second;
@@ -264,29 +334,33 @@ private:
         return std::move(digests[bank_]);
     }
 
-    // What else is another one if a boot loader is.
-    void consider_loader() {
-        const auto authority = [](const Step &step) { return step.event->type == kVariableAuthorityEvent; };
-        const bool sbat = std::ranges::any_of(steps_, [&](const Step &step) {
-            const auto variable = authority(step) ? firmware_variable(step.event->data) : std::nullopt;
+    // Of what was started, PCR 7 has who vouched for it.
+    void consider_keys() {
+        const auto is_authority = [](const Step &step) { return step.event->type == kVariableAuthorityEvent; };
+        const auto is_sbat = [&](const Step &step) {
+            const auto variable = is_authority(step) ? firmware_variable(step.event->data) : std::nullopt;
             return variable && variable->name == "SbatLevel";
-        });
-        if (first_loader_changed_ && sbat)
+        };
+        if (first_loader_changed_ && std::ranges::any_of(steps_, is_sbat))
             do_not_know(kSecureBoot, "the first boot loader (shim) is another one: it may raise SbatLevel");
-        if (changed_.contains(kLoaders) && std::ranges::any_of(steps_, authority))
+        if ((changed_.contains(kLoaders) || obeys_another_) && std::ranges::any_of(steps_, is_authority))
             assumptions_.emplace_back("who signed what was started so far signed its new versions too (PCR 7)");
-        grub_changed_ |= loader_changed_;
-        if (!grub_changed_) return;
-        if (reads_from_grub_)
-            for (const unsigned pcr : {kGrubCommands, kGrubFiles})
-                do_not_know(pcr, "GRUB is another one, and reads files that are in itself");
-        if (!read_.empty())
-            assumptions_.emplace_back("the new GRUB runs the commands and reads the files that the former did (8, 9)");
+    }
+
+    void consider_grub() {
+        constexpr auto kInItself = "GRUB is another one, and reads files that are in itself";
+        if (loader_changed_ && reads_from_grub_) do_not_know(kGrubFiles, kInItself);
+        if (loader_changed_ && obeys_itself_) do_not_know(kGrubCommands, kInItself);
+        if (loader_changed_ && obeys_itself_ && starts_from_memory_) do_not_know(kLoaders, kInItself);
+        if ((loader_changed_ || grub_changed_) && !read_.empty())
+            assumptions_.emplace_back("the new GRUB runs, reads and starts what the former did (4, 8, 9)");
     }
 
     launch::Hash bank_;
     const BootFiles &files_;
     std::vector<Step> steps_;
+    std::optional<Renaming> renaming_;
+    std::set<std::string> renamed_;    // files that GRUB obeys, in which nothing else changed
     std::set<std::string> handed_on_;  // words of GRUB's commands that load
     std::vector<ReadFile> read_;
     std::map<Bytes, Bytes> became_;   // content of a file that GRUB read, now and then
@@ -294,8 +368,11 @@ private:
     std::set<std::string> started_files_;
     std::size_t loaders_ = 0;
     bool reads_from_grub_ = false;
-    bool grub_changed_ = false;
-    bool any_changed_ = false;  // of what was read or started so far
+    bool obeys_itself_ = false;
+    bool obeys_another_ = false;
+    bool starts_from_memory_ = false;
+    bool grub_changed_ = false;  // a part of it that is a file of its own
+    bool any_changed_ = false;   // of what was read or started so far
     bool loader_changed_ = false;
     bool first_loader_changed_ = false;
     std::map<unsigned, std::vector<std::string>> changed_;
@@ -323,8 +400,11 @@ Result<NextBoot> next_boot(ByteView log, const PcrSelection &pcrs, const std::op
     VTPM_TRY(forecast.run());
     auto event = boot.events.begin();
     for (const Step &step : forecast.steps())
-        if (step.event->type != launch::kNoActionEvent && explained.contains(step.event->pcr))
-            (event++)->digest = step.next;
+        if (step.event->type != launch::kNoActionEvent && explained.contains(step.event->pcr)) {
+            event->digest = step.next;
+            event->text = forecast.renamed(event->text);
+            ++event;
+        }
     NextBoot next;
     VTPM_ASSIGN(next.values, replayed(boot, pcrs));
     for (const auto &[pcr, why] : forecast.unknown())

@@ -37,6 +37,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
                               return path.size() % 2 == 0 ? std::vector<FileDigests>()
                                                           : std::vector<FileDigests>{{Bytes(32, 1), Bytes(32, 2)}};
                           },
+                          [&](const std::string &) {
+                              return std::vector<std::string>{"vmlinuz-1", {log.begin(), log.end()}};
+                          },
                           [](const std::string &name) { return std::optional<Bytes>(Bytes(name.size())); }};
     const auto next = next_boot(log, *pcrs, *values, files);
     require(next && next->values.size() + next->unknown.size() == values->size(), "each PCR is known, or is not");

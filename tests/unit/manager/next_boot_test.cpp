@@ -10,6 +10,7 @@
 #include "log_writer.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/event_data.hpp"
+#include "manager/policy/kernel_names.hpp"
 #include "manager/policy/measured_boot.hpp"
 #include "temporary_directory.hpp"
 #include "tests/unit/launch/pe_writer.hpp"
@@ -32,18 +33,23 @@ Bytes text(std::string_view bytes) { return {bytes.begin(), bytes.end()}; }
 // What is on a disk and in the firmware.
 struct Place {
     std::map<std::string, std::vector<FileDigests>> files;
-    std::map<std::string, Bytes> variables;
+    std::map<std::string, std::string> texts{};
+    std::map<std::string, Bytes> variables{};
 
     [[nodiscard]] BootFiles reader() const {
         const auto find = [this](const std::string &path) {
             const auto found = files.find(path);
             return found == files.end() ? std::vector<FileDigests>() : found->second;
         };
+        const auto read = [this](const std::string &path) {
+            const auto found = texts.find(path);
+            return found == texts.end() ? std::vector<std::string>() : std::vector{found->second};
+        };
         const auto variable = [this](const std::string &name) -> std::optional<Bytes> {
             const auto found = variables.find(name);
             return found == variables.end() ? std::nullopt : std::optional(found->second);
         };
-        return {find, variable};
+        return {find, read, variable};
     }
 };
 
@@ -141,6 +147,124 @@ TEST_CASE_METHOD(Golden, "the PCRs of a real boot are predicted from the log of 
     REQUIRE_THAT(second.assumptions.at(1), Contains("who signed") && Contains("PCR 7"));
 }
 
+namespace {
+
+// What update-grub makes of two kernels, but shorter. Of tests/unit/launch/golden/log-grub-versions.bin: its README.
+struct Versions : Place {
+    static constexpr const char *kRoot = " root=/dev/none ro console=ttyS0 panic=-1\n";
+    static constexpr const char *kGrubCfg = "/boot/grub/grub.cfg";
+    Bytes log;
+
+    Versions() {
+        std::ifstream file(VTPM_GOLDEN "/log-grub-versions.bin", std::ios::binary);
+        log.assign(std::istreambuf_iterator<char>(file), {});
+        files = Golden().files;
+        files["/boot/grub/grubenv"] = {{digest(texts["/boot/grub/grubenv"] = grubenv("")), {}}};
+        has(kFormer, "/boot/vmlinuz", "/boot/initrd.img");
+        configure(config(kFormer, "6.1.0-55-cloud-amd64"));
+    }
+    static constexpr const char *kFormer = "6.1.0-56-cloud-amd64";
+    static constexpr const char *kNew = "6.1.0-57-cloud-amd64";
+
+    static Bytes digest(const std::string &content) {
+        return expect(launch::digests_of(bytes_of(content), {launch::Hash::kSha256})).at(launch::Hash::kSha256);
+    }
+    static std::string grubenv(const std::string &content) {
+        std::string block = "# GRUB Environment Block\n" + content;
+        block.resize(1024, '#');
+        return block;
+    }
+    void configure(const std::string &text) {
+        texts[kGrubCfg] = text;
+        files[kGrubCfg] = {{digest(text), {}}};
+    }
+    // A kernel and its initrd, with the content of these.
+    void has(const std::string &version, const char *kernel, const char *initrd) {
+        files["/boot/vmlinuz-" + version] = files.at(kernel);
+        files["/boot/initrd.img-" + version] = files.at(initrd);
+    }
+    void update() {
+        Golden other;
+        other.update_kernel();
+        files["/new/vmlinuz"] = other.files.at("/boot/vmlinuz");
+        files["/new/initrd.img"] = other.files.at("/boot/initrd.img");
+        has(kNew, "/new/vmlinuz", "/new/initrd.img");
+        configure(config(kNew, kFormer));
+    }
+    [[nodiscard]] NextBoot next() const { return expect(next_boot(log, pcrs("sha256:4,8,9"), std::nullopt, reader())); }
+    static std::string entry(const std::string &version) {
+        return "\tmenuentry 'Debian GNU/Linux, with Linux " + version + "' $menuentry_id_option 'gnulinux-" + version +
+               "-advanced-1' {\n\t\tlinux\t/boot/vmlinuz-" + version + kRoot + "\t\tinitrd\t/boot/initrd.img-" +
+               version + "\n\t}\n";
+    }
+    static std::string config(const std::string &first, const std::string &second) {
+        return "if [ -s $prefix/grubenv ]; then\n  set have_grubenv=true\n  load_env\nfi\n"
+               "if [ \"${next_entry}\" ] ; then\n   set default=\"${next_entry}\"\nelse\n   set default=\"0\"\nfi\n"
+               "set timeout=0\nfunction gfxmode {\n\tset gfxpayload=\"${1}\"\n}\n"
+               "menuentry 'Debian GNU/Linux' --class debian --class gnu-linux $menuentry_id_option "
+               "'gnulinux-simple-1' {\n\tinsmod gzio\n\techo\t'Loading Linux " +
+               first + " ...'\n\tlinux\t/boot/vmlinuz-" + first + kRoot +
+               "\techo\t'Loading initial ramdisk ...'\n\tinitrd\t/boot/initrd.img-" + first +
+               "\n}\nsubmenu 'Advanced options for Debian GNU/Linux' $menuentry_id_option 'gnulinux-advanced-1' {\n" +
+               entry(first) + entry(second) +
+               "}\nif [ -f  ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n";
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Versions, "a kernel of another version is predicted with GRUB's commands, if nothing else changed") {
+    REQUIRE(told(next()).empty());
+    update();
+    const NextBoot updated = next();
+    REQUIRE(told(updated) == "4 8 9 ");
+    // What the TPM had after the boot with it.
+    REQUIRE(updated.values == PcrValues{{4, hex("9f719a3d931af91f5399aca8dd74216ce5435746d0f0ab0cb1fa857ecf3fd08c")},
+                                        {8, hex("de3ce935842e5b4ee730ddb10ca9f5b23d9cc27149729130072e1e193a8332b7")},
+                                        {9, hex("0f8950bee0599253d9a2057731d050e8f5bf2c4891a9e98328eab1565cdf90ef")}});
+    REQUIRE(updated.why.at(8) == "changed: the kernel's version");
+    REQUIRE(std::ranges::count(updated.events, std::string("grub_cmd: initrd /boot/initrd.img-") + kNew,
+                               &BootEvent::text) == 1);
+
+    files.erase(std::string("/boot/vmlinuz-") + kNew);
+    REQUIRE(told(next()) == "8 4? 9? ");
+}
+
+TEST_CASE_METHOD(Versions, "a configuration in which more than a version changed is not guessed") {
+    update();
+    const std::string updated = texts[kGrubCfg];
+    SECTION("another command") { configure(updated + "set timeout=5\n"); }
+    SECTION("one more kernel") { configure(updated + entry("6.1.0-55-cloud-amd64")); }
+    SECTION("a version that was there and is none of a kernel") { configure("# 6.1.0-55-cloud-amd64\n" + updated); }
+    SECTION("another environment") {
+        texts["/boot/grub/grubenv"] = grubenv("next_entry=1\n");
+        files["/boot/grub/grubenv"] = {{digest(texts["/boot/grub/grubenv"]), {}}};
+    }
+    REQUIRE(told(next()) == "4? 8? 9? ");
+}
+
+TEST_CASE("a file that GRUB obeys, and that names a version, is in the way of another one") {
+    const std::string former = "linux /vmlinuz-1 $more\n";
+    const std::string next = "linux /vmlinuz-2 $more\n";
+    const std::string variables = GENERATE("more=quiet", "more=of-1");
+    LogWriter log;
+    log.spec_id();
+    const auto file = [&](const char *name, const std::string &content) {
+        log.number(9, 4).number(kIpl, 4).number(1, 4).number(TPM2_ALG_SHA256, 2).raw(Versions::digest(content));
+        log.number(std::string_view(name).size(), 4).text(name);
+    };
+    file("/grub.cfg", former);
+    file("/grubenv", variables);
+    const std::string command = "linux /vmlinuz-1 quiet";
+    log.number(8, 4).number(kIpl, 4).number(1, 4).number(TPM2_ALG_SHA256, 2).raw(Versions::digest(command));
+    log.number(command.size() + 10, 4).text("grub_cmd: ").text(command);
+    Place place;
+    place.texts = {{"/grub.cfg", next}, {"/grubenv", variables}};
+    for (const auto &[name, content] : place.texts) place.files[name] = {{Versions::digest(content), {}}};
+    const auto boot = expect(next_boot(log.bytes, pcrs("sha256:8,9"), std::nullopt, place.reader()));
+    REQUIRE(told(boot) == (variables == "more=quiet" ? "8 9 " : "8? 9? "));
+}
+
 TEST_CASE_METHOD(Golden, "what the files do not tell of the next boot is said, and not guessed") {
     const FileDigests other{Bytes(32, 1), Bytes(32, 2)};
     const struct {
@@ -149,8 +273,8 @@ TEST_CASE_METHOD(Golden, "what the files do not tell of the next boot is said, a
         const char *told;
         const char *why;
     } rows[] = {
-        {"/boot/grub/grub.cfg", {other}, "8? 9? ", "obeys (hd0,msdos1)/boot/grub/grub.cfg, which is another one"},
-        {"/EFI/debian/grub.cfg", {}, "8? 9? ", "(hd0,msdos1)/EFI/debian/grub.cfg is not on this host"},
+        {"/boot/grub/grub.cfg", {other}, "4? 8? 9? ", "obeys (hd0,msdos1)/boot/grub/grub.cfg, which is another one"},
+        {"/EFI/debian/grub.cfg", {}, "4? 8? 9? ", "(hd0,msdos1)/EFI/debian/grub.cfg is not on this host"},
         {"/boot/initrd.img", {}, "9? ", "/boot/initrd.img is not on this host"},
         {"/boot/initrd.img", {other, {Bytes(32, 3), {}}}, "9? ", "/boot/initrd.img is there more than once"},
         {"/boot/initrd.img", {other}, "9 ", ""},
@@ -178,7 +302,7 @@ TEST_CASE_METHOD(Golden, "what the files do not tell of the next boot is said, a
 
 TEST_CASE_METHOD(Golden, "another GRUB is taken to do as the former, and that is said") {
     files["/EFI/BOOT/grubx64.efi"] = {{Bytes(32, 1), Bytes(32, 2)}};
-    REQUIRE_THAT(next().assumptions.at(2), Contains("the new GRUB runs the commands"));
+    REQUIRE_THAT(next().assumptions.at(2), Contains("the new GRUB runs, reads and starts"));
 }
 
 TEST_CASE_METHOD(Golden, "a revocation list that was updated is in PCR 7 from the next boot on") {
@@ -239,13 +363,25 @@ TEST_CASE("what was started without a name is told by the file that was read, if
     }
     SECTION("GRUB, which has a configuration in itself") {
         place.files["/EFI/debian/grubx64.efi"] = {{{}, Bytes(32, 0x12)}};
-        REQUIRE(next().why.at(4) == "changed: \\EFI\\debian\\grubx64.efi");
-        REQUIRE(told(next()) == "4 8? 9? ");
+        REQUIRE(told(next()) == "4? 8? 9? ");
     }
     SECTION("a module of GRUB") {
         place.files["/boot/grub/x86_64-efi/tpm.mod"] = {{Bytes(32, 0x14), {}}};
-        REQUIRE(told(next()) == "8? 9? ");
+        REQUIRE(told(next()) == "9 ");
+        REQUIRE_THAT(next().assumptions.back(), Contains("the new GRUB"));
     }
+}
+
+TEST_CASE("versions are found in the names of kernels, and change all at once") {
+    using Names = std::vector<std::string>;
+    REQUIRE(kernel_versions("").empty());
+    REQUIRE(kernel_versions("vmlinuz vmlinuz- vmlinuz-/").empty());
+    REQUIRE(kernel_versions("linux /boot/vmlinuz-6.1.0-56-amd64 ro\n'/vmlinuz-5' /vmlinuz-6.1.0-56-amd64") ==
+            Names{"6.1.0-56-amd64", "5"});
+    const Renaming renaming{{"6.1", "6.1.2", "5"}, {"6.2", "6.1", "6.1.2"}};
+    REQUIRE(renaming.forward("a6.1.2 6.1 55 6.") == "a6.1 6.2 6.1.26.1.2 6.");
+    REQUIRE(renaming.backward(renaming.forward("6.1.2 6.1 5")) == "6.1.2 6.1 5");
+    REQUIRE(Renaming{}.forward("as it is") == "as it is");
 }
 
 TEST_CASE("a loader's path is looked for where a host mounts what it reads, and nowhere above") {
@@ -262,6 +398,7 @@ TEST_CASE("a loader's path is looked for where a host mounts what it reads, and 
     write("host/grub/grub.cfg", Bytes(10, 2));
     write("host/boot/twice", Bytes(10, 2));
     write("host/twice", Bytes(10, 3));
+    write("host/large", Bytes(2'000'000, 3));
     write("host/sys/firmware/efi/efivars/dbx-1", Bytes{7, 0, 0, 0, 42});
     const auto shim = files.find("/EFI/debian/shimx64.efi");
     REQUIRE(shim.size() == 1);
@@ -272,6 +409,9 @@ TEST_CASE("a loader's path is looked for where a host mounts what it reads, and 
     REQUIRE(files.find("/twice").size() == 2);
     REQUIRE(files.find("/../secret").empty());
     REQUIRE(files.find("/boot").empty());
+    REQUIRE(files.read("/twice") == std::vector{std::string(10, 3), std::string(10, 2)});
+    REQUIRE(files.read("/../secret").empty());
+    REQUIRE(files.read("/large").empty());
     REQUIRE(files.find("secret").empty());
     REQUIRE(files.variable("dbx-1") == Bytes{42});
     REQUIRE_FALSE(files.variable("../efivars/dbx-1"));
