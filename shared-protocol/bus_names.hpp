@@ -6,12 +6,12 @@
 
 namespace vtpm {
 
-// Status() -> a{sv}, List() -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version or "", s group or "",
-// s PCR banks or "", s launch or "") -> s uuid, Destroy(s uuid), Reissue(s uuid), SetLaunch(s uuid, s launch)
-// ListGroups() -> aa{sv}, CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM or ""),
-// RekeyGroup(s name, s "new-ca" or ""), DeleteGroup(s name), DiscardGroup(s name)
-// InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s id)
-// ExportRecoveryKey(s group, s "replace" or "") -> s key, RecoverGroup(s group, s key, s "accept-rollback" or "")
+// Status() -> a{sv}, List(s "" or the last row's next) -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version
+// or "", s group or "", s PCR banks or "", s launch or "") -> s uuid, SetLaunch(s uuid, s launch), Destroy(s uuid),
+// Reissue(s uuid, s "withdraw" or ""), ReissueGroup(s group, s "withdraw" or "") -> a{sv} ListGroups() -> aa{sv},
+// CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM or ""), RekeyGroup(s name, s "new-ca" or ""),
+// DeleteGroup(s name), DiscardGroup(s name) InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s
+// id) ExportRecoveryKey(s group, s "replace" or "") -> s key, RecoverGroup(s group, s key, s "accept-rollback" or "")
 // ExportVtpm(s uuid) -> s backup, ImportVtpm(s backup, s group or "", s recovery key or "", s "replace" or "",
 // s "original-is-gone" or "", s UUIDs that have an engine) -> s uuid
 // ShowCa(s group) -> a{sv}, RequestCa(s group) -> s PKCS#10, ImportCa(s group, s certificate)

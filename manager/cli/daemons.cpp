@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/daemons.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 #include "shared-protocol/bus_names.hpp"
 
 namespace vtpm::cli {
@@ -30,7 +33,18 @@ Result<T> Daemons::ask_manager(const char *method, const bus::Arguments &argumen
 }
 
 Result<bus::Dictionary> Daemons::status() { return ask_manager<bus::Dictionary>("Status"); }
-Result<bus::Rows> Daemons::list() { return ask_manager<bus::Rows>("List"); }
+Result<bus::Rows> Daemons::list() {
+    bus::Rows all;
+    for (std::string cursor;;) {
+        VTPM_ASSIGN(bus::Rows part, ask_manager<bus::Rows>("List", {cursor}));
+        cursor.clear();
+        if (!part.empty())
+            if (const auto next = part.back().extract("next"); !next.empty())
+                cursor = std::get<std::string>(next.mapped());
+        std::ranges::move(part, std::back_inserter(all));
+        if (cursor.empty()) return all;
+    }
+}
 Result<bus::Dictionary> Daemons::show(const std::string &uuid) { return ask_manager<bus::Dictionary>("Show", {uuid}); }
 Result<std::string> Daemons::create(const std::string &uuid, const std::string &version, const std::string &group,
                                     const std::string &pcr_banks, const std::string &launch) {

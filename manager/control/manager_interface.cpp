@@ -58,8 +58,9 @@ std::string_view state_of(const GroupInfo &group) {
 }
 
 Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, Store &store, const Worker &worker) {
-    VTPM_ASSIGN(const auto count, store.count_vtpms());
     VTPM_ASSIGN(const auto groups, keys.list());
+    std::size_t count = 0;
+    for (const GroupInfo &group : groups) count += group.vtpms;
     const Result<> &state = keys.state();
     return bus::Dictionary{
         {"version", std::string(kVersion)},
@@ -79,13 +80,17 @@ Result<bus::Reply> status(Vtpms &vtpms, const GroupKeys &keys, Store &store, con
     };
 }
 
-Result<bus::Reply> list(Vtpms &vtpms) {
-    VTPM_ASSIGN(const auto list, vtpms.list());
+// A part of it, behind what `cursor` says, so that no guest waits for all of it. The last row has the next part's.
+Result<bus::Reply> list(Vtpms &vtpms, const std::string &cursor) {
+    const auto after = from_hex(cursor);
+    if (!after) return fail(ErrorCode::kInvalid, "'{}' is no cursor", cursor);
+    VTPM_ASSIGN(const auto list, vtpms.list(std::string(after->begin(), after->end())));
     bus::Rows rows;
     for (const VtpmInfo &info : list.vtpms) rows.push_back(describe(info));
     for (const std::string &name : list.damaged)
         rows.push_back(
             {{"uuid", name}, {"reason", "its row in the store is damaged: restore the store from a backup"}});
+    if (!list.last.empty()) rows.back()["next"] = to_hex(bytes_of(list.last));
     return rows;
 }
 
@@ -136,11 +141,10 @@ Result<bus::Reply> set_launch(Vtpms &vtpms, const bus::Arguments &arguments) {
     return std::monostate{};
 }
 
-Result<bus::Reply> list_groups(Store &store, const GroupKeys &keys) {
+Result<bus::Reply> list_groups(const GroupKeys &keys) {
     VTPM_ASSIGN(const auto infos, keys.list());
     bus::Rows rows;
     for (const GroupInfo &group : infos) {
-        VTPM_ASSIGN(const auto count, store.count_vtpms(group.name));
         rows.push_back({{"group", group.name},
                         {"pcrs", group.pcrs},
                         {"approver", group.approver},
@@ -149,7 +153,7 @@ Result<bus::Reply> list_groups(Store &store, const GroupKeys &keys) {
                         {"next_policies", static_cast<std::uint32_t>(group.next_policies)},
                         {"sealing", keys.sealing()},
                         {"recovery_key", group.has_recovery_key},
-                        {"vtpms", static_cast<std::uint32_t>(count)},
+                        {"vtpms", static_cast<std::uint32_t>(group.vtpms)},
                         {"created", utc(group.created)},
                         {"state", std::string(state_of(group))},
                         {"reason", group.refusal}});
@@ -425,14 +429,14 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
     };
     return {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store, worker); }},
-        {"List", "", "aa{sv}", [&](const Arguments &) { return list(vtpms); }},
+        {"List", "s", "aa{sv}", [&](const Arguments &a) { return list(vtpms, a[0]); }},
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
         {"Create", "sssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"Reissue", "ss", "", [&](const Arguments &a) { return reissue(vtpms, a); }},
         {"ReissueGroup", "ss", "a{sv}", [&](const Arguments &a) { return reissue_group(vtpms, a); }},
         {"SetLaunch", "ss", "", [&](const Arguments &a) { return set_launch(vtpms, a); }},
-        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(store, keys); }},
+        {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},
         {"ResealGroup", "sss", "", [&](const Arguments &a) { return reseal_group(keys, a); }, elsewhere},

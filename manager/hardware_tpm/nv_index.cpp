@@ -77,7 +77,7 @@ Result<NvHandle> define_nv(ESYS_CONTEXT *context, ESYS_TR session, const TPM2B_N
     if (answer(rc) == TpmAnswer::kNoRoom)
         return fail(ErrorCode::kRefused,
                     "the hardware TPM has no room for another NV index: each group needs two, of which one is a "
-                    "counter (tpm2_getcap handles-nv-index, tpm2_nvundefine)");
+                    "counter, and a third while it gets another key (tpm2_getcap handles-nv-index, tpm2_nvundefine)");
     if (rc != TSS2_RC_SUCCESS) return tpm_failure(rc, "TPM2_NV_DefineSpace");
     return NvHandle(context, raw);
 }

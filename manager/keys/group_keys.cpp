@@ -519,6 +519,7 @@ Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     groups_.erase(group.name);
     incomplete_.erase(group.name);
     cut_renewals_.erase(group.name);
+    counts_.erase(group.name);
     if (const auto forgotten = forget_indices(group); !forgotten)
         log::warning(
             "NV index {0:#x} of the hardware TPM, once of group '{1}', or its counter is left ({2}): tpm2_nvundefine "
@@ -545,13 +546,24 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
     for (const GroupRecord &group : groups) {
         const auto policy = policy_of(group);  // one that is damaged is refused already
         const auto refusal = refusal_of(group.name);
+        VTPM_ASSIGN(const std::size_t vtpms, count_vtpms(group.name));
         infos.push_back(
             {group.name, group.pcrs, policy && policy->approver ? policy->approver->fingerprint() : std::string(),
              group.generation, count_policies(policies, group.name, group.generation),
-             count_policies(policies, group.name, group.generation + 1), !group.recovery.empty(), group.created,
+             count_policies(policies, group.name, group.generation + 1), !group.recovery.empty(), group.created, vtpms,
              refusal ? refusal->text : std::string(), refusal && refusal->code == ErrorCode::kUnavailable});
     }
     return infos;
+}
+
+Result<std::size_t> GroupKeys::count_vtpms(const std::string &group) const {
+    const auto found = groups_.find(group);
+    if (found != groups_.end() && found->second) return found->second->manifest.count_vtpms();
+    const auto counted = counts_.find(group);
+    if (counted != counts_.end()) return counted->second;
+    VTPM_ASSIGN(const std::int64_t count, store_.count_vtpms(group));
+    counts_[group] = static_cast<std::size_t>(count);
+    return static_cast<std::size_t>(count);
 }
 
 std::optional<Error> GroupKeys::refusal_of(const std::string &group) const {

@@ -26,6 +26,7 @@ struct GroupInfo {
     std::size_t next_policies = 0;  // of the next one: for renew()
     bool has_recovery_key = false;
     std::int64_t created = 0;
+    std::size_t vtpms = 0;
     std::string refusal;  // why it is not open; empty if it is
     bool waits = false;   // if it is not: it may be later, without anybody doing anything
 };
@@ -209,6 +210,7 @@ private:
     Result<> unseal_groups(Sealer &sealer);
     Result<> look_for_lost(Sealer &sealer);
     Result<Key> unseal(Sealer &sealer, const GroupRecord &group);
+    Result<std::size_t> count_vtpms(const std::string &group) const;
     Result<const OpenGroup *> open_group_named(const std::string &name) const;
     std::optional<Error> refusal_of(const std::string &group) const;
 
@@ -224,6 +226,8 @@ private:
     std::string told_of_;                // the last stranger()
     bool cut_short_ = false;             // the last attempt, by what passes: groups may be left that were not tried
     bool all_tried_ = false;             // once, and what the TPM and the others know was looked at
+    // Of groups that are not open, which get none and lose none: the store counts slowly.
+    mutable std::map<std::string, std::size_t> counts_;
     std::string sealer_description_;
     // By group: the generation that a renewal was to begin which failed, perhaps after the store had it.
     std::map<std::string, std::uint32_t> cut_renewals_;

@@ -76,7 +76,7 @@ Result<> Inventory::set_ca(const std::string &group, const CaRecord &ca, std::st
 }
 
 Result<> Inventory::verify(const VtpmRecord &vtpm) const {
-    VTPM_ASSIGN(const Manifest *const manifest, keys_.manifest(vtpm.group));
+    VTPM_ASSIGN(Manifest *const manifest, keys_.manifest(vtpm.group));
     return manifest->verify(vtpm);
 }
 

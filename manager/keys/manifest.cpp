@@ -34,6 +34,14 @@ Bytes associated(int version, std::string_view place) {
     return {text.begin(), text.end()};
 }
 
+tl::unexpected<Error> changed_row(const Uuid &uuid) {
+    return fail(ErrorCode::kRefused, "vTPM {}: its row in the store is not as it was last written", uuid.to_string());
+}
+
+tl::unexpected<Error> unknown(const Uuid &uuid) {
+    return fail(ErrorCode::kNotFound, "the group has no vTPM {}", uuid.to_string());
+}
+
 constexpr std::size_t kMaxField = 1024;  // an approver's RSA-3072 key takes 400 bytes
 constexpr std::size_t kFields = 11;      // of Terms and the audit log's end, but for the list of groups
 constexpr std::size_t kGroupIdSize = 16;
@@ -183,18 +191,22 @@ bool operator==(const Epoch &left, const Epoch &right) {
 Result<Key> epoch_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm epoch authorization"); }
 Result<Key> ca_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm CA authorization"); }
 
-Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms,
-                                Terms terms) {
-    Manifest manifest;
+Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, Store &store, Terms terms) {
+    Manifest manifest(store);
     manifest.place_ = fmt::format("index {:#010x}, group {}", group.nv_index, group.name);
     manifest.terms_ = std::move(terms);
     VTPM_ASSIGN(manifest.rows_key_, derive_key(group_key, "xen-vtpm manifest rows"));
     VTPM_ASSIGN(manifest.ca_key_, derive_key(group_key, "xen-vtpm manifest CA"));
     VTPM_ASSIGN(manifest.envelope_key_, derive_key(group_key, "xen-vtpm manifest envelope"));
-    Change all(manifest);
-    VTPM_TRY(all.put(group.ca));
-    for (const VtpmRecord &vtpm : vtpms) VTPM_TRY(all.put(vtpm));
-    manifest.adopt(std::move(all));
+    Change ca(manifest);
+    VTPM_TRY(ca.put(group.ca));
+    manifest.adopt(std::move(ca));
+    VTPM_TRY(store.each_vtpm_of(group.name, [&](const VtpmRecord &vtpm) -> Result<> {
+        VTPM_ASSIGN(const Sum digest, manifest.digest(vtpm));
+        add(manifest.sum_, digest);
+        if (manifest.digests_.emplace(vtpm.uuid, digest).second) return {};
+        return fail(ErrorCode::kRefused, "store: vTPM {} has two rows: it is damaged", vtpm.uuid.to_string());
+    }));
     return manifest;
 }
 
@@ -213,12 +225,14 @@ Result<> Manifest::verify_rows(const Content &content) const {
                 "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
 }
 
-Result<> Manifest::verify(const VtpmRecord &vtpm) const {
-    const auto row = rows_.find(vtpm.uuid);
+Result<> Manifest::verify(const VtpmRecord &vtpm) {
+    const auto known = digests_.find(vtpm.uuid);
     VTPM_ASSIGN(const Sum digest, this->digest(vtpm));
-    if (row != rows_.end() && row->second.digest == digest) return {};
-    return fail(ErrorCode::kRefused, "vTPM {}: its row in the store is not as it was last written",
-                vtpm.uuid.to_string());
+    if (known != digests_.end() && known->second == digest) {
+        remember(vtpm);
+        return {};
+    }
+    return changed_row(vtpm.uuid);
 }
 
 Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const {
@@ -237,11 +251,22 @@ void Manifest::adopt(Change &&change) {
     ca_ = change.ca_;
     terms_ = std::move(change.terms_);
     for (auto &[uuid, row] : change.rows_) {
-        if (row)
-            rows_.insert_or_assign(uuid, std::move(*row));
-        else
-            rows_.erase(uuid);
+        if (row) {
+            digests_.insert_or_assign(uuid, row->digest);
+            remember(std::move(row->vtpm));
+        } else {
+            digests_.erase(uuid);
+            recent_.erase(uuid);
+        }
     }
+}
+
+void Manifest::remember(VtpmRecord vtpm) {
+    const Uuid uuid = vtpm.uuid;
+    recent_.insert_or_assign(uuid, std::move(vtpm));
+    if (recent_.size() <= kMostRecent) return;
+    const auto first = recent_.begin();
+    recent_.erase(first->first == uuid ? std::next(first) : first);
 }
 
 // Every column, each with its length where that is not fixed.
@@ -284,44 +309,50 @@ Result<> Manifest::Change::put(const CaRecord &ca) {
 
 Result<> Manifest::Change::put(const VtpmRecord &vtpm) {
     VTPM_ASSIGN(const Sum digest, manifest_->digest(vtpm));
-    if (const Row *before = find(vtpm.uuid)) add(sum_, before->digest);
+    if (const Sum *before = find(vtpm.uuid)) add(sum_, *before);
     add(sum_, digest);
     rows_.insert_or_assign(vtpm.uuid, Row{vtpm, digest});
     return {};
 }
 
 Result<> Manifest::Change::put(const StateWrite &state) {
-    VTPM_ASSIGN(const Row *before, row(state.uuid));
-    VtpmRecord vtpm = before->vtpm;
+    VTPM_ASSIGN(VtpmRecord vtpm, row(state.uuid));
     apply(state, vtpm);
     return put(vtpm);
 }
 
 Result<> Manifest::Change::end_volatile_state(const Uuid &uuid) {
-    VTPM_ASSIGN(const Row *before, row(uuid));
-    VtpmRecord vtpm = before->vtpm;
+    VTPM_ASSIGN(VtpmRecord vtpm, row(uuid));
     vtpm.volatile_tag.clear();
     return put(vtpm);
 }
 
 Result<> Manifest::Change::remove(const Uuid &uuid) {
-    VTPM_ASSIGN(const Row *before, row(uuid));
-    add(sum_, before->digest);
+    const Sum *before = find(uuid);
+    if (before == nullptr) return unknown(uuid);
+    add(sum_, *before);
     rows_.insert_or_assign(uuid, std::nullopt);
     return {};
 }
 
-const Manifest::Row *Manifest::Change::find(const Uuid &uuid) const {
+const Manifest::Sum *Manifest::Change::find(const Uuid &uuid) const {
     if (const auto changed = rows_.find(uuid); changed != rows_.end())
-        return changed->second ? &*changed->second : nullptr;
-    const auto found = manifest_->rows_.find(uuid);
-    return found == manifest_->rows_.end() ? nullptr : &found->second;
+        return changed->second ? &changed->second->digest : nullptr;
+    const auto found = manifest_->digests_.find(uuid);
+    return found == manifest_->digests_.end() ? nullptr : &found->second;
 }
 
-Result<const Manifest::Row *> Manifest::Change::row(const Uuid &uuid) const {
-    const Row *found = find(uuid);
-    if (found == nullptr) return fail(ErrorCode::kNotFound, "the group has no vTPM {}", uuid.to_string());
-    return found;
+// From the store if need be, where it must be as it was last written.
+Result<VtpmRecord> Manifest::Change::row(const Uuid &uuid) const {
+    const Sum *digest = find(uuid);
+    if (digest == nullptr) return unknown(uuid);
+    if (const auto changed = rows_.find(uuid); changed != rows_.end()) return changed->second->vtpm;
+    if (const auto recent = manifest_->recent_.find(uuid); recent != manifest_->recent_.end()) return recent->second;
+    VTPM_ASSIGN(auto stored, manifest_->store_->find_vtpm(uuid));
+    if (!stored) return unknown(uuid);
+    VTPM_ASSIGN(const Sum present, manifest_->digest(*stored));
+    if (present != *digest) return changed_row(uuid);
+    return std::move(*stored);
 }
 
 Result<Bytes> Manifest::Change::seal() const {

@@ -70,9 +70,9 @@ public:
     using Sum = std::array<std::uint8_t, 32>;
 
     // The keys are derived from the group's. A manifest is good for the NV index of `group` only, where the epoch is
-    // kept, and for its CA. `vtpms`: the store's rows, of this group. `terms`: what seal() writes.
-    static Result<Manifest> over(const Key &group_key, const GroupRecord &group, const std::vector<VtpmRecord> &vtpms,
-                                 Terms terms);
+    // kept, and for its CA. `store` has the rows, of which the digests stay here. `terms`: what seal() writes.
+    static Result<Manifest> over(const Key &group_key, const GroupRecord &group, Store &store, Terms terms);
+    [[nodiscard]] std::size_t count_vtpms() const { return digests_.size(); }
 
     // What an envelope says.
     struct Content {
@@ -88,7 +88,7 @@ public:
     // kRefused: the rows of the vTPMs, or the CA, are others.
     Result<> verify_rows(const Content &content) const;
     // The same of one row, while the group is open.
-    Result<> verify(const VtpmRecord &vtpm) const;
+    Result<> verify(const VtpmRecord &vtpm);
     Result<Bytes> seal(const Epoch &present, const Epoch &next) const { return seal(present, next, sum_, terms_); }
 
     [[nodiscard]] const Epoch &epoch() const { return epoch_; }
@@ -124,8 +124,8 @@ public:
     private:
         friend class Manifest;
         // As it is after what was put so far, until the next put() or remove(). Null: there is none.
-        [[nodiscard]] const Row *find(const Uuid &uuid) const;
-        [[nodiscard]] Result<const Row *> row(const Uuid &uuid) const;
+        [[nodiscard]] const Sum *find(const Uuid &uuid) const;
+        [[nodiscard]] Result<VtpmRecord> row(const Uuid &uuid) const;
         const Manifest *manifest_;
         Sum sum_;
         Sum ca_;
@@ -135,7 +135,10 @@ public:
     void adopt(Change &&change);
 
 private:
-    Manifest() = default;
+    // As many of the rows that were last used as there is room for: those of vTPMs that run.
+    static constexpr std::size_t kMostRecent = 4096;
+    explicit Manifest(Store &store) : store_(&store) {}
+    void remember(VtpmRecord vtpm);
     Result<Sum> digest(const VtpmRecord &vtpm) const;
     Result<Sum> digest(const CaRecord &ca) const;
     [[nodiscard]] Result<Bytes> seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const;
@@ -149,7 +152,9 @@ private:
     Terms terms_;
     Sum sum_{};
     Sum ca_{};  // what of it is the CA's
-    std::map<Uuid, Row> rows_;
+    Store *store_;
+    std::map<Uuid, Sum> digests_;  // of the rows as they were last written
+    std::map<Uuid, VtpmRecord> recent_;
 };
 
 }  // namespace vtpm

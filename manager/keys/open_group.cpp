@@ -10,8 +10,7 @@ namespace vtpm {
 namespace {
 
 Result<Manifest> manifest_of(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {
-    VTPM_ASSIGN(const auto rows, store.vtpms_of(record.name));
-    return Manifest::over(key, record, rows, terms_of(record, sealer.sealing(), sealer.identity(), store.id()));
+    return Manifest::over(key, record, store, terms_of(record, sealer.sealing(), sealer.identity(), store.id()));
 }
 
 // What no column has goes from one manifest to the next, if there is one that can be read. A group that has no id yet

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/database.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "base/legible.hpp"
 #include "base/log.hpp"
+#include "base/unique_fd.hpp"
 
 namespace vtpm {
 namespace {
@@ -99,6 +104,21 @@ void Statement::PutBack::operator()(sqlite3_stmt *statement) const {
 Result<> Database::script(const char *sql) {
     if (sqlite3_exec(raw(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) return sqlite_failure(raw());
     return {};
+}
+
+Result<> require_readable(const std::string &path) {
+    constexpr std::size_t kPart = 1024UL * 1024;
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return fail_errno("store: {}", path);
+    (void)::posix_fadvise(file.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+    Bytes part(kPart);
+    for (;;) {
+        const ssize_t size = ::read(file.get(), part.data(), part.size());
+        if (size == 0) return {};
+        if (size < 0 && errno != EINTR)
+            return fail(ErrorCode::kStoreFailed, "store: {} cannot be read: {}: restore it from a backup", path,
+                        std::strerror(errno));
+    }
 }
 
 // By one connection, and not by two of which one reads: the store's lock is exclusive.

@@ -91,6 +91,18 @@ public:
     // What the transaction removes is to be gone from SQLite's log as well, once it is committed (secure_delete wipes
     // the database's pages only). Without a transaction it means nothing.
     void wipe_log_after_commit() { wipe_log_ = true; }
+    // While it lives the file is mapped: all of it is read several times as fast.
+    class Mapped {
+    public:
+        explicit Mapped(Database &database) : database_(database) { set("PRAGMA mmap_size = 1099511627776"); }
+        Mapped(const Mapped &) = delete;
+        Mapped &operator=(const Mapped &) = delete;
+        ~Mapped() { set("PRAGMA mmap_size = 0"); }
+
+    private:
+        void set(const char *pragma) { (void)database_.script(pragma); }  // without it, it is read as ever
+        Database &database_;
+    };
     [[nodiscard]] int changes() const { return sqlite3_changes(connection_.get()); }
     [[nodiscard]] sqlite3 *raw() { return connection_.get(); }
 
@@ -106,6 +118,9 @@ private:
     std::shared_ptr<Statement::Idle> idle_ = std::make_shared<Statement::Idle>();
     bool wipe_log_ = false;
 };
+
+// All of the file, as it lies there. Before it is mapped: a page that cannot be read ends who has it mapped.
+Result<> require_readable(const std::string &path);
 
 // All or nothing: what is not committed is undone. One that begins inside another is a part of that.
 class Transaction {

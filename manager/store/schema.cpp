@@ -136,6 +136,7 @@ Result<> require_our_schema(Database &database, std::int64_t version) {
 
 // Not quick_check: rows out of their order are not found, and an index may name other rows than there are.
 Result<> check_integrity(Database &database) {
+    const Database::Mapped mapped(database);
     VTPM_ASSIGN(Statement check, database.prepare("PRAGMA integrity_check(1)"));
     VTPM_TRY(check.step());
     if (check.text(0) != "ok") return fail(ErrorCode::kRefused, "store: the database is damaged: {}", check.text(0));

@@ -134,6 +134,7 @@ Result<Store> Store::open(const std::string &directory_path, const char *vfs) {
                     "store: {} is gone or empty: restore it from a backup (store.id says that it was here)",
                     directory.database());
     remove_copies(directory_path);
+    if (!first_start) VTPM_TRY(require_readable(directory.database()));
     VTPM_ASSIGN(Database database, Database::open(directory.database(), vfs));
     VTPM_TRY(configure(database));
     VTPM_TRY(ensure_schema(database, first_start));
@@ -236,8 +237,6 @@ Result<std::int64_t> Store::count_vtpms(const std::string &group) {
     VTPM_TRY(row.step());
     return row.integer(0);
 }
-
-Result<std::int64_t> Store::count_vtpms() { return database_.integer("SELECT count(*) FROM vtpms"); }
 
 Result<> Store::delete_group(const std::string &name) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
@@ -360,12 +359,14 @@ Result<std::optional<VtpmRecord>> Store::find_vtpm(const Uuid &uuid) {
     return vtpm_of(row);
 }
 
-Result<Store::Listed> Store::vtpms() {
-    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "ORDER BY uuid"));
+Result<Store::Listed> Store::vtpms(std::string_view after) {
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE uuid > ? ORDER BY uuid LIMIT ?",
+                                                 after, kListedAtOnce));
     Listed listed;
-    for (;;) {
+    for (std::int64_t count = 1;; ++count) {
         VTPM_ASSIGN(const bool found, row.step());
         if (!found) return listed;
+        if (count == kListedAtOnce) listed.last = row.document(0);
         auto vtpm = vtpm_of(row);
         if (vtpm)
             listed.vtpms.push_back(std::move(*vtpm));
@@ -377,6 +378,17 @@ Result<Store::Listed> Store::vtpms() {
 Result<std::vector<VtpmRecord>> Store::vtpms_of(const std::string &group) {
     VTPM_ASSIGN(Statement rows, database_.prepare(std::string(kVtpmColumns) + "WHERE group_name = ?", group));
     return vtpms_in(rows);
+}
+
+Result<> Store::each_vtpm_of(const std::string &group, const std::function<Result<>(const VtpmRecord &)> &take) {
+    const Database::Mapped mapped(database_);
+    VTPM_ASSIGN(Statement rows, database_.prepare(std::string(kVtpmColumns) + "WHERE group_name = ?", group));
+    for (;;) {
+        VTPM_ASSIGN(const bool found, rows.step());
+        if (!found) return {};
+        VTPM_ASSIGN(const VtpmRecord vtpm, vtpm_of(rows));
+        VTPM_TRY(take(vtpm));
+    }
 }
 
 Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {

@@ -162,15 +162,19 @@ public:
     Result<Transaction> transaction() { return Transaction::begin(database_); }
 
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid);
-    // All rows that can be read, and what the others call their vTPM: one that is damaged hides no other.
+    // Rows that can be read, and what the others call their vTPM: one that is damaged hides no other. At most so many
+    // at once, in the order of their names, from behind `after` on.
+    static constexpr std::int64_t kListedAtOnce = 500;
     struct Listed {
         std::vector<VtpmRecord> vtpms;
         std::vector<std::string> damaged;
+        std::string last;  // for the next call, as it lies in the store; empty: there are no more
     };
-    Result<Listed> vtpms();
-    Result<std::int64_t> count_vtpms();
+    Result<Listed> vtpms(std::string_view after = {});
     Result<std::int64_t> count_vtpms(const std::string &group);
     Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group);
+    // One after the other: all of them at once would be large.
+    Result<> each_vtpm_of(const std::string &group, const std::function<Result<>(const VtpmRecord &)> &take);
     // From here on what changes rows takes the manifests along, in the same transaction: Inventory makes them.
     // kRefused: it is not new, it has a state.
     Result<> insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest);

@@ -298,12 +298,13 @@ Result<VtpmInfo> Vtpms::show(const Uuid &uuid) {
     return info(std::move(record));
 }
 
-Result<VtpmList> Vtpms::list() {
-    VTPM_ASSIGN(auto listed, services_.store.vtpms());
+Result<VtpmList> Vtpms::list(std::string_view after) {
+    VTPM_ASSIGN(auto listed, services_.store.vtpms(after));
     VtpmList list;
     list.vtpms.reserve(listed.vtpms.size());
     for (VtpmRecord &record : listed.vtpms) list.vtpms.push_back(info(std::move(record)));
     list.damaged = std::move(listed.damaged);
+    list.last = std::move(listed.last);
     return list;
 }
 

@@ -29,6 +29,7 @@ struct VtpmInfo {
 struct VtpmList {
     std::vector<VtpmInfo> vtpms;
     std::vector<std::string> damaged;  // what the rows call themselves that cannot be read
+    std::string last;                  // as Store::Listed has it
 };
 
 // What an administrator says of a backup when he puts it back.
@@ -80,7 +81,7 @@ public:
     // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.
     Result<Uuid> import_vtpm(std::string_view text, const ImportOrder &order);
     Result<VtpmInfo> show(const Uuid &uuid);
-    Result<VtpmList> list();
+    Result<VtpmList> list(std::string_view after = {});
     [[nodiscard]] std::size_t in_use() const { return channels_.size(); }
 
 private:

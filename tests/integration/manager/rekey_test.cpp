@@ -250,6 +250,68 @@ TEST_CASE_METHOD(Fixture,
     REQUIRE(stored() == 1);
 }
 
+TEST_CASE_METHOD(Fixture,
+                 "a TPM without room for another index leaves a group its key, and what is to be done is said") {
+    store(4);
+    std::uint32_t filler = 0x01800000;
+    {
+        HardwareTpm tpm = expect(HardwareTpm::open(proxy.tcti(), {}));
+        for (const std::size_t size : {1000U, 1U})
+            while (tpm.nv_write(filler, {}, Bytes(size))) ++filler;
+    }
+    const auto indices = nv_indices();
+    const Output rekeyed = xen_vtpm({"group", "rekey", "default"});
+    REQUIRE(rekeyed.status == 5);
+    REQUIRE_THAT(rekeyed.err, Contains("group 'default' keeps its key") && Contains("no room for another NV index") &&
+                                  Contains("a third while it gets another key"));
+    REQUIRE(nv_indices() == indices);
+    REQUIRE(rekeys() == 0);
+    REQUIRE(stored() == 4);
+    for (int i = 0; i < 3; ++i) expect(expect(HardwareTpm::open(proxy.tcti(), {})).nv_remove(--filler));
+    must({"group", "rekey", "default"});
+    REQUIRE(stored() == 4);
+}
+
+// By who sits on the TPM's bus.
+TEST_CASE_METHOD(Fixture, "whoever answers in the TPM's place for its saved primary stops nothing for good") {
+    must({"ca", "show"});  // the primary is saved
+    std::atomic<int> changed = 0;
+    SECTION("another handle") {
+        proxy.set([&](TPM2_CC command, ByteView) {
+            TpmProxy::Fate fate;
+            if (command == TPM2_CC_ContextLoad)
+                fate.change = [&](Bytes &response) {
+                    if (response.size() == 14) ++changed, response.back() ^= 1;
+                };
+            return fate;
+        });
+    }
+    SECTION("nothing") {
+        proxy.set([&](TPM2_CC command, ByteView) {
+            TpmProxy::Fate fate;
+            if (command == TPM2_CC_ContextLoad) ++changed, fate.answer = TPM2_RC_INTEGRITY;
+            return fate;
+        });
+    }
+    SECTION("a session of his") {
+        proxy.set([&](TPM2_CC command, ByteView) {
+            TpmProxy::Fate fate;
+            if (command == TPM2_CC_StartAuthSession)
+                fate.change = [&](Bytes &response) { ++changed, response.back() ^= 1; };
+            return fate;
+        });
+    }
+    const Output rekeyed = xen_vtpm({"group", "rekey", "default"});
+    CAPTURE(rekeyed.err, rekeyed.status);
+    REQUIRE(changed > 0);
+    proxy.set({});
+    end(SIGKILL);
+    flush();
+    start();
+    REQUIRE(refusal().empty());
+    must({"group", "rekey", "default"});
+}
+
 // What the row says of the PCRs' values is for the words of a refusal: it has no say in what may be done.
 TEST_CASE_METHOD(Fixture, "whoever changes what a group's row says of its PCRs' values changes nothing of a rekey") {
     must({"group", "create", "tenant", "--pcrs", "sha256:4"});
@@ -431,6 +493,8 @@ TEST_CASE_METHOD(Fixture, "a thousand vTPMs get other keys in seconds, no guest 
         kVtpms, kStateSize, took, kRunning, all.stores, all.longest);
     CHECK(took <= kGoal);
 
+    REQUIRE(json::parse(must({"--json", "list"})).size() == kVtpms);
+    REQUIRE(group().at("vtpms") == kVtpms);
     const auto all_are_there = [&] {
         BackendEnd backend(place.socket());
         for (int i = kRunning; i < kVtpms; ++i) {

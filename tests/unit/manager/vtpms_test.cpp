@@ -2,6 +2,8 @@
 #include "manager/vtpm/vtpms.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 
 #include "engine_end.hpp"
 #include "failing_vfs.hpp"
@@ -354,6 +356,77 @@ TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused")
     expect(inventory.write({&write, 1}));
     REQUIRE_THAT(expect_error(vtpms.prepare(other)).text, Contains("belongs to vTPM " + uuid.to_string()));
     expect(vtpms.prepare(uuid));
+}
+
+TEST_CASE_METHOD(Place, "all vTPMs are listed, part by part, and once, those of damaged rows too") {
+    std::set<std::string> all;
+    const auto listed = [](ManagerInProcess &manager) {
+        std::vector<std::string> names;
+        std::size_t parts = 0;
+        for (std::string last; parts == 0 || !last.empty(); ++parts) {
+            const VtpmList list = expect(manager.vtpms.list(last));
+            REQUIRE(list.vtpms.size() + list.damaged.size() <= Store::kListedAtOnce);
+            for (const VtpmInfo &info : list.vtpms) names.push_back(info.record.uuid.to_string());
+            names.insert(names.end(), list.damaged.begin(), list.damaged.end());
+            last = list.last;
+        }
+        REQUIRE(parts == 3);
+        return names;
+    };
+    {
+        Restarted manager(directory, tpm);
+        Transaction transaction = expect(manager.store.transaction());
+        for (std::int64_t i = 0; i < 2 * Store::kListedAtOnce; ++i) {
+            const Uuid created = Uuid::random();
+            expect(manager.vtpms.create(created, std::nullopt));
+            all.insert(created.to_string());
+        }
+        expect(transaction.commit());
+        const std::vector<std::string> names = listed(manager);
+        REQUIRE(std::set<std::string>(names.begin(), names.end()) == all);
+        REQUIRE(names.size() == all.size());
+        REQUIRE(expect(manager.keys.list()).front().vtpms == all.size());
+        manager.keys.close();
+    }
+    // The last of a part, and one whose name is not what is shown of it.
+    expect(expect(Database::open(directory / "store.db"))
+               .script(fmt::format("UPDATE vtpms SET uuid = substr(uuid, 1, 35) || char(10) WHERE uuid = '{}'; "
+                                   "UPDATE vtpms SET uuid = char(10) || substr(uuid, 2) WHERE uuid = '{}'",
+                                   *std::next(all.begin(), Store::kListedAtOnce - 2), *all.rbegin())
+                           .c_str()));
+    ManagerInProcess manager(directory.path(), tpm);
+    REQUIRE_FALSE(manager.keys.unlock());
+    const std::vector<std::string> names = listed(manager);
+    REQUIRE(names.size() == all.size());
+    REQUIRE(std::set<std::string>(names.begin(), names.end()).size() == all.size());
+    REQUIRE(expect(manager.keys.list()).front().vtpms == all.size());
+}
+
+TEST_CASE_METHOD(Place, "a state is stored by what the row was last, whether that is remembered or in the store") {
+    const Uuid uuid = Uuid::random();
+    const auto stored = [&](ManagerInProcess &manager, std::uint64_t sequence) {
+        const StateWrite write{uuid, "default", StateKind::kPermanent, sequence, Bytes(50, 1)};
+        const StateWrite *const writes[] = {&write};
+        return manager.inventory.write(writes);
+    };
+    {
+        Restarted manager(directory, tpm);
+        expect(manager.vtpms.create(uuid, std::nullopt));
+        expect(stored(manager, 1));
+        manager.keys.close();
+    }
+    {
+        Restarted manager(directory, tpm);
+        expect(stored(manager, 2));
+        expect(stored(manager, 3));
+        manager.keys.close();
+    }
+    Restarted manager(directory, tpm);
+    VtpmRecord foreign = expect(manager.store.find_vtpm(uuid)).value();
+    REQUIRE(foreign.sequence == 3);
+    foreign.endorsement = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
+    expect(manager.store.set_endorsements({&foreign, 1}, {"default", expect(manager.store.groups()).front().manifest}));
+    REQUIRE(expect_error(stored(manager, 4)).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture,
