@@ -33,6 +33,13 @@ launch::Events events_of(const Bytes &log, const launch::Banks &banks) {
 struct Launched : Machine {
     explicit Launched(const std::string &config = "") : Machine(config) {}
 
+    // Records outlive the daemon from now on.
+    void keep_records() {
+        host->daemon_dies();
+        host->launch_directory = directory / "launches";
+        std::filesystem::create_directory(host->launch_directory);
+        expect(host->start());
+    }
     Result<> record(const Bytes &log) { return host->launches->record({device.domain, log}); }
     void runs() {
         host->domains.facts(device.domain).has_run = true;
@@ -118,11 +125,8 @@ TEST_CASE("a vTPM that is attached again to a guest that ran shows no launch") {
 
 TEST_CASE("a guest that runs before it asks for its TPM has its launch, also if xen-vtpmd was restarted meanwhile") {
     Launched guest;
-    const std::string kept = guest.directory / "launches";
-    std::filesystem::create_directory(kept);
-    guest.host->daemon_dies();
-    guest.host->launch_directory = kept;
-    expect(guest.host->start());
+    guest.keep_records();
+    const std::string &kept = guest.host->launch_directory;
     expect(guest.record(log_of("ro")));
     expect(guest.host->launches->record({9, log_of("other")}));
     REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
@@ -138,6 +142,36 @@ TEST_CASE("a guest that runs before it asks for its TPM has its launch, also if 
     guest.host->domains.gone.insert(9);
     guest.host->launches->forget_gone();
     REQUIRE(LaunchRecords(guest.host->domains, kept).size() == 1);
+}
+
+TEST_CASE("what a xen-vtpmd noted that was killed before it offered a device holds only if the next one finds it so") {
+    Launched guest;
+    guest.keep_records();
+    expect(guest.record(log_of("ro")));
+    guest.host->xenstore.write(backend_path(0, guest.device) + "/launched", "1");
+    const bool ran_meanwhile = GENERATE(false, true);
+    if (ran_meanwhile) guest.runs();
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.host->daemon_dies();
+    expect(guest.host->start());
+    guest.host->frontend_initialised(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    if (ran_meanwhile)
+        guest.check_unmeasured();
+    else
+        guest.check_launch(log_of("ro"));
+}
+
+TEST_CASE("xen-vtpm-domains that ends while a guest is admitted does not make its launch an unknown one") {
+    Launched guest("launch = \"require\"\n");
+    expect(guest.record(log_of("ro")));
+    guest.host->domains.silence = ErrorCode::kUnavailable;
+    guest.host->domains.answers = 1;
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.host->domains.answers = -1;
+    guest.host->frontend_initialised(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    guest.check_launch(log_of("ro"));
 }
 
 TEST_CASE("PCRs and log of a launch are there after daemon and manager were restarted, and after save and restore") {
