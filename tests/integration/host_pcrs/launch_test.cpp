@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a guest's vTPM tells of its launch.
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "launch/event_log.hpp"
 #include "launch/pcrs.hpp"
@@ -244,6 +245,21 @@ TEST_CASE("launch set holds from the next power-on, and stands in show, audit lo
     REQUIRE(guest.xen_vtpm({"destroy", uuid}).status == 0);
     REQUIRE(guest.xen_vtpm({"import", backup}).status == 0);
     REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("measure"));
+}
+
+TEST_CASE("an import that puts a vTPM back changes what it asks of launches, and the audit log says to what") {
+    Launched guest("launch = \"off\"\n");
+    const std::string uuid = guest.uuid.to_string();
+    const std::string backup = guest.directory / "backup";
+    guest.power_on();
+    guest.power_off();
+    REQUIRE(guest.xen_vtpm({"export", uuid, backup}).status == 0);
+    REQUIRE(guest.xen_vtpm({"launch", "set", uuid, "require"}).status == 0);
+    REQUIRE(guest.xen_vtpm({"import", "--replace", backup}).status == 0);
+    REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("launch        off"));
+    const auto imported = nlohmann::json::parse(guest.xen_vtpm({"--json", "audit"}).out).back();
+    REQUIRE(imported.at("event") == "vtpm-imported");
+    REQUIRE_THAT(imported.at("detail").get<std::string>(), Contains("launch off"));
 }
 
 TEST_CASE("a TPM 1.2 is extended by a launch, and has no log") {
