@@ -38,7 +38,9 @@ constexpr std::string_view kLoadOptionsName("LOADED_IMAGE::LoadOptions\0", 26);
 
 constexpr std::uint32_t kHostTag = 0x5856'4850;  // "XVHP"
 
-constexpr std::size_t kMaxCommandLineInLog = 8192;  // what libxl takes from a boot loader
+// Xen cuts a PV guest's command line after as many bytes (xen/include/public/xen.h: MAX_GUEST_CMDLINE, with its NUL);
+// what type the guest is libxl does not say.
+constexpr std::size_t kMaxArguments = 1023;
 
 // Events in the making, all for the same banks.
 class EventList {
@@ -132,9 +134,10 @@ Result<> add_command_line(EventList &events, std::string_view line, const Bytes 
 }  // namespace
 
 Result<Events> launch_events(const MeasuredLaunch &launch) {
-    if (launch.command_line.size() > kMaxCommandLineInLog)
-        return fail(ErrorCode::kInvalid, "the command line has {} bytes: it may have {}", launch.command_line.size(),
-                    kMaxCommandLineInLog);
+    if (launch.command_line.size() > kMaxArguments)
+        return fail(ErrorCode::kInvalid,
+                    "the kernel's command line has {} bytes, of which a PV guest would get {}: shorten it",
+                    launch.command_line.size(), kMaxArguments);
     auto load_options = utf16(launch.command_line);
     if (!load_options) return fail(ErrorCode::kInvalid, "the command line: {}", load_options.error().text);
     EventList events(launch.banks);

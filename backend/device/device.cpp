@@ -177,14 +177,15 @@ bool Device::is_replaced(const XenbusView &view) const {
 // ---- attach ----
 
 void Device::prepare() {
-    const auto admitted = ask_admission();
+    const auto facts = services_.domains.ask(id_.domain);
+    const auto admitted = ask_admission(facts);
     if (!admitted) {
         const ErrorCode code = admitted.error().code;
         const bool waits = passes(code) && code != ErrorCode::kInUse && Clock::now() - first_seen_ < limits::kAttach;
         return waits ? reconcile_in(retry_, kRetry) : refuse(admitted.error().text);
     }
     beginning_ = *admitted;
-    launched_ = is_launch_recorded();
+    launched_ = is_launch_recorded(*facts);
     asked_ = true;
     services_.manager.prepare(*uuid_, beginning_, launched_ ? LaunchRecord::kPresent : LaunchRecord::kNone,
                               [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
@@ -192,19 +193,23 @@ void Device::prepare() {
                               });
 }
 
-bool Device::is_launch_recorded() const {
-    const auto facts = services_.domains.ask(id_.domain);
-    return facts && !facts->has_run && services_.launches.find(id_.domain, facts->incarnation.domain) != nullptr;
+bool Device::is_launch_recorded(const DomainFacts &facts) const {
+    return !facts.has_run && services_.launches.find(id_.domain, facts.incarnation.domain) != nullptr;
 }
 
 bool Device::note_admission() {
-    const auto note = [this](const char *key) { return services_.xenstore.update(own_path_, key, "1").has_value(); };
-    return (beginning_ != Beginning::kResume || note(kRestored)) && (!launched_ || note(kLaunched));
+    return note(kRestored, beginning_ == Beginning::kResume) && note(kLaunched, launched_);
 }
 
-Result<Beginning> Device::ask_admission() const {
+// A former daemon that noted it, and was killed before it offered the device, may have met another guest here.
+bool Device::note(const char *key, bool holds) {
+    if (holds) return services_.xenstore.update(own_path_, key, "1").has_value();
+    const std::string path = own_path_ + "/" + key;
+    return !services_.xenstore.read(path) || services_.xenstore.remove(path).has_value();
+}
+
+Result<Beginning> Device::ask_admission(const Result<DomainFacts> &facts) const {
     if (!uuid_) return fail(ErrorCode::kInvalid, "its uuid is missing or malformed");
-    const auto facts = services_.domains.ask(id_.domain);
     const auto other = services_.runs_elsewhere(*uuid_, id_);
     return admit(id_.domain, facts, other ? std::optional(services_.domains.ask(other->domain)) : std::nullopt);
 }

@@ -91,11 +91,12 @@ private:
     void end();
     void leave(const XenbusView &view);
     void prepare();
-    [[nodiscard]] Result<Beginning> ask_admission() const;
+    [[nodiscard]] Result<Beginning> ask_admission(const Result<DomainFacts> &facts) const;
     void say_connected(const XenbusView &view);
 
-    [[nodiscard]] bool is_launch_recorded() const;
+    [[nodiscard]] bool is_launch_recorded(const DomainFacts &facts) const;
     [[nodiscard]] bool note_admission();
+    [[nodiscard]] bool note(const char *key, bool holds);
     void prepared(const Result<OpenedVtpm> &answer);
     void refuse(const std::string &why);
     void open_vtpm();

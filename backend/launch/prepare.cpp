@@ -19,13 +19,6 @@ Result<Copy> copy_and_map(const UniqueFd &source, const PrivateDirectory &direct
     return Copy{std::move(file), std::move(content)};
 }
 
-Result<> check_arguments(const std::string &arguments) {
-    if (arguments.size() <= kMaxArguments) return {};
-    return fail(ErrorCode::kInvalid,
-                "the kernel's command line has {} bytes, of which a PV guest would get {}: shorten it",
-                arguments.size(), kMaxArguments);
-}
-
 Result<> take_apart(const Copy &image, const Uki &uki, const PrivateDirectory &directory, Prepared &prepared) {
     const Extent *kernel = uki.find(".linux");
     if (kernel == nullptr) return fail(ErrorCode::kInvalid, "the UKI has no kernel");
@@ -54,7 +47,6 @@ Result<Prepared> prepare(const GuestFiles &files, const PrivateDirectory &direct
     const LaunchFiles measured{image.content.bytes(), ramdisk ? std::optional(ramdisk->content.bytes()) : std::nullopt,
                                files.arguments};
     VTPM_ASSIGN(MeasuredLaunch launch, measure(measured, boot, all_banks()));
-    VTPM_TRY(check_arguments(launch.command_line));
     Prepared prepared;
     VTPM_ASSIGN(prepared.log, log_of(launch));
     prepared.arguments = std::move(launch.command_line);

@@ -6,12 +6,14 @@
 
 #include "base/legible.hpp"
 #include "launch/hashes.hpp"
+#include "launch/tcg_log.hpp"
 #include "manager/attestation/attestation_key.hpp"
 #include "manager/attestation/tpm_statement.hpp"
 #include "manager/ca/ca_key.hpp"
 #include "manager/ca/ek_certificate.hpp"
 #include "manager/policy/boot_policy.hpp"
 #include "manager/policy/encoding.hpp"
+#include "manager/policy/event_data.hpp"
 #include "manager/policy/event_log.hpp"
 #include "manager/policy/public_area.hpp"
 
@@ -19,7 +21,6 @@ namespace vtpm {
 namespace {
 
 constexpr unsigned kCommandLinePcr = 8;
-constexpr std::string_view kLaunchBank = "sha256:0-15";
 
 template <typename... Args>
 tl::unexpected<Error> refused(fmt::format_string<Args...> format, Args &&...args) {
@@ -148,11 +149,16 @@ std::string deviations(const PcrSelection &pcrs, const PcrValues &values, const 
     return differences(values, attestation.host.values, were);
 }
 
-// The words of a launch's log; none if nobody measured it.
-std::optional<std::string> command_line_in(const std::vector<BootEvent> &events) {
+// The whole line of a launch's log, whatever banks that has; none if nobody measured it.
+std::optional<std::string> command_line_in(ByteView log) {
     constexpr std::string_view kGrubs = "kernel_cmdline: ";
-    for (const BootEvent &event : events)
-        if (event.pcr == kCommandLinePcr && event.text.starts_with(kGrubs)) return event.text.substr(kGrubs.size());
+    for (const launch::LogEvent &event : launch::read_tcg_log(log).value_or(launch::TcgLog()).events) {
+        if (event.pcr != kCommandLinePcr || event.type != kIplEvent) continue;
+        std::string text(event.data.begin(), event.data.end());
+        if (!text.starts_with(kGrubs)) continue;
+        if (text.ends_with('\0')) text.pop_back();
+        return text.substr(kGrubs.size());
+    }
     return std::nullopt;
 }
 
@@ -172,15 +178,15 @@ Result<std::string> check_launch(const Attestation &attestation, const Trust &tr
     VTPM_ASSIGN(const auto digest, launch::digests_of(attestation.event_log, {launch::Hash::kSha256}));
     if (digest.at(launch::Hash::kSha256) != attestation.event_log_digest)
         return refused("the event log is not the one that the host gave to the vTPM");
-    VTPM_ASSIGN(const PcrSelection all, PcrSelection::parse(kLaunchBank));
-    VTPM_ASSIGN(const BootLog log, parse_event_log(attestation.event_log, asked ? trust.launch_pcrs : all));
+    const auto line = command_line_in(attestation.event_log);
+    if (asked && !line) return refused("nobody measured what the guest was started with");
     if (asked) {
+        VTPM_ASSIGN(const BootLog log, parse_event_log(attestation.event_log, trust.launch_pcrs));
         VTPM_ASSIGN(const PcrValues values, replayed(log, trust.launch_pcrs));
         const std::string differ = differences(trust.launch, values, "should be");
         if (!differ.empty()) return refused("the guest was started with something else: {}", differ);
         return trust.launch_pcrs.to_string() + " as you know them";
     }
-    const auto line = command_line_in(log.events);
     return line ? fmt::format("measured; command line '{}'", legible(*line)) : "nobody measured it";
 }
 

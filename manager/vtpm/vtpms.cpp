@@ -264,8 +264,9 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
         record.uuid, group, StateKind::kPermanent, 1, std::move(envelope), backup.header.endorsement};
     VTPM_TRY(services_.inventory.restore(
         record, write, former,
-        fmt::format("TPM {}, group {}, as of {}{}", to_string(record.version), group, to_utc(backup.header.time),
-                    former ? ", in the place of the one that was here" : "")));
+        fmt::format("TPM {}, group {}, as of {}{}, launch {}", to_string(record.version), group,
+                    to_utc(backup.header.time), former ? ", in the place of the one that was here" : "",
+                    to_string(record.launch))));
     refusals_.erase(record.uuid);
     log::warning("vTPM {} imported into group '{}', as it was at {}", record.uuid.to_string(), group,
                  to_utc(backup.header.time));

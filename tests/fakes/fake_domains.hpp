@@ -14,8 +14,9 @@ public:
     // Who is not spoken of has just been built, and is not yet let run.
     Result<DomainFacts> ask(std::uint32_t domain) override {
         if (silent_about.contains(domain)) return fail(ErrorCode::kUnavailable, "as the test wants it");
-        if (silent) return fail(silence, "as the test wants it");
+        if (silent || answers == 0) return fail(silence, "as the test wants it");
         if (gone.contains(domain)) return fail(ErrorCode::kNotFound, "there is no domain {}", domain);
+        if (answers > 0) --answers;
         return facts(domain);
     }
     DomainFacts &facts(std::uint32_t domain) {
@@ -30,6 +31,7 @@ public:
     static constexpr Uuid kImage{
         {0x99, 0x99, 0x99, 0x99, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55}};
     bool silent = false;
+    int answers = -1;  // that come before it is silent; negative: all
     std::set<std::uint32_t> silent_about{};
     std::set<std::uint32_t> gone{};
     ErrorCode silence = ErrorCode::kSystem;

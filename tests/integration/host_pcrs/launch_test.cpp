@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a guest's vTPM tells of its launch.
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "launch/event_log.hpp"
 #include "launch/pcrs.hpp"
@@ -33,6 +34,13 @@ launch::Events events_of(const Bytes &log, const launch::Banks &banks) {
 struct Launched : Machine {
     explicit Launched(const std::string &config = "") : Machine(config) {}
 
+    // Records outlive the daemon from now on.
+    void keep_records() {
+        host->daemon_dies();
+        host->launch_directory = directory / "launches";
+        std::filesystem::create_directory(host->launch_directory);
+        expect(host->start());
+    }
     Result<> record(const Bytes &log) { return host->launches->record({device.domain, log}); }
     void runs() {
         host->domains.facts(device.domain).has_run = true;
@@ -118,11 +126,8 @@ TEST_CASE("a vTPM that is attached again to a guest that ran shows no launch") {
 
 TEST_CASE("a guest that runs before it asks for its TPM has its launch, also if xen-vtpmd was restarted meanwhile") {
     Launched guest;
-    const std::string kept = guest.directory / "launches";
-    std::filesystem::create_directory(kept);
-    guest.host->daemon_dies();
-    guest.host->launch_directory = kept;
-    expect(guest.host->start());
+    guest.keep_records();
+    const std::string &kept = guest.host->launch_directory;
     expect(guest.record(log_of("ro")));
     expect(guest.host->launches->record({9, log_of("other")}));
     REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
@@ -138,6 +143,36 @@ TEST_CASE("a guest that runs before it asks for its TPM has its launch, also if 
     guest.host->domains.gone.insert(9);
     guest.host->launches->forget_gone();
     REQUIRE(LaunchRecords(guest.host->domains, kept).size() == 1);
+}
+
+TEST_CASE("what a xen-vtpmd noted that was killed before it offered a device holds only if the next one finds it so") {
+    Launched guest;
+    guest.keep_records();
+    expect(guest.record(log_of("ro")));
+    guest.host->xenstore.write(backend_path(0, guest.device) + "/launched", "1");
+    const bool ran_meanwhile = GENERATE(false, true);
+    if (ran_meanwhile) guest.runs();
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.host->daemon_dies();
+    expect(guest.host->start());
+    guest.host->frontend_initialised(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    if (ran_meanwhile)
+        guest.check_unmeasured();
+    else
+        guest.check_launch(log_of("ro"));
+}
+
+TEST_CASE("xen-vtpm-domains that ends while a guest is admitted does not make its launch an unknown one") {
+    Launched guest("launch = \"require\"\n");
+    expect(guest.record(log_of("ro")));
+    guest.host->domains.silence = ErrorCode::kUnavailable;
+    guest.host->domains.answers = 1;
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.host->domains.answers = -1;
+    guest.host->frontend_initialised(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    guest.check_launch(log_of("ro"));
 }
 
 TEST_CASE("PCRs and log of a launch are there after daemon and manager were restarted, and after save and restore") {
@@ -210,6 +245,21 @@ TEST_CASE("launch set holds from the next power-on, and stands in show, audit lo
     REQUIRE(guest.xen_vtpm({"destroy", uuid}).status == 0);
     REQUIRE(guest.xen_vtpm({"import", backup}).status == 0);
     REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("measure"));
+}
+
+TEST_CASE("an import that puts a vTPM back changes what it asks of launches, and the audit log says to what") {
+    Launched guest("launch = \"off\"\n");
+    const std::string uuid = guest.uuid.to_string();
+    const std::string backup = guest.directory / "backup";
+    guest.power_on();
+    guest.power_off();
+    REQUIRE(guest.xen_vtpm({"export", uuid, backup}).status == 0);
+    REQUIRE(guest.xen_vtpm({"launch", "set", uuid, "require"}).status == 0);
+    REQUIRE(guest.xen_vtpm({"import", "--replace", backup}).status == 0);
+    REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("launch        off"));
+    const auto imported = nlohmann::json::parse(guest.xen_vtpm({"--json", "audit"}).out).back();
+    REQUIRE(imported.at("event") == "vtpm-imported");
+    REQUIRE_THAT(imported.at("detail").get<std::string>(), Contains("launch off"));
 }
 
 TEST_CASE("a TPM 1.2 is extended by a launch, and has no log") {

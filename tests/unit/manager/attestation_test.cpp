@@ -7,6 +7,7 @@
 #include "certificates.hpp"
 #include "fake_attestation.hpp"
 #include "fake_signing_keys.hpp"
+#include "launch/event_log.hpp"
 #include "manager/attestation/verification.hpp"
 #include "manager/ca/ca_certificate.hpp"
 #include "manager/ca/ek_certificate.hpp"
@@ -88,6 +89,14 @@ struct Host {
     }
 };
 
+// A host's word that the vTPM was given this log.
+void tell_launch(Host &host, Attestation &made, const launch::EventLog &log) {
+    made.event_log = expect(launch::write_event_log(log));
+    made.event_log_digest =
+        expect(launch::digests_of(made.event_log, {launch::Hash::kSha256})).at(launch::Hash::kSha256);
+    host.attest(made);
+}
+
 // The names of the checks that fail.
 std::vector<std::string> failures(const Attestation &attestation, const Trust &trust) {
     std::vector<std::string> names;
@@ -126,6 +135,37 @@ TEST_CASE("no bit of an attestation's file can be another one") {
         const auto parsed = Attestation::parse(changed);
         if (parsed) REQUIRE_FALSE(failures(*parsed, trust).empty());
     }
+}
+
+TEST_CASE("a launch's command line is told to its end, whatever is in it and whatever banks the vTPM has") {
+    Host host;
+    const std::string long_line = "root=/dev/xvda1 ro" + std::string(900, 'x') + " init=/bin/sh";
+    const std::pair<std::string, std::string> lines[] = {
+        {"ro", "ro"}, {long_line, long_line}, {"\xc3\xbc\t\xc3\xb6\n\x1b[2J", "???????[2J"}, {"", ""}};
+    for (const launch::Hash bank : launch::kAllHashes)
+        for (const auto &[line, told] : lines) {
+            launch::MeasuredLaunch measured;
+            measured.banks = {bank};
+            measured.image.digests = expect(launch::digests_of(Bytes{'k'}, measured.banks));
+            measured.command_line = line;
+            Attestation made = host.unsigned_attestation();
+            tell_launch(host, made, {measured.banks, expect(launch::launch_events(measured))});
+            const std::vector<Check> checks = verify(made, host.trust());
+            REQUIRE(checks.back().what == "launch");
+            CHECK(checks.back().detail == "measured; command line '" + told + "'");
+        }
+}
+
+TEST_CASE("a log of the host's PCRs alone is no launch, whatever PCRs the verifier asks for") {
+    Host host;
+    const launch::Banks banks{launch::Hash::kSha256};
+    Attestation made = host.unsigned_attestation();
+    tell_launch(host, made, {banks, {expect(launch::host_event(4, Bytes(32, 4), banks))}});
+    Trust trust = host.trust();
+    REQUIRE(failures(made, trust).empty());
+    trust.launch_pcrs = expect(PcrSelection::parse("sha256:12"));
+    trust.launch = {{12, Bytes(32)}};  // of a UKI whose command line is its own
+    REQUIRE(failures(made, trust) == Names{"launch"});
 }
 
 TEST_CASE("what a verifier knows decides") {
