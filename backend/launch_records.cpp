@@ -81,7 +81,7 @@ Result<> LaunchRecords::record(RecordLaunch launch) {
         return fail(ErrorCode::kRefused, "domain {} runs already: its launch is recorded before that", launch.domain);
     if (!records_.contains(launch.domain) && records_.size() >= kMost) forget_gone();
     if (!records_.contains(launch.domain) && records_.size() >= kMost)
-        return fail(ErrorCode::kShortage, "there are {} recorded launches already, of guests without a TPM", kMost);
+        return fail(ErrorCode::kShortage, "there are {} recorded launches of living guests already", kMost);
     Record record{facts.incarnation.domain, std::move(launch.log)};
     VTPM_TRY(keep(launch.domain, record));
     records_.insert_or_assign(launch.domain, std::move(record));

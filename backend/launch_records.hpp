@@ -27,7 +27,7 @@ public:
     void forget_gone();
     [[nodiscard]] std::size_t size() const { return records_.size(); }
 
-    static constexpr std::size_t kMost = 1024;
+    static constexpr std::size_t kMost = 4096;  // guests that live
 
 private:
     struct Record {

@@ -747,6 +747,7 @@ static int read_event_log_part(struct tpmfront *front, struct event_log_part *pa
 static struct event_log *read_event_log(struct tpmfront *front)
 {
 	struct event_log_part *part = kmalloc(TPMIF_MAX_MESSAGE, GFP_KERNEL);
+	unsigned long end = jiffies + PROBE_SECONDS * HZ; /* of all parts */
 	struct event_log *log = NULL;
 	size_t whole = 0;
 	size_t have = 0;
@@ -755,7 +756,9 @@ static struct event_log *read_event_log(struct tpmfront *front)
 	if (!part)
 		return NULL;
 	do {
-		size = read_event_log_part(front, part, TPMIF_MAX_MESSAGE, have);
+		size = -ETIME;
+		if (time_before(jiffies, end))
+			size = read_event_log_part(front, part, TPMIF_MAX_MESSAGE, have);
 		if (size <= 0)
 			break;
 		if (!log) {

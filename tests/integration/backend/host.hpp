@@ -31,8 +31,8 @@ public:
         client.emplace(loop, socket_path, [this] {
             if (backend) backend->manager_is_back();
         });
-        backend.emplace(DeviceServices{loop, *daemons_xenstore, *client, *engines, rings, domains, *launches, 0, hold_init_wait_,
-                                       reconcile_interval, power_off_limit, refused_retry});
+        backend.emplace(DeviceServices{loop, *daemons_xenstore, *client, *engines, rings, domains, *launches, 0,
+                                       hold_init_wait_, reconcile_interval, power_off_limit, refused_retry});
         client->stay_connected();
         return backend->start();
     }
