@@ -62,9 +62,11 @@ class Launched:
         return {int(pcr): value for pcr, value in json.loads(boot)["values"].items()}
 
 
-@pytest.fixture(scope="module")
-def launched(lab, guest):
-    launched = Launched(lab, guest)
+# Which kind of guest makes no difference to the boot loader, but to the driver.
+@pytest.fixture(scope="module", params=[pytest.param("pv", marks=pytest.mark.long), "pvh"])
+def launched(request, lab):
+    lab.renew()
+    launched = Launched(lab, request.param)
     launched.shut_down()
     lab.dom0(f"xen-vtpm launch set {launched.vtpm} require")
     launched.edit(f"1i {BOOT_LOADER}")

@@ -105,9 +105,9 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
     REQUIRE(host.xen_vtpm({"group", "rekey", "tenant"}).status == 0);
     host.restart();
     REQUIRE(host.refusal("tenant").empty());
+    REQUIRE(json::parse(host.xen_vtpm({"--json", "list"}).out).at(0).at("launch") == "off");
     host.stop();
     REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 11);
-    REQUIRE(json::parse(host.xen_vtpm({"--json", "list"}).out).at(0).at("launch") == "off");
     host.change_store("UPDATE groups SET pcrs = '' WHERE name = 'default'");
     host.restart();
     const Output checked = host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key);
