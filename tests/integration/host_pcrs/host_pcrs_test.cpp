@@ -27,7 +27,7 @@ Bytes shown(const Bytes &value, const EVP_MD *algorithm = EVP_sha256()) {
 }  // namespace
 
 TEST_CASE("every bank of a guest's TPM 2.0 shows the chosen PCRs of its host, as they are at each power-on") {
-    Machine machine(
+    MeasuringMachine machine(
         "launch = \"off\"\nhost_pcrs = \"0,4-5\"\nprofile.pcr_banks = [\"sha1\", \"sha256\", \"sha384\", "
         "\"sha512\"]\n");
     machine.measure(ESYS_TR_PCR4, "a boot loader");
@@ -54,7 +54,7 @@ TEST_CASE("every bank of a guest's TPM 2.0 shows the chosen PCRs of its host, as
 }
 
 TEST_CASE("a guest's TPM 2.0 shows them in the PCR banks that it has, though the host's bank is another") {
-    Machine machine("launch = \"off\"\nhost_pcrs = \"sha256:7\"\nprofile.pcr_banks = [\"sha384\"]\n");
+    MeasuringMachine machine("launch = \"off\"\nhost_pcrs = \"sha256:7\"\nprofile.pcr_banks = [\"sha384\"]\n");
     machine.measure(ESYS_TR_PCR7, "Secure Boot");
     const Bytes expected = shown(machine.of_the_host("sha256:7"), EVP_sha384());
     for (int i = 0; i < 2; ++i) {
@@ -67,7 +67,7 @@ TEST_CASE("a guest's TPM 2.0 shows them in the PCR banks that it has, though the
 }
 
 TEST_CASE("a guest's TPM 1.2 shows them as well") {
-    Machine machine("launch = \"off\"\nhost_pcrs = \"sha1:7\"\ndefault_tpm = \"1.2\"\n");
+    MeasuringMachine machine("launch = \"off\"\nhost_pcrs = \"sha1:7\"\ndefault_tpm = \"1.2\"\n");
     machine.measure(ESYS_TR_PCR7, "Secure Boot");
     const Bytes expected = shown(machine.of_the_host("sha1:7"), EVP_sha1());
     for (int i = 0; i < 2; ++i) {
@@ -79,7 +79,7 @@ TEST_CASE("a guest's TPM 1.2 shows them as well") {
 }
 
 TEST_CASE("a manager that is restarted, and whose TPM is then away, changes nothing in a guest that runs") {
-    Machine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
+    MeasuringMachine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
     machine.power_on();
     REQUIRE(return_code(machine.execute(commands::pcr_extend(0, 1))) == 0);
     const Bytes before = machine.pcr(0);
@@ -97,7 +97,7 @@ TEST_CASE("a manager that is restarted, and whose TPM is then away, changes noth
 }
 
 TEST_CASE("a guest is not powered on without the host's PCRs, and is again when they can be read") {
-    Machine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
+    MeasuringMachine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
     machine.power_on();
     machine.power_off();
     machine.tpm.reset();
@@ -110,7 +110,7 @@ TEST_CASE("a guest is not powered on without the host's PCRs, and is again when 
 }
 
 TEST_CASE("an engine asks once, and one that goes before the answer harms nobody") {
-    Machine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
+    MeasuringMachine machine("launch = \"off\"\nhost_pcrs = \"0-7\"\n");
     BackendEnd backend(machine.place.socket());
     ::kill(machine.tpm->pid(), SIGSTOP);
     {

@@ -31,8 +31,8 @@ launch::Events events_of(const Bytes &log, const launch::Banks &banks) {
     return expect(launch::in_banks(expect(launch::read_event_log(log)), banks)).events;
 }
 
-struct Launched : Machine {
-    explicit Launched(const std::string &config = "") : Machine(config) {}
+struct Launched : MeasuringMachine {
+    using MeasuringMachine::MeasuringMachine;
 
     // Records outlive the daemon from now on.
     void keep_records() {
@@ -82,7 +82,6 @@ struct Launched : Machine {
     void check_unmeasured() {
         check(expect(launch::unmeasured_events({Hash::kSha256})), expect(launch::unmeasured_events({Hash::kSha384})));
     }
-    Output xen_vtpm(std::vector<std::string> arguments) { return cli(place.bus_address, std::move(arguments)); }
 };
 
 }  // namespace

@@ -1,47 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host with one guest: manager, its hardware TPM (swtpm) and engine are real processes; xenstore, the hypervisor and
-// the ring are not.
+// A machine whose hardware TPM measures something, and what its guest's TPM shows of that.
 #pragma once
 
-#include "backend/engine/tpm_messages.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "tests/catch.hpp"
-#include "tests/fakes/tpm_commands.hpp"
-#include "tests/integration/backend/host.hpp"
-#include "tests/integration/manager/manager_process.hpp"
-#include "tests/integration/manager/swtpm.hpp"
+#include "tests/integration/endorsement/machine.hpp"
 
 namespace vtpm {
 
-struct Machine {
-    TemporaryDirectory directory;
-    std::optional<Swtpm> tpm{std::in_place, directory / "hardware-tpm"};
-    PrivateBus bus{directory / "bus"};
-    ManagerPlace place{directory, tpm->tcti(), bus.address()};
-    std::optional<ManagerProcess> manager;
-    std::optional<Host> host;
-    LoopbackGuest ring{};
-    DeviceId device{7, 0};
-    Uuid uuid = Uuid::random();
+struct MeasuringMachine : Machine {
+    using Machine::Machine;
 
-    explicit Machine(const std::string &config) {
-        place.more_config = config;
-        manager.emplace(place);
-        host.emplace(place.socket());
-        expect(host->start());
-    }
-    void power_on() {
-        const bool up = host->comes_up(device, uuid, ring);
-        INFO(host->reason(device));
-        REQUIRE(up);
-    }
-    void power_off() {
-        host->detach(device);
-        REQUIRE(host->reaches(device, "6"));
-        host->remove(device);
-        host->run_for(std::chrono::milliseconds(20));
-    }
+    // The daemon runs meanwhile: it may have to do something for the answer.
     Bytes execute(const Bytes &command) {
         ring.submit(command);
         host->run_until([&] { return ring.state() != TPMIF_STATE_SUBMIT; });
