@@ -69,6 +69,15 @@ struct Fixture {
         REQUIRE_THAT(expect_error(manager.vtpms.prepare(vtpm)).text, Contains("group 'tenant'"));
         REQUIRE_FALSE(manager.vtpms.prepare(Uuid::random()));
     }
+    // Somebody else begins a store of the same id in his directory, with this TPM.
+    FakeTpm borrow_for(const TemporaryDirectory &his) {
+        FakeTpm borrowed = tpm;
+        borrowed.epochs.clear();
+        replicate(directory, his);
+        expect(expect(Database::open(his / "store.db"))
+                   .script("DELETE FROM vtpms; DELETE FROM groups; DELETE FROM meta WHERE name != 'store_id'"));
+        return borrowed;
+    }
 };
 
 }  // namespace
@@ -103,11 +112,7 @@ TEST_CASE_METHOD(Fixture,
     remove_with_all("tenant");
     TemporaryDirectory his;
     {
-        FakeTpm borrowed = tpm;
-        borrowed.epochs.clear();
-        replicate(directory, his);
-        expect(expect(Database::open(his / "store.db"))
-                   .script("DELETE FROM vtpms; DELETE FROM groups; DELETE FROM meta WHERE name != 'store_id'"));
+        FakeTpm borrowed = borrow_for(his);
         ManagerInProcess forger(his.path(), borrowed);
         expect(forger.keys.start_anew());
         expect(forger.keys.create({"spare", {}, {}, 1}));
@@ -149,11 +154,7 @@ TEST_CASE_METHOD(Fixture,
     const std::string names = "'a1', 'a2', 'a3'";
     TemporaryDirectory his;
     {
-        FakeTpm borrowed = tpm;
-        borrowed.epochs.clear();
-        replicate(directory, his);
-        expect(expect(Database::open(his / "store.db"))
-                   .script("DELETE FROM vtpms; DELETE FROM groups; DELETE FROM meta WHERE name != 'store_id'"));
+        FakeTpm borrowed = borrow_for(his);
         ManagerInProcess forger(his.path(), borrowed);
         expect(forger.keys.start_anew());
         for (const char *name : {"spare", "a1", "a2", "a3"}) expect(forger.keys.create({name, {}, {}, 1}));
