@@ -3,12 +3,11 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 
-#include "base/log.hpp"
+#include "backend/xen/xenstore.hpp"
 #include "launch/event_log.hpp"
 
 namespace vtpm {
@@ -17,13 +16,6 @@ namespace {
 static_assert(kMaxLaunchLog == launch::kMaxLog, "what is sent is what is read");
 
 constexpr std::size_t kHandleSize = sizeof(Uuid::bytes);
-
-std::optional<std::uint32_t> number_in(std::string_view name) {
-    std::uint32_t number = 0;
-    const auto parsed = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (parsed.ec != std::errc() || parsed.ptr != name.data() + name.size()) return std::nullopt;
-    return number;
-}
 
 // As keep() wrote it; nothing, if it did not end.
 Bytes content_of(const std::filesystem::path &path) {
@@ -43,7 +35,7 @@ LaunchRecords::LaunchRecords(Domains &domains, std::string directory)
 void LaunchRecords::take_over() {
     std::error_code none;
     for (const auto &entry : std::filesystem::directory_iterator(directory_, none)) {
-        const auto domain = number_in(entry.path().filename().string());
+        const auto domain = parse_number(entry.path().filename().string());
         const Bytes content = content_of(entry.path());
         const ByteView log = ByteView(content).subspan(std::min(content.size(), kHandleSize));
         if (!domain || !launch::read_event_log(log)) continue;
