@@ -18,7 +18,7 @@ Result<VtpmRecord> attestable(Store &store, const Uuid &uuid) {
     VTPM_ASSIGN(auto vtpm, store.find_vtpm(uuid));
     if (!vtpm) return fail(ErrorCode::kNotFound, "vTPM {} is unknown", uuid.to_string());
     if (vtpm->endorsement.empty())
-        return fail(ErrorCode::kInvalid,
+        return fail(ErrorCode::kWrongState,
                     "vTPM {} has no certified endorsement keys to be told by: it is a TPM 1.2, did not run yet, or was "
                     "made with ek_certificates = false",
                     uuid.to_string());

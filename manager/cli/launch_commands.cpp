@@ -14,18 +14,36 @@
 #include "launch/pcrs.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/guest_tpm.hpp"
+#include "manager/cli/text.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/measured_boot.hpp"
 
 namespace vtpm::cli {
 namespace {
 
+// `kernel` or `uki`.
+struct LaunchOptions {
+    std::string kernel;
+    std::string initrd;
+    std::string command_line;  // empty: that of a UKI
+    std::string uki;
+    std::string pcrs = "sha256:4,8,9,11,12";
+    std::string event_log;   // a new file for the log, in all banks; empty: none
+    std::string raw_values;  // a new file for the values, one after the other; empty: none
+};
+
+struct EventLogOptions {
+    std::string pcrs = "sha256:0-15";
+    std::string raw;  // a new file for the log; empty: none
+    std::string device = "/dev/tpm0";
+};
+
 // PCRs 0 and 1: the host adds what it is, and what the guest is. Others are extended by the guest's own system only.
 constexpr std::array kLaunchPcrs{2U, 3U, 4U, 5U, 6U, 7U, 8U, 9U, 11U, 12U, 13U, 14U};
 
 Result<launch::MappedFile> map_file(const std::string &path) {
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!file) return fail(ErrorCode::kNotFound, "{} cannot be read: {}", path, std::strerror(errno));
+    if (!file) return cannot("be read", path);
     return launch::MappedFile::map(file.get(), path);
 }
 
@@ -48,17 +66,17 @@ Result<launch::BootImage> read_image(const std::string &path, ByteView file, boo
     return image;
 }
 
-Result<launch::EventLog> predicted_log(const LaunchOrder &order) {
-    const std::string &path = order.uki.empty() ? order.kernel : order.uki;
+Result<launch::EventLog> predicted_log(const LaunchOptions &options) {
+    const std::string &path = options.uki.empty() ? options.kernel : options.uki;
     VTPM_ASSIGN(const launch::MappedFile file, map_file(path));
-    VTPM_ASSIGN(const launch::BootImage image, read_image(path, file.bytes(), !order.uki.empty()));
+    VTPM_ASSIGN(const launch::BootImage image, read_image(path, file.bytes(), !options.uki.empty()));
     std::optional<launch::MappedFile> initrd;
-    if (!order.initrd.empty()) {
-        VTPM_ASSIGN(launch::MappedFile mapped, map_file(order.initrd));
+    if (!options.initrd.empty()) {
+        VTPM_ASSIGN(launch::MappedFile mapped, map_file(options.initrd));
         initrd.emplace(std::move(mapped));
     }
     const launch::LaunchFiles files{file.bytes(), initrd ? std::optional(initrd->bytes()) : std::nullopt,
-                                    order.command_line};
+                                    options.command_line};
     VTPM_ASSIGN(const auto measured, launch::measure(files, image, launch::all_banks()));
     VTPM_ASSIGN(launch::Events events, launch::launch_events(measured));
     return launch::EventLog{launch::all_banks(), std::move(events)};
@@ -92,29 +110,75 @@ std::string for_cryptenroll(const PcrSelection &pcrs, const PcrValues &values) {
     return text;
 }
 
-}  // namespace
-
-Result<Json> show_event_log(const EventLogOrder &order) {
-    VTPM_ASSIGN(const PcrSelection pcrs, PcrSelection::parse(order.pcrs));
-    VTPM_ASSIGN(const Bytes log, read_guest_event_log(order.device));
-    VTPM_TRY(write_bytes(order.raw, log));
+// As of policy measure: the events of this guest's TPM, and what they make of its PCRs. kNotFound: it has no log.
+Result<Json> show_event_log(const EventLogOptions &options) {
+    VTPM_ASSIGN(const PcrSelection pcrs, PcrSelection::parse(options.pcrs));
+    VTPM_ASSIGN(const Bytes log, read_guest_event_log(options.device));
+    VTPM_TRY(write_bytes(options.raw, log));
     VTPM_ASSIGN(BootLog boot, parse_event_log(log, pcrs));
     VTPM_ASSIGN(PcrValues values, replayed(boot, pcrs));
     return Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(boot.events), {}}));
 }
 
-Result<Json> predict_launch(const LaunchOrder &order) {
-    VTPM_ASSIGN(const PcrSelection pcrs, launch_pcrs(order.pcrs));
-    VTPM_ASSIGN(const launch::EventLog log, predicted_log(order));
+// As of policy measure, and tpm2_pcrs: for systemd-cryptenroll's --tpm2-pcrs.
+Result<Json> predict_launch(const LaunchOptions &options) {
+    VTPM_ASSIGN(const PcrSelection pcrs, launch_pcrs(options.pcrs));
+    VTPM_ASSIGN(const launch::EventLog log, predicted_log(options));
     VTPM_ASSIGN(const Bytes bytes, launch::write_event_log(log));
     VTPM_ASSIGN(PcrValues values, predicted_values(log, pcrs));
     VTPM_ASSIGN(auto log_of_pcrs, parse_event_log(bytes, pcrs));
-    VTPM_TRY(write_bytes(order.event_log, bytes));
-    VTPM_TRY(write_bytes(order.raw_values, joined(values)));
+    VTPM_TRY(write_bytes(options.event_log, bytes));
+    VTPM_TRY(write_bytes(options.raw_values, joined(values)));
     const std::string tpm2_pcrs = for_cryptenroll(pcrs, values);
     Json document = Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(log_of_pcrs.events), {}}));
     document["tpm2_pcrs"] = tpm2_pcrs;
     return document;
+}
+
+struct LaunchPolicyOptions {
+    std::string uuid;
+    std::string policy;
+};
+
+Result<Json> set_launch(Daemons &daemons, const LaunchPolicyOptions &options) {
+    VTPM_TRY(require_uuid(options.uuid));
+    VTPM_TRY(daemons.set_launch(options.uuid, options.policy));
+    return show_vtpm(daemons, options.uuid);
+}
+
+void add_predict(const Menu &launch) {
+    auto [predict, options] = launch.add<LaunchOptions>(
+        "predict", "Predict a guest's PCRs from what it will boot; needs no daemon and no TPM", predict_launch,
+        predict_launch_text);
+    auto *image = predict.add_option_group("what is booted");
+    image->add_option("--kernel", options.kernel, "Kernel, as kernel= of the guest's configuration");
+    image->add_option("--uki", options.uki, "Unified kernel image");
+    image->require_option(1);
+    predict.add_option("--initrd", options.initrd, "Initrd, as ramdisk= of the guest's configuration");
+    predict.add_option("--cmdline", options.command_line,
+                       "Command line of the kernel; default: that of a UKI, or none");
+    predict.add_option("--pcrs", options.pcrs, "PCRs among 2 to 9 and 11 to 14, and their bank")->capture_default_str();
+    predict.add_option("--raw", options.raw_values, "New file for the values, as tpm2_policypcr --pcr reads them");
+    predict.add_option("--event-log", options.event_log, "New file for the event log that the guest will see");
+}
+
+}  // namespace
+
+void add_launch_commands(const Menu &menu) {
+    const Menu launch = menu.below("launch", "Manage measured launches: what a guest's boot puts into its TPM");
+    add_predict(launch);
+    auto [set, policy] = launch.add<LaunchPolicyOptions>(
+        "set", "Set what a vTPM asks of its guest's launch, from its next power-on", set_launch, show_text);
+    set.add_option("UUID", policy.uuid, "UUID of the vTPM")->required();
+    set.add_option("POLICY", policy.policy,
+                   "off: nothing; measure: that its PCRs tell it; require: that it was measured")
+        ->required()
+        ->check(CLI::IsMember({"off", "measure", "require"}));
+    auto [event_log, options] = menu.add<EventLogOptions>(
+        "eventlog", "Show, in a guest, what was measured into its TPM before it ran", show_event_log, event_log_text);
+    event_log.add_option("--pcrs", options.pcrs, "Only these PCRs, in this bank")->capture_default_str();
+    event_log.add_option("--raw", options.raw, "New file for the log as it is, for tpm2_eventlog");
+    event_log.add_option("--device", options.device, "Device of the guest's TPM")->capture_default_str();
 }
 
 }  // namespace vtpm::cli

@@ -411,7 +411,7 @@ Result<> Store::require_stateless(const Uuid &uuid) {
     return fail(
         ErrorCode::kRefused,
         "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store, or give the "
-        "state up: xen-vtpm destroy {}",
+        "state up: xen-vtpm delete {}",
         uuid.to_string(), uuid.to_string());
 }
 

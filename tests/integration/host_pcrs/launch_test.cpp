@@ -241,7 +241,7 @@ TEST_CASE("launch set holds from the next power-on, and stands in show, audit lo
         guest.manager.reset();
         guest.manager.emplace(guest.place);
     }
-    REQUIRE(guest.xen_vtpm({"destroy", uuid}).status == 0);
+    REQUIRE(guest.xen_vtpm({"delete", "--yes", uuid}).status == 0);
     REQUIRE(guest.xen_vtpm({"import", backup}).status == 0);
     REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("measure"));
 }

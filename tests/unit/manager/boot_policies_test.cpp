@@ -179,7 +179,8 @@ TEST_CASE_METHOD(Fixture, "a renewal ends what was approved before, and what is 
     const auto list = expect(policies.list());
     REQUIRE(std::ranges::count_if(list, [](const BootPolicyInfo &info) { return info.problem.empty(); }) == 2);
     REQUIRE(std::ranges::count_if(list, [](const BootPolicyInfo &info) {
-                return info.problem.find("generation 2 on: xen-vtpm group renew tenant") != std::string::npos;
+                return info.problem.find("generation 2 on: xen-vtpm group revoke-approvals tenant") !=
+                       std::string::npos;
             }) == 1);
     REQUIRE(expect(keys.list()).at(1).policies == 2);
     REQUIRE(expect(keys.list()).at(1).next_policies == 1);

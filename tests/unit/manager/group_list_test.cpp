@@ -88,8 +88,8 @@ TEST_CASE_METHOD(Fixture, "a group that was removed with its rows and its NV ind
     for (int i = 0; i < 2; ++i) {
         const auto manager = start();
         is_missed(*manager);
-        REQUIRE_THAT(manager->keys.lost(),
-                     Contains("which the store does not have") && Contains("xen-vtpm group delete --lost tenant"));
+        REQUIRE_THAT(manager->keys.lost(), Contains("which the store does not have") &&
+                                               Contains("xen-vtpm group delete --with-vtpms tenant"));
         REQUIRE(expect(manager->store.last_audit_record()).value().event == "group-lost");
         REQUIRE(expect_error(manager->keys.discard("nobody")).code == ErrorCode::kNotFound);
         manager->keys.close();
