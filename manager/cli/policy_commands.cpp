@@ -10,10 +10,6 @@
 namespace vtpm::cli {
 namespace {
 
-// The PCRs that tell what booted dom0: firmware, boot loader and who signed it, GRUB's commands and files, what a UKI
-// was given (decision 0016).
-constexpr const char *kUsualPcrs = "sha256:0,2,4,7,8,9,12,13";
-
 struct SignOptions {
     std::string key;
     std::string group = "default";

@@ -208,7 +208,7 @@ TEST_CASE_METHOD(Fixture, "only a group that is open, in the boot that it is sea
     const Output changed = xen_vtpm({"group", "rekey", "tenant"});
     REQUIRE(changed.status == 5);
     REQUIRE_THAT(changed.err,
-                 Contains("group 'tenant' keeps its key") && Contains("the PCRs sha256:4") && Contains("group reseal"));
+                 Contains("group 'tenant' keeps its key") && Contains("the PCRs sha256:4") && Contains("group seal"));
     end();
     start();
     const Output refused = xen_vtpm({"group", "rekey", "tenant"});
@@ -334,7 +334,7 @@ TEST_CASE_METHOD(Fixture, "whoever changes what a group's row says of its PCRs' 
         extend(ESYS_TR_PCR4);
         const Output rekeyed = xen_vtpm({"group", "rekey", "tenant"});
         REQUIRE(rekeyed.status == 5);
-        REQUIRE_THAT(rekeyed.err, Contains("the PCRs sha256:4") && Contains("group reseal tenant --pcrs sha256:4"));
+        REQUIRE_THAT(rekeyed.err, Contains("the PCRs sha256:4") && Contains("group seal tenant --pcrs sha256:4"));
     }
 }
 
