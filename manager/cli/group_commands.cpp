@@ -103,8 +103,8 @@ void add_sealing_options(Menu::Added<SealOptions> added) {
 }
 
 void add_group_delete(const Menu &group) {
-    auto added = group.add<DeleteGroupOptions>("delete", "Delete a group that has no vTPM", delete_group,
-                                               delete_group_text);
+    auto added =
+        group.add<DeleteGroupOptions>("delete", "Delete a group that has no vTPM", delete_group, delete_group_text);
     add_name(added);
     added.command.add_flag("--with-vtpms", added.options.with_vtpms,
                            "Delete a group that is locked for good, with all its vTPMs");
@@ -124,7 +124,8 @@ void add_rekey(const Menu &group) {
 void add_group_commands(const Menu &menu) {
     const Menu group = menu.below("group", "Manage groups: vTPMs whose keys open together");
     group.add("list", "List all groups", list_groups, list_groups_text);
-    const auto add_named = [&](const char *word, const char *help, Result<Json> (*action)(Daemons &, const GroupName &)) {
+    const auto add_named = [&](const char *word, const char *help,
+                               Result<Json> (*action)(Daemons &, const GroupName &)) {
         auto added = group.add<GroupName>(word, help, action, show_group_text);
         add_name(added);
     };
@@ -132,8 +133,8 @@ void add_group_commands(const Menu &menu) {
     add_sealing_options(
         group.add<SealOptions>("create", "Create a group and seal its key", create_group, show_group_text));
     add_named("open", "Try again to open a locked group", open_group);
-    add_sealing_options(group.add<SealOptions>("seal", "Seal an open group's key to something else", seal_group,
-                                               show_group_text));
+    add_sealing_options(
+        group.add<SealOptions>("seal", "Seal an open group's key to something else", seal_group, show_group_text));
     add_named("revoke-approvals", "Revoke all approvals of a group for good, also those in copies", revoke_approvals);
     add_rekey(group);
     add_group_delete(group);

@@ -12,11 +12,11 @@
 #include "launch/event_log.hpp"
 #include "launch/mapped_file.hpp"
 #include "launch/pcrs.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/guest_tpm.hpp"
 #include "manager/cli/text.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {

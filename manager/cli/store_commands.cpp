@@ -20,7 +20,8 @@ Result<Json> back_up(Daemons &daemons, const BackupOptions &options) {
     VTPM_ASSIGN(const std::string copy, daemons.back_up());
     VTPM_TRY(move_into(copy, options.file));
     const Json manager = json_of(status);
-    return Json{{"file", options.file}, {"store", manager.value("store", "")}, {"store_id", manager.value("store_id", "")}};
+    return Json{
+        {"file", options.file}, {"store", manager.value("store", "")}, {"store_id", manager.value("store_id", "")}};
 }
 
 struct ExportOptions {

@@ -47,8 +47,7 @@ void add_create(const Menu &menu) {
     command.add_option("--group", options.group, "Group whose key protects the vTPM; default: default");
     command.add_option("--pcr-banks", options.pcr_banks,
                        "PCR banks of a TPM 2.0, such as sha256,sha384; default: profile.pcr_banks of manager.toml");
-    command
-        .add_option("--launch", options.launch, "Launch policy, as of launch set; default: launch of manager.toml")
+    command.add_option("--launch", options.launch, "Launch policy, as of launch set; default: launch of manager.toml")
         ->check(CLI::IsMember({"off", "measure", "require"}));
 }
 
@@ -61,8 +60,8 @@ Result<Json> delete_vtpm(Daemons &daemons, const DeleteOptions &options) {
     VTPM_TRY(require_uuid(options.uuid));
     VTPM_ASSIGN(const auto engines, vtpms_with_engines(daemons));
     if (engines.contains(Uuid::parse(options.uuid)->to_string())) return in_use(options.uuid);
-    VTPM_TRY(confirm(options.yes, fmt::format("Deleting vTPM {} loses for good what its guest sealed with it.",
-                                              options.uuid)));
+    VTPM_TRY(confirm(options.yes,
+                     fmt::format("Deleting vTPM {} loses for good what its guest sealed with it.", options.uuid)));
     VTPM_TRY(daemons.destroy(options.uuid));
     return Json{{"uuid", options.uuid}, {"deleted", true}};
 }
@@ -85,9 +84,8 @@ Result<Json> reissue(Daemons &daemons, const ReissueOptions &options) {
 }
 
 void add_reissue(const Menu &menu) {
-    auto [command, options] =
-        menu.add<ReissueOptions>("reissue", "Issue a vTPM's endorsement certificates again, at its next power-on",
-                                 reissue, reissue_text);
+    auto [command, options] = menu.add<ReissueOptions>(
+        "reissue", "Issue a vTPM's endorsement certificates again, at its next power-on", reissue, reissue_text);
     auto *which = command.add_option_group("which");
     which->add_option("UUID", options.uuid, "UUID of the vTPM");
     which->add_option("--group", options.group, "Order it for all vTPMs of this group that have certificates");

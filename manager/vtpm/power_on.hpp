@@ -2,8 +2,8 @@
 // What is in a vTPM's PCRs before its guest has it: what the host is (host_pcrs.hpp), and what the guest booted.
 #pragma once
 
-#include "manager/hardware_tpm/pcr_values.hpp"
 #include "manager/store/store.hpp"
+#include "manager/tpm/pcr_values.hpp"
 
 namespace vtpm {
 

@@ -5,8 +5,8 @@
 
 #include "base/log.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/keys/recovery_key.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/groups/recovery_key.hpp"
 #include "manager/vtpm/key_rotation.hpp"
 #include "manager/vtpm/power_on.hpp"
 #include "manager/vtpm/stored_state.hpp"

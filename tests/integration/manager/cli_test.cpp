@@ -10,9 +10,9 @@
 #include <thread>
 
 #include "base/bus.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/policy/encoding.hpp"
 #include "manager_process.hpp"
 #include "shared-protocol/bus_names.hpp"
 #include "swtpm.hpp"
@@ -299,7 +299,8 @@ TEST_CASE_METHOD(ApproverFixture, "a group is renewed when its next generation i
     const Output too_early = xen_vtpm({"group", "revoke-approvals", "tenant"});
     REQUIRE(too_early.status == 5);
     REQUIRE_THAT(too_early.err, Contains("policy sign --group tenant --generation 2"));
-    REQUIRE_THAT(answer({"policy", "install", next}).at("reason").get<std::string>(), Contains("group revoke-approvals tenant"));
+    REQUIRE_THAT(answer({"policy", "install", next}).at("reason").get<std::string>(),
+                 Contains("group revoke-approvals tenant"));
     REQUIRE_THAT(xen_vtpm({"group", "show", "tenant"}).out, Contains("1 of generation 1, 1 of the next"));
 
     const json renewed = answer({"group", "revoke-approvals", "tenant"});
