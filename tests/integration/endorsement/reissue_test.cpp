@@ -287,12 +287,12 @@ TEST_CASE("a vTPM that has no certificates gets none") {
     SECTION("that did not run yet") {
         Reissued machine;
         REQUIRE(machine.xen_vtpm({"create", machine.uuid.to_string()}).status == 0);
-        refused(machine, 2, "did not run yet");
+        refused(machine, 7, "did not run yet");
     }
     SECTION("that was made without, or is a TPM 1.2") {
         Reissued machine(GENERATE("ek_certificates = false\n", "sealing = \"file\"\n", "default_tpm = \"1.2\"\n"));
         machine.power_on();
-        refused(machine, 2, "has no certificates");
+        refused(machine, 7, "has no certificates");
         machine.power_cycle();
     }
 }

@@ -170,7 +170,7 @@ TEST_CASE_METHOD(Fixture, "a store of schema 8 that is not the last one is refus
     std::ofstream(place.state_directory() + "/store.id") << former.store_id;
     change_store(fixture(former, "store.sql"));
     restart();
-    REQUIRE_THAT(refusal("tenant"), Contains("--accept-rollback"));
+    REQUIRE_THAT(refusal("tenant"), Contains("accept-rollback"));
     REQUIRE(xen_vtpm({"group", "accept-rollback", "tenant"}).status == 0);
     REQUIRE(refusal("tenant").empty());
 }

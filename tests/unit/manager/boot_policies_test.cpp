@@ -232,7 +232,7 @@ TEST_CASE_METHOD(Fixture, "nobody locks himself out by a renewal") {
     REQUIRE(tenant().generation == 1);
     REQUIRE(tpm.counters == counters);
     expect(restart(1));
-    REQUIRE(expect_error(keys.renew("default")).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(keys.renew("default")).code == ErrorCode::kWrongState);
     REQUIRE(expect_error(keys.renew("nobody")).code == ErrorCode::kRefused);
     REQUIRE_FALSE(restart(3));
     REQUIRE(expect_error(keys.renew("tenant")).code == ErrorCode::kRefused);  // it is not open

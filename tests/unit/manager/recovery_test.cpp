@@ -365,7 +365,7 @@ TEST_CASE_METHOD(Fixture, "a row of a group that was changed or put back refuses
                .script(("UPDATE groups SET " + sql + " WHERE name = 'default'").c_str()));
     const auto manager = open();
     (void)manager->keys.unlock();
-    REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("--accept-rollback"));
+    REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("accept-rollback"));
     expect(manager->keys.accept_rollback("default"));
     REQUIRE(manager->state(one) == state_of(1));
     expect(manager->keys.key("tenant"));

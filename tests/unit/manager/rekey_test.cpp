@@ -222,7 +222,7 @@ TEST_CASE_METHOD(Fixture, "an older copy of the store opens by the former recove
     REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("count"));
     REQUIRE_FALSE(manager->keys.accept_rollback("default"));  // the TPM does not unseal
     REQUIRE_THAT(expect_error(manager->keys.recover(recovery_key, order_for("default", AcceptRollback::kNo))).text,
-                 Contains("knows of no store") && Contains("--accept-rollback"));
+                 Contains("knows of no store") && Contains("accept-rollback"));
     expect(manager->keys.recover(recovery_key, order_for("default", AcceptRollback::kYes)));
     REQUIRE(manager->state(one) == state_of(1));  // of then
     manager->keys.close();

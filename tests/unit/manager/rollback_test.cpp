@@ -90,7 +90,7 @@ TEST_CASE_METHOD(Fixture, "an older copy of the store is refused once the manage
     put_back();
     for (const char *group : {"default", "tenant"})
         REQUIRE_THAT(refusal(group),
-                     Contains("not the store that this host last used") && Contains("--accept-rollback"));
+                     Contains("not the store that this host last used") && Contains("accept-rollback"));
     REQUIRE_THAT(refusal("default"), Contains("later one"));  // it stays refused
 }
 
@@ -256,7 +256,7 @@ TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the
         "UPDATE groups SET manifest = x''", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);
-    for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("--accept-rollback"));
+    for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("accept-rollback"));
 }
 
 TEST_CASE_METHOD(Fixture, "a group whose NV index is changed in the store is sealed for another counter") {
