@@ -2,7 +2,7 @@
 // What is in a vTPM's PCRs before its guest has it: what the host is (host_pcrs.hpp), and what the guest booted.
 #pragma once
 
-#include "manager/store/store.hpp"
+#include "manager/store/records.hpp"
 #include "manager/tpm/pcr_values.hpp"
 
 namespace vtpm {
