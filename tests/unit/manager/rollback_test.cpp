@@ -89,8 +89,7 @@ TEST_CASE_METHOD(Fixture, "an older copy of the store is refused once the manage
     start();  // and crashed
     put_back();
     for (const char *group : {"default", "tenant"})
-        REQUIRE_THAT(refusal(group),
-                     Contains("not the store that this host last used") && Contains("accept-rollback"));
+        REQUIRE_THAT(refusal(group), Contains("not the store that this host last used") && Contains("accept-rollback"));
     REQUIRE_THAT(refusal("default"), Contains("later one"));  // it stays refused
 }
 
