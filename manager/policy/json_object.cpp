@@ -86,6 +86,27 @@ Result<Bytes> JsonObject::bytes(std::string_view name, std::size_t max) const {
     return std::move(*bytes);
 }
 
+Result<std::string> JsonObject::fingerprint(std::string_view name) const {
+    constexpr std::string_view kPrefix = "SHA256:";
+    VTPM_ASSIGN(std::string given, text(name));
+    const auto digest = from_hex(std::string_view(given).substr(std::min(kPrefix.size(), given.size())));
+    if (!given.starts_with(kPrefix) || !digest || digest->size() != TPM2_SHA256_DIGEST_SIZE)
+        return invalid("must have a key's fingerprint as '{}', \"SHA256:\" and 64 hexadecimal digits", name);
+    return given;
+}
+
+Result<std::vector<std::string>> JsonObject::texts(std::string_view name, std::size_t max) const {
+    VTPM_ASSIGN(const Json *value, field(name));
+    if (!value->is_array() || value->size() > max)
+        return invalid("must have an array of at most {} strings as '{}'", max, name);
+    std::vector<std::string> texts;
+    for (const Json &element : *value) {
+        if (!element.is_string()) return invalid("must have nothing but strings in '{}'", name);
+        texts.push_back(element.get<std::string>());
+    }
+    return texts;
+}
+
 Result<std::vector<JsonObject>> JsonObject::objects(std::string_view name, std::size_t max) const {
     VTPM_ASSIGN(const Json *value, field(name));
     std::vector<JsonObject> objects;
