@@ -2,8 +2,8 @@
 #include "manager/control/manager_interface.hpp"
 
 #include <algorithm>
-#include <charconv>
 
+#include "base/number.hpp"
 #include "manager/attestation/enrolment.hpp"
 #include "manager/ca/clock.hpp"
 #include "manager/ca/endorsement.hpp"
@@ -370,12 +370,10 @@ Result<bus::Reply> check_recovery(GroupKeys &keys, const bus::Arguments &argumen
 
 // Empty: the one that the group is at.
 Result<std::uint32_t> generation_of(const std::string &text) {
-    std::uint32_t number = 0;
-    const char *end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data(), end, number);
-    if (!text.empty() && (parsed.ec != std::errc() || parsed.ptr != end || number == 0))
-        return fail(ErrorCode::kInvalid, "'{}' is no generation", text);
-    return number;
+    if (text.empty()) return 0;
+    const auto number = parse_number(text);
+    if (!number || *number == 0) return fail(ErrorCode::kInvalid, "'{}' is no generation", text);
+    return *number;
 }
 
 Result<bus::Reply> recover_group(GroupKeys &keys, const bus::Arguments &arguments) {

@@ -2,11 +2,11 @@
 #include "manager/policy/measured_boot.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 
+#include "base/number.hpp"
 #include "manager/policy/encoding.hpp"
 #include "manager/policy/json_object.hpp"
 #include "manager/policy/next_boot.hpp"
@@ -93,11 +93,9 @@ Result<std::map<unsigned, std::string>> unknown_in(const JsonObject &object) {
     const Json &all = object.all();
     if (!object.has(kUnknown)) return unknown;
     for (const auto &[pcr, why] : all.at(std::string(kUnknown)).items()) {
-        unsigned number = 0;
-        const auto [end, error] = std::from_chars(pcr.data(), pcr.data() + pcr.size(), number);
-        if (error != std::errc() || end != pcr.data() + pcr.size() || !why.is_string())
-            return object.invalid("has PCRs in 'unknown' that are none");
-        unknown.emplace(number, why.get<std::string>());
+        const auto number = parse_number(pcr);
+        if (!number || !why.is_string()) return object.invalid("has PCRs in 'unknown' that are none");
+        unknown.emplace(*number, why.get<std::string>());
     }
     return unknown;
 }

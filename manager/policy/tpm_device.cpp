@@ -2,10 +2,11 @@
 #include "manager/policy/tpm_device.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <optional>
 #include <vector>
+
+#include "base/number.hpp"
 
 namespace vtpm {
 namespace {
@@ -16,12 +17,7 @@ constexpr std::string_view kPrefix = "tpmrm";  // of TPMs 2.0 only: TPMs 1.2 hav
 
 std::optional<unsigned> number_of(const std::string &entry) {
     if (!entry.starts_with(kPrefix)) return std::nullopt;
-    unsigned number = 0;
-    const char *const begin = entry.data() + kPrefix.size();
-    const char *const end = entry.data() + entry.size();
-    const auto [stop, error] = std::from_chars(begin, end, number);
-    if (error != std::errc() || stop != end) return std::nullopt;
-    return number;
+    return parse_number(std::string_view(entry).substr(kPrefix.size()));
 }
 
 // None: nobody made it (vtpm_proxy), or Xen did, for this domain.
