@@ -13,12 +13,12 @@
 #include "launch/event_log.hpp"
 #include "launch/mapped_file.hpp"
 #include "launch/pcrs.hpp"
+#include "manager/boot/launch_approval.hpp"
+#include "manager/boot/launch_release.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/guest_tpm.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/launch_approval.hpp"
-#include "manager/policy/launch_release.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {

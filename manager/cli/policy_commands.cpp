@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/policy_commands.hpp"
 
+#include "base/secret.hpp"
+#include "manager/boot/boot_policy.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
-#include "manager/policy/boot_policy.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {

@@ -7,7 +7,7 @@
 #include "manager/attestation/enrolment.hpp"
 #include "manager/ca/clock.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "version.hpp"
 
 namespace vtpm {

@@ -11,12 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "manager/ca/tpm_profile.hpp"
-#include "manager/hardware_tpm/sealed_object.hpp"
-#include "manager/hardware_tpm/tpm_key.hpp"
 #include "manager/store/database.hpp"
 #include "manager/store/directory.hpp"
 #include "manager/store/launch_policy.hpp"
+#include "manager/tpm/sealed_object.hpp"
+#include "manager/tpm/tpm_key.hpp"
+#include "manager/tpm/tpm_profile.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
@@ -55,7 +55,7 @@ struct PolicyRecord {
     std::int64_t installed = 0;  // seconds since 1970
 };
 
-// One line of the audit log (manager/keys/audit.hpp).
+// One line of the audit log (manager/groups/audit.hpp).
 struct AuditRecord {
     std::int64_t number = 0;  // without gaps
     std::int64_t time = 0;    // seconds since 1970

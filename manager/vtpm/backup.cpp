@@ -3,8 +3,8 @@
 
 #include "base/legible.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/crypto/pem.hpp"
 #include "shared-protocol/codec.hpp"
 
 namespace vtpm {

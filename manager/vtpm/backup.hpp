@@ -6,9 +6,9 @@
 
 #include <string>
 
-#include "manager/ca/tpm_profile.hpp"
-#include "manager/keys/cipher.hpp"
+#include "manager/crypto/cipher.hpp"
 #include "manager/store/launch_policy.hpp"
+#include "manager/tpm/tpm_profile.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {

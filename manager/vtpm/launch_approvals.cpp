@@ -5,7 +5,7 @@
 #include <ctime>
 
 #include "base/log.hpp"
-#include "manager/keys/audit.hpp"
+#include "manager/groups/audit.hpp"
 #include "manager/vtpm/power_on.hpp"
 
 namespace vtpm {

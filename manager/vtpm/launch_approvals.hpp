@@ -2,8 +2,8 @@
 // The launches of guests that approvers signed, as far as they are installed in this host's store.
 #pragma once
 
-#include "manager/keys/group_keys.hpp"
-#include "manager/policy/launch_approval.hpp"
+#include "manager/boot/launch_approval.hpp"
+#include "manager/groups/group_keys.hpp"
 
 namespace vtpm {
 

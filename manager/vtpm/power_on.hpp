@@ -5,9 +5,9 @@
 #include <span>
 #include <string>
 
-#include "manager/hardware_tpm/pcr_values.hpp"
-#include "manager/policy/launch_approval.hpp"
+#include "manager/boot/launch_approval.hpp"
 #include "manager/store/store.hpp"
+#include "manager/tpm/pcr_values.hpp"
 
 namespace vtpm {
 

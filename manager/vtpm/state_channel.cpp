@@ -3,7 +3,7 @@
 
 #include "base/log.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/keys/manifest.hpp"
+#include "manager/groups/manifest.hpp"
 #include "manager/vtpm/non_blocking.hpp"
 #include "manager/vtpm/stored_state.hpp"
 

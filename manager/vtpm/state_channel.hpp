@@ -10,15 +10,15 @@
 
 #include "base/event_loop.hpp"
 #include "base/seqpacket.hpp"
-#include "manager/ca/certificate_authorities.hpp"
-#include "manager/keys/envelope.hpp"
+#include "manager/groups/certificate_authorities.hpp"
+#include "manager/groups/envelope.hpp"
+#include "manager/groups/worker.hpp"
 #include "manager/store/store.hpp"
 #include "manager/vtpm/group_commit.hpp"
 #include "manager/vtpm/guest_attestations.hpp"
 #include "manager/vtpm/host_pcrs.hpp"
 #include "manager/vtpm/launch_approvals.hpp"
 #include "manager/vtpm/power_on.hpp"
-#include "manager/worker.hpp"
 
 namespace vtpm {
 

@@ -4,11 +4,11 @@
 #include <ctime>
 
 #include "base/log.hpp"
+#include "manager/boot/launch_release.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/keys/audit.hpp"
-#include "manager/keys/recovery_key.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/launch_release.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/groups/audit.hpp"
+#include "manager/groups/recovery_key.hpp"
 #include "manager/vtpm/key_rotation.hpp"
 #include "manager/vtpm/power_on.hpp"
 #include "manager/vtpm/stored_state.hpp"

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "manager/keys/group_keys.hpp"
+#include "manager/groups/group_keys.hpp"
 #include "manager/vtpm/backup.hpp"
 #include "manager/vtpm/state_channel.hpp"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A launch approval, or a release, from outside: what is read is written as it was read, and nobody's signature is the
 // approver's.
-#include "manager/policy/launch_approval.hpp"
-#include "manager/policy/launch_release.hpp"
+#include "manager/boot/launch_approval.hpp"
+#include "manager/boot/launch_release.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace {

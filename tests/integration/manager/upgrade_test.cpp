@@ -5,8 +5,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "manager/crypto/encoding.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
-#include "manager/policy/encoding.hpp"
 #include "manager/store/database.hpp"
 #include "manager_process.hpp"
 #include "swtpm.hpp"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/keys/audit.hpp"
+#include "manager/groups/audit.hpp"
 
 #include <algorithm>
 
-#include "manager/keys/boot_policies.hpp"
+#include "manager/groups/boot_policies.hpp"
 #include "manager/store/database.hpp"
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"

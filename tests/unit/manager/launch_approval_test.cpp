@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/launch_approval.hpp"
+#include "manager/boot/launch_approval.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include "expect.hpp"
 #include "launched.hpp"
-#include "manager/policy/boot_policy.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/launch_release.hpp"
-#include "manager/policy/signing_key.hpp"
+#include "manager/boot/boot_policy.hpp"
+#include "manager/boot/launch_release.hpp"
+#include "manager/boot/signing_key.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "openssl_keys.hpp"
 
 namespace vtpm::launch_approval_test {

@@ -6,9 +6,9 @@
 
 #include "engine_end.hpp"
 #include "launched.hpp"
-#include "manager/keys/boot_policies.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/launch_release.hpp"
+#include "manager/boot/launch_release.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/groups/boot_policies.hpp"
 #include "manager/vtpm/power_on.hpp"
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"

@@ -5,7 +5,7 @@
 #include "expect.hpp"
 #include "launch/event_log.hpp"
 #include "launch/pcrs.hpp"
-#include "manager/policy/launch_approval.hpp"
+#include "manager/boot/launch_approval.hpp"
 
 // The log of a launch with this command line; kernel and initrd are one byte each.
 inline vtpm::Bytes launch_log(std::string_view line, std::uint8_t kernel = 'k', std::uint8_t initrd = 'i',

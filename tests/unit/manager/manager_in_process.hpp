@@ -5,7 +5,7 @@
 
 #include "expect.hpp"
 #include "fake_sealer.hpp"
-#include "manager/keys/inventory.hpp"
+#include "manager/groups/inventory.hpp"
 #include "manager/vtpm/vtpms.hpp"
 
 // A manager without its sockets, and with a loop that the test turns. Not unlocked yet; destroyed without

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/next_boot.hpp"
+#include "manager/boot/next_boot.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -8,10 +8,10 @@
 #include "expect.hpp"
 #include "launch/tcg_log.hpp"
 #include "log_writer.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/event_data.hpp"
-#include "manager/policy/kernel_names.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/boot/event_data.hpp"
+#include "manager/boot/kernel_names.hpp"
+#include "manager/boot/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "temporary_directory.hpp"
 #include "tests/unit/launch/pe_writer.hpp"
 
