@@ -6,7 +6,7 @@
 #include <string>
 
 #include "manager/boot/launch_approval.hpp"
-#include "manager/store/store.hpp"
+#include "manager/store/records.hpp"
 #include "manager/tpm/pcr_values.hpp"
 
 namespace vtpm {
