@@ -27,12 +27,16 @@ constexpr std::array<std::string_view, 3> kShownFiles{".pf2", ".mo", ".png"};
 constexpr std::array<std::string_view, 2> kPartsOfGrub{".mod", ".lst"};
 constexpr std::string_view kInGrub = "(memdisk)";  // files in GRUB's own image
 constexpr std::string_view kCommand = "grub_cmd: ";
+constexpr unsigned kStubSections = 11;
 
 bool is_grub_file(const launch::LogEvent &event) { return event.pcr == kGrubFiles && event.type == kIplEvent; }
 
 bool is_image(const launch::LogEvent &event) {
     return event.pcr == kLoaders && event.type >= kApplicationEvent && event.type <= kApplicationEvent + 2;
 }
+
+// UAPI.7: systemd-stub's own sections; into 12 and 13 what it was given besides.
+bool is_of_stub(const launch::LogEvent &event) { return event.pcr >= kStubSections && event.pcr <= kStubSections + 2; }
 
 bool ends_with_one_of(std::string_view name, std::span<const std::string_view> endings) {
     return std::ranges::any_of(endings, [&](std::string_view ending) { return name.ends_with(ending); });
@@ -92,11 +96,13 @@ public:
             if (is_image(*step.event)) start_image(step);
             if (step.event->pcr == kGrubCommands && renaming_) VTPM_TRY(rename_command(step));
             if (step.event->pcr == kGrubFiles && step.event->type == kTaggedEvent) hand_on(step);
+            if (is_of_stub(*step.event)) measure_itself(step);
             if (step.event->pcr == kSecureBoot && step.event->type == kVariableConfigEvent)
                 VTPM_TRY(read_variable(step));
         }
         consider_keys();
         consider_grub();
+        consider_stub();
         return {};
     }
 
@@ -297,6 +303,12 @@ private:
                                                 text_of(step.event->type, step.event->data)));
     }
 
+    void measure_itself(const Step &step) {
+        if (!any_changed_) return;
+        stub_changed_ = true;
+        do_not_know(step.event->pcr, "systemd-stub measures what is in its image, and what was started is another one");
+    }
+
     Result<> read_variable(Step &step) {
         const auto variable = firmware_variable(step.event->data);
         if (!variable) return {};
@@ -342,6 +354,11 @@ private:
             assumptions_.emplace_back("who signed what was started so far signed its new versions too (PCR 7)");
     }
 
+    void consider_stub() {
+        if (stub_changed_)
+            assumptions_.emplace_back("systemd-stub is given what the former was given besides (12, 13)");
+    }
+
     void consider_grub() {
         constexpr auto kInItself = "GRUB is another one, and reads files that are in itself";
         if (loader_changed_ && reads_from_grub_) do_not_know(kGrubFiles, kInItself);
@@ -370,6 +387,7 @@ private:
     bool any_changed_ = false;   // of what was read or started so far
     bool loader_changed_ = false;
     bool first_loader_changed_ = false;
+    bool stub_changed_ = false;
     std::map<unsigned, std::vector<std::string>> changed_;
     std::map<unsigned, std::string> unknown_;
     std::vector<std::string> assumptions_;

@@ -3,6 +3,7 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "base/legible.hpp"
@@ -11,8 +12,16 @@
 namespace vtpm {
 namespace {
 
+constexpr std::size_t kDigest = 32;
+
 void append_number(Bytes &out, std::int64_t value) {
     for (int shift = 0; shift < 64; shift += 8) out.push_back(static_cast<std::uint8_t>(value >> shift));
+}
+
+std::int64_t number_in(ByteView bytes) {
+    std::uint64_t value = 0;
+    for (std::size_t i = bytes.size(); i > 0; --i) value = value << 8 | bytes[i - 1];
+    return static_cast<std::int64_t>(value);
 }
 
 // With its length, so that no byte can pass from one field to the next.
@@ -26,7 +35,7 @@ Result<Bytes> chained(ByteView before, const AuditRecord &record) {
     append_number(message, record.number);
     append_number(message, record.time);
     for (const std::string &text : {record.event, record.subject, record.detail}) append_text(message, text);
-    Bytes digest(32);
+    Bytes digest(kDigest);
     if (EVP_Digest(message.data(), message.size(), digest.data(), nullptr, EVP_sha256(), nullptr) != 1)
         return fail(ErrorCode::kSystem, "SHA-256 failed");
     return digest;
@@ -84,12 +93,20 @@ Result<> Audit::append(std::string_view event, std::string_view subject, std::st
 
 Result<Bytes> Audit::head() {
     VTPM_ASSIGN(const auto last, store_.last_audit_record());
-    return last ? last->chain : Bytes();
+    if (!last) return Bytes();
+    Bytes head = last->chain;
+    append_number(head, last->number);
+    return head;
 }
 
+// A record whose number is below all that there are was dropped for its age, if the log says of those that it dropped
+// any: a manifest vouches for the number.
 Result<bool> Audit::has(ByteView head) {
     if (head.empty()) return true;
-    return store_.has_audit_record(head);
+    VTPM_ASSIGN(const bool there, store_.has_audit_record(head.first(std::min(head.size(), kDigest))));
+    if (there || head.size() != kDigest + sizeof(std::int64_t)) return there;
+    VTPM_ASSIGN(const auto records, store_.audit_records());
+    return !records.empty() && number_in(head.subspan(kDigest)) < records.front().number && verify_chain(records);
 }
 
 Result<> verify_chain(const std::vector<AuditRecord> &records) {

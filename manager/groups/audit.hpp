@@ -24,9 +24,10 @@ public:
     static constexpr std::int64_t kMostRecords = 20'000;
     static constexpr std::int64_t kKeptRecords = 10'000;
 
-    // The chain's end; empty before the first record.
+    // The chain's end, and the number of its last record; empty before the first record.
     Result<Bytes> head();
-    // Whether the chain once ended so; it always did when it was empty.
+    // Whether the chain once ended so, as far as the log goes back: a record that was dropped for its age is not
+    // missing. It always did when it was empty. Without a number, as manifests had it, only what is there counts.
     Result<bool> has(ByteView head);
 
 private:

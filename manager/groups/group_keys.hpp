@@ -163,7 +163,7 @@ private:
         std::string others;                           // those others
     };
     static std::string text_of(const Stranger &stranger);
-    [[nodiscard]] const GroupList &groups_as_known_to(const OpenGroup &group) const;
+    [[nodiscard]] GroupList groups_as_known_to(const OpenGroup &group) const;
     [[nodiscard]] GroupList known_groups(std::string_view but = {}) const;
     [[nodiscard]] Result<GroupList> known_groups_with(const std::string &name, const Bytes &id);
     [[nodiscard]] GroupList known_groups_without(const std::string &name) const;

@@ -2,7 +2,7 @@
 // GroupKeys as each group's manifest knows the others: who has the disk can remove a group with all its rows, and with
 // the TPM its NV index too, or put a group of his own there. Then only the others tell of it. A group that does not
 // open cannot be told of a change: so a later list holds, but only of a group that the earlier one knows by its id,
-// which nobody else can know.
+// which nobody else can know; and of what the earlier one has besides, only what the later one deleted is forgotten.
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -23,31 +23,34 @@ const GroupList &own_list(const OpenGroup &group) { return group.manifest.terms(
 }  // namespace
 
 // Its own, or a later one of a group that it knows; or a still later one of a group that is known there, and so on.
-const GroupList &GroupKeys::groups_as_known_to(const OpenGroup &group) const {
-    const GroupList *last = &own_list(group);
-    for (const GroupList *present = nullptr; present != last;) {
-        present = last;
-        for (const auto &[name, other] : groups_)
-            if (other && names(*present, *other) && own_list(*other).number > last->number) last = &own_list(*other);
-    }
-    return *last;
+GroupList GroupKeys::groups_as_known_to(const OpenGroup &group) const {
+    GroupList last = own_list(group);
+    for (bool later = true; std::exchange(later, false);)
+        for (const auto &[name, other] : groups_) {
+            if (!other || !names(last, *other) || own_list(*other).number <= last.number) continue;
+            GroupList next = own_list(*other);
+            next.join(last);
+            last = std::move(next);
+            later = true;
+        }
+    return last;
 }
 
 // As most of those that are open know it; where that is nobody's word, as the default group does. `but`: not asked,
 // unless there is no other.
 GroupList GroupKeys::known_groups(std::string_view but) const {
-    const GroupList *best = nullptr;
+    std::optional<GroupList> best;
     std::ptrdiff_t most = 0;
     for (const auto &[name, group] : groups_) {
         if (!group || name == but) continue;
-        const GroupList &groups = groups_as_known_to(*group);
+        GroupList groups = groups_as_known_to(*group);
         const auto known = std::ranges::count_if(
             groups_, [&](const auto &entry) { return entry.second && names(groups, *entry.second); });
-        if (best != nullptr && (known < most || (known == most && name != kDefaultGroup))) continue;
-        best = &groups;
+        if (best && (known < most || (known == most && name != kDefaultGroup))) continue;
+        best = std::move(groups);
         most = known;
     }
-    if (best != nullptr) return *best;
+    if (best) return *best;
     return but.empty() ? GroupList() : known_groups();
 }
 
@@ -68,7 +71,7 @@ Result<GroupList> GroupKeys::known_groups_with(const std::string &name, const By
 GroupList GroupKeys::known_groups_without(const std::string &name) const {
     GroupList groups = known_groups(name);
     const auto found = groups_.find(name);
-    if (found == groups_.end() || !found->second || names(groups, *found->second)) groups.ids.erase(name);
+    if (found == groups_.end() || !found->second || names(groups, *found->second)) groups.erase(name);
     return next_of(std::move(groups));
 }
 
@@ -146,6 +149,13 @@ Result<> GroupKeys::remember_groups(const GroupList &groups, const std::function
 Result<> GroupKeys::settle_groups() {
     const auto is_open = [](const auto &entry) { return entry.second.has_value(); };
     GroupList groups = known_groups();
+    const GroupList known = groups;
+    for (const auto &[name, group] : groups_)
+        if (group && names(known, *group) && own_list(*group).number < known.number) groups.join(own_list(*group));
+    const bool all_know = std::ranges::all_of(
+        groups_, [&](const auto &entry) { return entry.second && own_list(*entry.second) == known; });
+    if (all_know) groups.gone.clear();
+    if (groups != known) groups = next_of(std::move(groups));
     bool behind = false;
     for (const auto &[name, group] : groups_)
         behind |= group && names(groups, *group) && own_list(*group).number < groups.number;
@@ -171,13 +181,14 @@ Result<> GroupKeys::accept_as(const std::string &name) {
     VTPM_ASSIGN(const OpenGroup *group, open_group_named(name));
     GroupList groups = known_groups(name);
     if (groups.number == 0 || names(groups, *group)) return {};
+    groups.gone.erase(group->manifest.terms().id);
     groups.ids.insert_or_assign(name, group->manifest.terms().id);
     return remember_groups(next_of(std::move(groups)), [&] { return audit_.record("group-accepted", name); });
 }
 
 Result<> GroupKeys::forget(const std::string &name) {
     GroupList groups = known_groups();
-    groups.ids.erase(name);
+    groups.erase(name);
     VTPM_TRY(remember_groups(next_of(std::move(groups)), [&] { return audit_.record("group-discarded", name); }));
     log::warning("group '{}', which the store did not have any more, is given up", name);
     return {};

@@ -47,7 +47,13 @@ constexpr std::size_t kFields = 11;      // of Terms and the audit log's end, bu
 constexpr std::size_t kGroupIdSize = 16;
 constexpr std::size_t kMaxListed = 128;  // a group's name and its id, each with its length
 
-std::size_t size_of(const GroupList &groups) { return 16 + kMaxListed * groups.ids.size(); }
+std::size_t size_of(const GroupList &groups) { return 32 + kMaxListed * (groups.ids.size() + groups.gone.size()); }
+
+constexpr int kKnowsGroups = 3;
+constexpr int kKnowsGone = 4;
+
+// That is written: a former program reads it while it can.
+int groups_version(const GroupList &groups) { return groups.gone.empty() ? kKnowsGroups : kKnowsGone; }
 
 void encode(Encoder &out, const Terms &terms) {
     out.bytes(bytes_of(terms.pcrs));
@@ -66,6 +72,9 @@ void encode(Encoder &out, const Terms &terms) {
         out.bytes(bytes_of(name));
         out.bytes(id);
     }
+    if (groups_version(terms.groups) < kKnowsGone) return;
+    out.u32(static_cast<std::uint32_t>(terms.groups.gone.size()));
+    for (const Bytes &id : terms.groups.gone) out.bytes(id);
 }
 
 Bytes copied(ByteView bytes) { return {bytes.begin(), bytes.end()}; }
@@ -130,18 +139,32 @@ std::optional<Manifest::Content> decode_2(ByteView plaintext) {
     return content;
 }
 
-std::optional<Manifest::Content> decode_3(ByteView plaintext) {
-    Decoder in(plaintext);
+Manifest::Content decode_with_groups(Decoder &in) {
     Manifest::Content content = decode_with_terms(in);
     content.terms->id = copied(in.bytes(kMaxField));
     content.terms->groups = decode_groups(in);
+    return content;
+}
+
+std::optional<Manifest::Content> decode_3(ByteView plaintext) {
+    Decoder in(plaintext);
+    Manifest::Content content = decode_with_groups(in);
     if (!in.complete()) return std::nullopt;
     return content;
 }
 
-constexpr int kVersion = 3;  // that is written
+std::optional<Manifest::Content> decode_4(ByteView plaintext) {
+    Decoder in(plaintext);
+    Manifest::Content content = decode_with_groups(in);
+    for (std::uint32_t count = in.u32(); count > 0; --count)
+        content.terms->groups.gone.insert(copied(in.bytes(kMaxField)));
+    if (!in.complete()) return std::nullopt;
+    return content;
+}
+
 using Decode = std::optional<Manifest::Content> (*)(ByteView);
-constexpr std::pair<int, Decode> kDecoders[] = {{kVersion, decode_3}, {2, decode_2}, {1, decode_1}};
+constexpr std::pair<int, Decode> kDecoders[] = {
+    {kKnowsGone, decode_4}, {kKnowsGroups, decode_3}, {2, decode_2}, {1, decode_1}};
 
 }  // namespace
 
@@ -170,6 +193,19 @@ Result<Epoch> random_epoch() {
     Epoch epoch;
     VTPM_TRY(random_bytes(epoch.writable()));
     return epoch;
+}
+
+void GroupList::erase(const std::string &name) {
+    const auto found = ids.find(name);
+    if (found == ids.end()) return;
+    gone.insert(std::move(found->second));
+    ids.erase(found);
+}
+
+void GroupList::join(const GroupList &other) {
+    ids.insert(other.ids.begin(), other.ids.end());
+    gone.insert(other.gone.begin(), other.gone.end());
+    std::erase_if(ids, [&](const auto &entry) { return gone.contains(entry.second); });
 }
 
 GroupList next_of(GroupList groups) {
@@ -243,7 +279,7 @@ Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum 
     encode(out, terms);
     if (out.message().empty())
         return fail(ErrorCode::kRefused, "store: the row of a group is damaged: it is too large");
-    return encrypt(envelope_key_, associated(kVersion, place_), out.message());
+    return encrypt(envelope_key_, associated(groups_version(terms.groups), place_), out.message());
 }
 
 void Manifest::adopt(Change &&change) {

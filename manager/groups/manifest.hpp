@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,12 @@ bool is_none(const Epoch &epoch);
 struct GroupList {
     std::uint64_t number = 0;          // of its changes: where two manifests differ, the higher holds; 0: not known yet
     std::map<std::string, Bytes> ids;  // Terms::id, by the group's name
+    std::set<Bytes> gone{};            // ids of those that were deleted, until each group knows
 
+    void erase(const std::string &name);
+    // Two that were changed apart from each other have another past: what `other` has and this one never had, or has
+    // still, is taken over. Where both have the name, this one's holds.
+    void join(const GroupList &other);
     bool operator==(const GroupList &) const = default;
 };
 // As it is after one more change; one that is not known yet stays so.

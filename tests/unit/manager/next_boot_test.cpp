@@ -372,6 +372,35 @@ TEST_CASE("what was started without a name is told by the file that was read, if
     }
 }
 
+// The stub starts the kernel that is in it, hands on its initrd, and measures its own sections.
+TEST_CASE("what another UKI will measure of what is in it is not known, and that is said") {
+    const std::string name = GENERATE("log-uki.bin", "log-uki-252.bin");
+    CAPTURE(name);
+    std::ifstream file(VTPM_GOLDEN "/" + name, std::ios::binary);
+    const Bytes log{std::istreambuf_iterator<char>(file), {}};
+    const PcrSelection selection = pcrs("sha256:4,5,9,11,12");
+    Place place;
+    std::string uki;
+    const auto read = launch::read_tcg_log(log);
+    for (const auto &event : read.value().events) {
+        if (event.pcr != 4 || event.type != kApplication || !place.files.empty()) continue;
+        uki = image_file(event.data);
+        std::ranges::replace(uki, '\\', '/');
+        const auto sha256 = std::ranges::find(event.digests, TPM2_ALG_SHA256, &launch::LogDigest::algorithm);
+        REQUIRE(sha256 != event.digests.end());
+        place.files[uki] = {{{}, {sha256->value.begin(), sha256->value.end()}}};
+    }
+    const PcrValues present = expect(replayed(expect(parse_event_log(log, selection)), selection));
+    const auto next = [&] { return expect(next_boot(log, selection, present, place.reader())); };
+    REQUIRE(told(next()).empty());
+    REQUIRE(next().values == present);
+
+    place.files[uki] = {{{}, Bytes(32, 1)}};
+    REQUIRE(told(next()) == "4? 9? 11? ");
+    REQUIRE_THAT(next().unknown.at(11), Contains("systemd-stub"));
+    REQUIRE_THAT(next().assumptions.back(), Contains("(12, 13)"));
+}
+
 TEST_CASE("versions are found in the names of kernels, and change all at once") {
     using Names = std::vector<std::string>;
     REQUIRE(kernel_versions("").empty());
