@@ -80,13 +80,14 @@ Result<> run(const Config &config) {
     Attestor attestor(store, keys, authorities);
     GuestAttestations attestations(*worker, attestor, config.guest_attestation);
     HostPcrs host_pcrs(loop, *worker, keys, config.host_pcrs);
-    StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
+    LaunchApprovals approvals(store, keys);
+    StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations, approvals};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile, config.launch});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
     Unlocker unlocker(loop, *worker, keys);
     bus::Server control(loop, kManagerBus,
-                        manager_methods({vtpms, keys, policies, authorities, attestor, store, *worker,
+                        manager_methods({vtpms, keys, policies, approvals, authorities, attestor, store, *worker,
                                          [&unlocker] { unlocker.look(); }}),
                         [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
 

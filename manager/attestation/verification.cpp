@@ -169,7 +169,8 @@ Result<std::string> check_launch(const Attestation &attestation, const Trust &tr
     const bool asked = !trust.launch.empty();
     if (attestation.event_log_digest.empty()) {
         if (asked || !attestation.event_log.empty())
-            return refused("its host tells nothing of it: the vTPM has launch = off");
+            return refused(
+                "its host tells nothing of it: the vTPM had launch = off at its last power-on, or had none yet");
         return std::string("its host tells nothing of it");
     }
     if (attestation.event_log.empty()) {

@@ -17,6 +17,8 @@
 
 namespace vtpm {
 
+constexpr std::size_t kMaxSignature = 384;  // bytes: RSA-3072
+
 class ApproverKey {
 public:
     // One PEM "PUBLIC KEY" (SubjectPublicKeyInfo) and nothing else. kInvalid says what it is instead.

@@ -3,9 +3,8 @@
 
 #include <openssl/sha.h>
 
-#include <algorithm>
-
 #include "base/big_endian.hpp"
+#include "manager/boot/approval_fields.hpp"
 #include "manager/boot/signing_key.hpp"
 #include "manager/crypto/encoding.hpp"
 #include "manager/tpm/policy_digest.hpp"
@@ -13,7 +12,7 @@
 namespace vtpm {
 namespace {
 
-constexpr std::size_t kMaxGroupName = 64;  // as in the envelopes (docs/keys.md)
+constexpr std::string_view kBootPolicy = "a boot policy";
 // Their NULs are part of them: neither begins as the other does.
 constexpr std::string_view kPolicyRefPrefix("xen-vtpm boot policy\0", 21);
 constexpr std::string_view kDocumentPrefix("xen-vtpm boot policy document 1\0", 32);
@@ -25,48 +24,10 @@ TPM2B_DIGEST digest_of(ByteView bytes) {
     return digest;
 }
 
-std::size_t digest_size(TPM2_ALG_ID bank) {
-    switch (bank) {
-        case TPM2_ALG_SHA1:
-            return TPM2_SHA1_DIGEST_SIZE;
-        case TPM2_ALG_SHA256:
-            return TPM2_SHA256_DIGEST_SIZE;
-        case TPM2_ALG_SHA384:
-            return TPM2_SHA384_DIGEST_SIZE;
-        case TPM2_ALG_SHA512:
-            return TPM2_SHA512_DIGEST_SIZE;
-        default:
-            return 0;
-    }
-}
-
-Result<> check_group(const std::string &group) {
-    const bool good = !group.empty() && group.size() <= kMaxGroupName &&
-                      std::ranges::all_of(group, [](char c) { return c >= ' ' && c <= '~'; });
-    if (good) return {};
-    return fail(ErrorCode::kInvalid, "a boot policy's 'group' is 1 to {} printable ASCII characters", kMaxGroupName);
-}
-
 // None would approve every boot, for ever.
 Result<> check_pcrs(const PcrSelection &pcrs) {
     if (pcrs.empty()) return fail(ErrorCode::kInvalid, "a boot policy's 'pcrs' must select at least one PCR");
     return {};
-}
-
-Result<> check_values(const BootApproval &approval) {
-    if (!std::ranges::equal(approval.pcrs.numbers(), approval.values, {}, {}, &PcrValues::value_type::first))
-        return fail(ErrorCode::kInvalid, "a boot policy's 'values' must be those of its 'pcrs', no more and no less");
-    const std::size_t size = digest_size(approval.pcrs.tpm().pcrSelections[0].hash);
-    for (const auto &[pcr, value] : approval.values)
-        if (value.size() != size)
-            return fail(ErrorCode::kInvalid, "a boot policy's 'values': PCR {} of this bank has {} bytes, not {}", pcr,
-                        size, value.size());
-    return {};
-}
-
-Result<> check_generation(std::uint32_t generation) {
-    if (generation > 0) return {};
-    return fail(ErrorCode::kInvalid, "a boot policy's 'generation' is 1 or more");
 }
 
 Result<> check_not_after(const std::optional<std::int64_t> &not_after) {
@@ -85,10 +46,10 @@ TPM2B_DIGEST pcr_policy(const PcrSelection &pcrs, const PcrValues &values) {
 }
 
 Result<> check(const BootApproval &approval) {
-    VTPM_TRY(check_group(approval.group));
+    VTPM_TRY(check_group(kBootPolicy, approval.group));
     VTPM_TRY(check_pcrs(approval.pcrs));
-    VTPM_TRY(check_values(approval));
-    VTPM_TRY(check_generation(approval.generation));
+    VTPM_TRY(check_values(kBootPolicy, approval.pcrs, approval.values));
+    VTPM_TRY(check_generation(kBootPolicy, approval.generation));
     return check_not_after(approval.not_after);
 }
 
@@ -123,10 +84,7 @@ Result<ApprovedBoot> BootPolicy::for_tpm(const ApproverKey &approver) const {
                         signature};
 }
 
-std::string BootPolicy::id() const {
-    const TPM2B_DIGEST digest = digest_of(document());
-    return to_hex({digest.buffer, 8});
-}
+std::string BootPolicy::id() const { return document_id(document()); }
 
 // What is hashed into aHash. Its 64 bytes are shorter than any document(): neither signature passes for the other.
 Bytes BootPolicy::tpm_statement() const {

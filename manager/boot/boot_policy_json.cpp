@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The file of a boot policy: one JSON object. Read as strictly as it is written, for it comes from outside.
-#include <algorithm>
 #include <array>
 
 #include "manager/boot/boot_policy.hpp"
@@ -13,7 +12,6 @@ namespace {
 constexpr std::string_view kFormat = "xen-vtpm-boot-policy-1";
 constexpr std::array<std::string_view, 9> kFields = {
     "format", "group", "generation", "pcrs", "values", "not_after", "approver", "tpm_signature", "document_signature"};
-constexpr std::size_t kMaxSignature = 384;  // RSA-3072
 
 Result<std::optional<std::int64_t>> not_after_of(const JsonObject &object) {
     if (!object.has("not_after")) return std::nullopt;
@@ -21,15 +19,6 @@ Result<std::optional<std::int64_t>> not_after_of(const JsonObject &object) {
     const auto seconds = from_utc(text);
     if (!seconds) return object.invalid("must have a time such as \"2027-01-31T23:59:59Z\" as 'not_after'");
     return seconds;
-}
-
-Result<std::string> approver_of(const JsonObject &object) {
-    constexpr std::string_view kPrefix = "SHA256:";
-    VTPM_ASSIGN(std::string text, object.text("approver"));
-    const auto digest = from_hex(std::string_view(text).substr(std::min(kPrefix.size(), text.size())));
-    if (!text.starts_with(kPrefix) || !digest || digest->size() != TPM2_SHA256_DIGEST_SIZE)
-        return object.invalid("must have a key's fingerprint as 'approver', \"SHA256:\" and 64 hexadecimal digits");
-    return text;
 }
 
 Result<BootApproval> approval_of(const JsonObject &object) {
@@ -50,7 +39,7 @@ Result<BootPolicy> BootPolicy::parse(std::string_view text) {
     VTPM_TRY(object.require_format(kFormat, kFields));
     VTPM_ASSIGN(BootApproval approval, approval_of(object));
     BootPolicy policy(std::move(approval));
-    VTPM_ASSIGN(policy.approver_, approver_of(object));
+    VTPM_ASSIGN(policy.approver_, object.fingerprint("approver"));
     VTPM_ASSIGN(policy.tpm_signature_, object.bytes("tpm_signature", kMaxSignature));
     VTPM_ASSIGN(policy.document_signature_, object.bytes("document_signature", kMaxSignature));
     return policy;

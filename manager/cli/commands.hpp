@@ -19,6 +19,9 @@ Json json_of(const bus::Rows &rows);
 Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons);
 tl::unexpected<Error> in_use(const std::string &uuid);
 
+// What a vTPM may ask of its guest's launch.
+inline const std::vector<std::string> kLaunchPolicies{"off", "measure", "require", "require-approved"};
+
 // Checked here, so that a slip of the pen needs no daemon to be told.
 Result<> require_uuid(const std::string &text);
 

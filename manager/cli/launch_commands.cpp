@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 
 #include "base/unique_fd.hpp"
 #include "launch/event_log.hpp"
 #include "launch/mapped_file.hpp"
 #include "launch/pcrs.hpp"
+#include "manager/boot/launch_approval.hpp"
+#include "manager/boot/launch_release.hpp"
 #include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/guest_tpm.hpp"
@@ -138,12 +141,105 @@ Result<Json> predict_launch(const LaunchOptions &options) {
 struct LaunchPolicyOptions {
     std::string uuid;
     std::string policy;
+    std::string release;  // file of launch release; empty: none
 };
 
 Result<Json> set_launch(Daemons &daemons, const LaunchPolicyOptions &options) {
     VTPM_TRY(require_uuid(options.uuid));
-    VTPM_TRY(daemons.set_launch(options.uuid, options.policy));
+    std::string release;
+    if (!options.release.empty()) {
+        VTPM_ASSIGN(release, read_input(options.release));
+    }
+    VTPM_TRY(daemons.set_launch(options.uuid, options.policy, release));
     return show_vtpm(daemons, options.uuid);
+}
+
+// `values`: files of launch predict; their names, without ".json", are the labels where there are none of these.
+struct SignLaunchesOptions {
+    std::string key;
+    std::string group = "default";
+    std::uint32_t generation = 1;
+    std::vector<std::string> vtpms;
+    std::vector<std::string> labels;
+    std::vector<std::string> values;
+};
+
+Result<Uuid> vtpm_of(const std::string &text) {
+    VTPM_TRY(require_uuid(text));
+    return *Uuid::parse(text);
+}
+
+std::string label_of(const SignLaunchesOptions &options, std::size_t at) {
+    if (!options.labels.empty()) return options.labels.at(at);
+    return std::filesystem::path(options.values.at(at)).stem().string();
+}
+
+Result<LaunchTerms> terms_of(const SignLaunchesOptions &options) {
+    if (!options.labels.empty() && options.labels.size() != options.values.size())
+        return fail(ErrorCode::kInvalid, "{} files of values, and {} labels: one for each, or none",
+                    options.values.size(), options.labels.size());
+    LaunchTerms terms{options.group, options.generation, {}, {}};
+    for (const std::string &text : options.vtpms) {
+        VTPM_ASSIGN(const Uuid vtpm, vtpm_of(text));
+        terms.vtpms.push_back(vtpm);
+    }
+    for (std::size_t i = 0; i < options.values.size(); ++i) {
+        VTPM_ASSIGN(const std::string text, read_input(options.values[i]));
+        auto values = parse_measured_boot(text);
+        if (!values) return fail(values.error().code, "{}: {}", options.values[i], values.error().text);
+        terms.launches.push_back({label_of(options, i), values->pcrs, std::move(values->values)});
+    }
+    return terms;
+}
+
+// The document, which is the file to install.
+Result<Json> sign_launches(const SignLaunchesOptions &options) {
+    VTPM_ASSIGN(LaunchTerms terms, terms_of(options));
+    VTPM_ASSIGN(const SecretBytes key, read_key(options.key));
+    VTPM_ASSIGN(const LaunchApproval approval, LaunchApproval::sign(key.view(), std::move(terms)));
+    return Json::parse(approval.to_json());
+}
+
+struct ReleaseOptions {
+    std::string key;
+    std::string uuid;
+    std::string binding;
+};
+
+// The document, for `launch set --release`.
+Result<Json> release_launch(const ReleaseOptions &options) {
+    VTPM_ASSIGN(const Uuid vtpm, vtpm_of(options.uuid));
+    VTPM_ASSIGN(const SecretBytes key, read_key(options.key));
+    VTPM_ASSIGN(const LaunchRelease release,
+                LaunchRelease::sign(key.view(), vtpm, from_hex(options.binding).value_or(Bytes())));
+    return Json::parse(release.to_json());
+}
+
+Result<Json> list_launches(Daemons &daemons) {
+    VTPM_ASSIGN(const auto approvals, daemons.launches());
+    return json_of(approvals);
+}
+
+struct ApprovalFileOptions {
+    std::string file;
+};
+
+Result<Json> install_launches(Daemons &daemons, const ApprovalFileOptions &options) {
+    VTPM_ASSIGN(const std::string document, read_input(options.file));
+    VTPM_ASSIGN(const std::string id, daemons.install_launches(document));
+    VTPM_ASSIGN(const Json approvals, list_launches(daemons));
+    for (const Json &approval : approvals)
+        if (approval.value("approval", "") == id) return approval;
+    return fail(ErrorCode::kNotFound, "the launch approval {} was removed meanwhile", id);
+}
+
+struct ApprovalOptions {
+    std::string id;
+};
+
+Result<Json> remove_launches(Daemons &daemons, const ApprovalOptions &options) {
+    VTPM_TRY(daemons.remove_launches(options.id));
+    return Json{{"approval", options.id}, {"removed", true}};
 }
 
 void add_predict(const Menu &launch) {
@@ -162,18 +258,64 @@ void add_predict(const Menu &launch) {
     predict.add_option("--event-log", options.event_log, "New file for the event log that the guest will see");
 }
 
+void add_set(const Menu &launch) {
+    auto [set, options] = launch.add<LaunchPolicyOptions>(
+        "set", "Set what a vTPM asks of its guest's launch, from its next power-on", set_launch, show_text);
+    set.add_option("UUID", options.uuid, "UUID of the vTPM")->required();
+    set.add_option(
+           "POLICY", options.policy,
+           "off: nothing; measure: that its PCRs tell it; require: that it was measured; require-approved: that "
+           "its group's approver signed it")
+        ->required()
+        ->check(CLI::IsMember(kLaunchPolicies));
+    set.add_option("--release", options.release, "File of launch release: then it need not be approved any more");
+}
+
+void add_signing(const Menu &launch) {
+    auto [sign, options] = launch.add<SignLaunchesOptions>(
+        "sign", "Approve launches: print them, signed; needs no daemon and no TPM", sign_launches, document_text);
+    sign.add_option("--key", options.key, "Private key of the approver (PEM file; - is standard input)")->required();
+    sign.add_option("--group", options.group, "Group whose vTPMs may be launched so")->capture_default_str();
+    sign.add_option("--generation", options.generation,
+                    "Generation of the group; 1 more for those that hold after group revoke-approvals")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    sign.add_option("--vtpm", options.vtpms, "Only this vTPM; as often as needed; default: all of the group")
+        ->allow_extra_args(false);
+    sign.add_option("--label", options.labels, "Name of a launch, once for each; default: that of its file")
+        ->allow_extra_args(false);
+    sign.add_option("VALUES", options.values, "Files of launch predict; - is standard input")->required();
+    auto released = launch.add<ReleaseOptions>(
+        "release",
+        "Release a vTPM from launches that its approver signs: print that, signed; needs no daemon and no TPM",
+        release_launch, document_text);
+    released.command.add_option("UUID", released.options.uuid, "UUID of the vTPM")->required();
+    released.command
+        .add_option("--key", released.options.key, "Private key of the approver (PEM file; - is standard input)")
+        ->required();
+    released.command.add_option("--binding", released.options.binding, "Binding that show tells")->required();
+}
+
+void add_approvals(const Menu &launch) {
+    auto installed =
+        launch.add<ApprovalFileOptions>("install", "Let vTPMs be powered on for launches that their approver signed",
+                                        install_launches, install_launches_text);
+    installed.command.add_option("FILE", installed.options.file, "File of launch sign; - is standard input")
+        ->required();
+    launch.add("approvals", "List the installed launch approvals", list_launches, list_launches_text);
+    auto removed = launch.add<ApprovalOptions>("remove", "Remove a launch approval from this host", remove_launches,
+                                               remove_launches_text);
+    removed.command.add_option("APPROVAL", removed.options.id, "Its id, as launch approvals tells")->required();
+}
+
 }  // namespace
 
 void add_launch_commands(const Menu &menu) {
     const Menu launch = menu.below("launch", "Manage measured launches: what a guest's boot puts into its TPM");
     add_predict(launch);
-    auto [set, policy] = launch.add<LaunchPolicyOptions>(
-        "set", "Set what a vTPM asks of its guest's launch, from its next power-on", set_launch, show_text);
-    set.add_option("UUID", policy.uuid, "UUID of the vTPM")->required();
-    set.add_option("POLICY", policy.policy,
-                   "off: nothing; measure: that its PCRs tell it; require: that it was measured")
-        ->required()
-        ->check(CLI::IsMember({"off", "measure", "require"}));
+    add_set(launch);
+    add_signing(launch);
+    add_approvals(launch);
     auto [event_log, options] = menu.add<EventLogOptions>(
         "eventlog", "Show, in a guest, what was measured into its TPM before it ran", show_event_log, event_log_text);
     event_log.add_option("--pcrs", options.pcrs, "Only these PCRs, in this bank")->capture_default_str();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// xen-vtpm launch and eventlog: what a measured launch puts into a guest's PCRs.
+// xen-vtpm launch and eventlog: what a measured launch puts into a guest's PCRs, and which launches an approver signed.
 #pragma once
 
 #include "manager/cli/menu.hpp"

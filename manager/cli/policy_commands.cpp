@@ -61,14 +61,6 @@ Result<std::optional<std::int64_t>> expiry(const std::string &text) {
     return seconds;
 }
 
-// Read into memory that is wiped: it is a private key.
-Result<SecretBytes> read_key(const std::string &path) {
-    VTPM_ASSIGN(std::string text, read_input(path));
-    SecretBytes key(bytes_of(text));
-    ::explicit_bzero(text.data(), text.size());
-    return key;
-}
-
 struct MeasureOptions {
     std::string pcrs;
 };

@@ -18,6 +18,7 @@ struct ManagerParts {
     Vtpms &vtpms;
     GroupKeys &keys;
     BootPolicies &policies;
+    LaunchApprovals &launches;
     CertificateAuthorities &authorities;
     Attestor &attestor;
     Store &store;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/crypto/json_object.hpp"
 
+#include <openssl/sha.h>
+
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -83,6 +85,27 @@ Result<Bytes> JsonObject::bytes(std::string_view name, std::size_t max) const {
     if (!bytes || bytes->empty() || bytes->size() > max)
         return invalid("must have base64 of 1 to {} bytes as '{}'", max, name);
     return std::move(*bytes);
+}
+
+Result<std::string> JsonObject::fingerprint(std::string_view name) const {
+    constexpr std::string_view kPrefix = "SHA256:";
+    VTPM_ASSIGN(std::string given, text(name));
+    const auto digest = from_hex(std::string_view(given).substr(std::min(kPrefix.size(), given.size())));
+    if (!given.starts_with(kPrefix) || !digest || digest->size() != SHA256_DIGEST_LENGTH)
+        return invalid("must have a key's fingerprint as '{}', \"SHA256:\" and 64 hexadecimal digits", name);
+    return given;
+}
+
+Result<std::vector<std::string>> JsonObject::texts(std::string_view name, std::size_t max) const {
+    VTPM_ASSIGN(const Json *value, field(name));
+    if (!value->is_array() || value->size() > max)
+        return invalid("must have an array of at most {} strings as '{}'", max, name);
+    std::vector<std::string> texts;
+    for (const Json &element : *value) {
+        if (!element.is_string()) return invalid("must have nothing but strings in '{}'", name);
+        texts.push_back(element.get<std::string>());
+    }
+    return texts;
 }
 
 Result<std::vector<JsonObject>> JsonObject::objects(std::string_view name, std::size_t max) const {

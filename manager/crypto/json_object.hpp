@@ -31,6 +31,10 @@ public:
     [[nodiscard]] Result<std::uint32_t> number(std::string_view name) const;
     // Base64 of 1 to `max` bytes.
     [[nodiscard]] Result<Bytes> bytes(std::string_view name, std::size_t max) const;
+    // A key's, as ApproverKey::fingerprint() gives it.
+    [[nodiscard]] Result<std::string> fingerprint(std::string_view name) const;
+    // An array of at most `max` strings.
+    [[nodiscard]] Result<std::vector<std::string>> texts(std::string_view name, std::size_t max) const;
     // An array of at most `max` objects.
     [[nodiscard]] Result<std::vector<JsonObject>> objects(std::string_view name, std::size_t max) const;
     [[nodiscard]] Result<JsonObject> object(std::string_view name) const;

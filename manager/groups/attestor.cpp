@@ -17,10 +17,16 @@ constexpr std::string_view kFirmwarePcrs = "sha256:0,1,2,3,4,5,6,7";
 Result<VtpmRecord> attestable(Store &store, const Uuid &uuid) {
     VTPM_ASSIGN(auto vtpm, store.find_vtpm(uuid));
     if (!vtpm) return fail(ErrorCode::kNotFound, "vTPM {} is unknown", uuid.to_string());
+    if (vtpm->version == TpmVersion::k12)
+        return fail(ErrorCode::kWrongState,
+                    "vTPM {} is a TPM 1.2: it has no certified endorsement keys to be told by, and no event log, so "
+                    "nothing of it, or of its guest's launch, can be attested; its launch is in its PCRs (xen-vtpm "
+                    "launch predict --pcrs sha1:4,8,9,11,12)",
+                    uuid.to_string());
     if (vtpm->endorsement.empty())
         return fail(ErrorCode::kWrongState,
-                    "vTPM {} has no certified endorsement keys to be told by: it is a TPM 1.2, did not run yet, or was "
-                    "made with ek_certificates = false",
+                    "vTPM {} has no certified endorsement keys to be told by: it did not run yet, or was made with "
+                    "ek_certificates = false",
                     uuid.to_string());
     return std::move(*vtpm);
 }
@@ -41,6 +47,8 @@ Result<std::optional<BootPolicy>> present_approval(Store &store, Sealer &sealer,
 Result<Attestation> Attestor::attest(const Uuid &uuid, Bytes nonce, const std::optional<PcrSelection> &pcrs,
                                      Asked asked) {
     VTPM_ASSIGN(const VtpmRecord vtpm, attestable(store_, uuid));
+    VTPM_ASSIGN(Manifest *const manifest, keys_.manifest(vtpm.group));
+    VTPM_TRY(manifest->verify(vtpm));
     VTPM_ASSIGN(const KeyPolicy policy, keys_.policy(vtpm.group));
     VTPM_ASSIGN(const OpenCa ca, authorities_.open(vtpm.group));
     VTPM_ASSIGN(const auto approval, present_approval(store_, *ca.sealer, policy));

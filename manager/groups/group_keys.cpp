@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "manager/boot/launch_approval.hpp"
 
 namespace vtpm {
 namespace {
@@ -484,6 +485,19 @@ Result<> GroupKeys::remove_former_policies(const KeyPolicy &policy) {
         VTPM_TRY(
             audit_.record("policy-removed", record.id,
                           fmt::format("group {}, generation {} is over", policy.group, boot->approval().generation)));
+    }
+    return remove_former_launches(policy);
+}
+
+Result<> GroupKeys::remove_former_launches(const KeyPolicy &policy) {
+    VTPM_ASSIGN(const auto records, store_.launch_approvals());
+    for (const PolicyRecord &record : records) {
+        const auto approval = LaunchApproval::parse(record.document);
+        if (record.group != policy.group || !approval || approval->terms().generation >= policy.generation) continue;
+        VTPM_TRY(store_.delete_launch_approval(record.id));
+        VTPM_TRY(
+            audit_.record("launches-removed", record.id,
+                          fmt::format("group {}, generation {} is over", policy.group, approval->terms().generation)));
     }
     return {};
 }

@@ -202,6 +202,7 @@ private:
     Result<> require_approved(Sealer &sealer, const KeyPolicy &policy, const std::vector<BootPolicy> &approvals);
     Result<> require_installed(const std::vector<BootPolicy> &approvals);
     Result<> remove_former_policies(const KeyPolicy &policy);
+    Result<> remove_former_launches(const KeyPolicy &policy);
     Result<> forget_indices(const GroupRecord &group) const;
     Result<> attempt(bool may_start_anew);
     Result<> try_unlock(bool may_start_anew);

@@ -95,11 +95,16 @@ Result<> Inventory::order_reissue(const std::string &group, std::span<const Vtpm
     return change(keys_, group, edit, write);
 }
 
-Result<> Inventory::set_launch(const VtpmRecord &vtpm) {
+Result<Terms> Inventory::terms(const std::string &group) const {
+    VTPM_ASSIGN(const Manifest *const manifest, keys_.manifest(group));
+    return manifest->terms();
+}
+
+Result<> Inventory::set_launch(const VtpmRecord &vtpm, std::string_view detail) {
     const auto write = [&](const ManifestWrite &manifest) -> Result<> {
         VTPM_ASSIGN(Transaction transaction, store_.transaction());
-        VTPM_TRY(Audit(store_).record("launch-policy-set", vtpm.uuid.to_string(), to_string(vtpm.launch)));
-        VTPM_TRY(store_.set_launch(vtpm.uuid, vtpm.launch, manifest));
+        VTPM_TRY(Audit(store_).record("launch-policy-set", vtpm.uuid.to_string(), detail));
+        VTPM_TRY(store_.set_launch(vtpm, manifest));
         return transaction.commit();
     };
     return change(

@@ -25,8 +25,10 @@ public:
     // Whether their certificates are to be issued again, as what each has in `endorsement` says. All of `group`.
     Result<> order_reissue(const std::string &group, std::span<const VtpmRecord> vtpms, std::string_view event,
                            std::string_view subject, std::string_view detail = {});
-    // To `vtpm.launch`.
-    Result<> set_launch(const VtpmRecord &vtpm);
+    // To what `vtpm` asks of launches; `detail` for the audit log.
+    Result<> set_launch(const VtpmRecord &vtpm, std::string_view detail);
+    // What its manifest remembers of a group.
+    [[nodiscard]] Result<Terms> terms(const std::string &group) const;
     Result<> end_volatile_state(const VtpmRecord &vtpm);
     Result<> write(std::span<const StateWrite *const> writes);
 

@@ -315,10 +315,15 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
         append_sized(message, *bytes);
     append_sized(message, bytes_of(vtpm.profile.pcr_banks.to_string()));
     append_sized(message, bytes_of(vtpm.profile.algorithms));
-    // Rows of before schema 11 have none.
-    if (vtpm.launch != LaunchPolicy::kOff || !vtpm.event_log_digest.empty()) {
+    // Rows of before schema 11 have none of these, and those of before schema 12 not the last two.
+    const bool bound = !vtpm.launch_approver.empty() || !vtpm.launch_binding.empty();
+    if (vtpm.launch != LaunchPolicy::kOff || !vtpm.event_log_digest.empty() || bound) {
         append_sized(message, bytes_of(to_string(vtpm.launch)));
         append_sized(message, vtpm.event_log_digest);
+    }
+    if (bound) {
+        append_sized(message, vtpm.launch_approver);
+        append_sized(message, vtpm.launch_binding);
     }
     Sum digest{};
     VTPM_TRY(hmac(rows_key_, message, digest));

@@ -42,7 +42,7 @@ struct ManifestWrite {
     Bytes manifest;
 };
 
-// A boot policy of a group's approver.
+// A boot policy of a group's approver, or an approval of launches.
 struct PolicyRecord {
     std::string id;
     std::string group;
@@ -75,6 +75,10 @@ struct VtpmRecord {
     LaunchPolicy launch = LaunchPolicy::kOff;
     // SHA-256 of the event log of its last power-on; empty: it had none.
     Bytes event_log_digest{};
+    // kRequireApproved: whose word counts, as ApproverKey::public_area(), and what his release must name
+    // (launch_release.hpp). Otherwise both are empty.
+    Bytes launch_approver{};
+    Bytes launch_binding{};
 
     [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
         return kind == StateKind::kPermanent ? sequence : volatile_sequence;

@@ -58,6 +58,14 @@ public:
     // kNotFound: there is none.
     Result<> delete_policy(const std::string &id);
 
+    Result<std::vector<PolicyRecord>> launch_approvals();
+    // VtpmRecord::launch_approver, each once.
+    Result<std::vector<Bytes>> launch_approvers_of(const std::string &group);
+    // In the place of one of its id, which says the same.
+    Result<> insert_launch_approval(const PolicyRecord &approval);
+    // kNotFound: there is none.
+    Result<> delete_launch_approval(const std::string &id);
+
     Result<std::vector<AuditRecord>> audit_records();
     // The last one whose number is not above this.
     Result<std::optional<AuditRecord>> last_audit_record(std::int64_t most = std::numeric_limits<std::int64_t>::max());
@@ -88,7 +96,8 @@ public:
     Result<> set_ca(const CaRecord &ca, const ManifestWrite &manifest);
     // What each of them has in `endorsement`.
     Result<> set_endorsements(std::span<const VtpmRecord> vtpms, const ManifestWrite &manifest);
-    Result<> set_launch(const Uuid &uuid, LaunchPolicy launch, const ManifestWrite &manifest);
+    // What `vtpm` asks of launches.
+    Result<> set_launch(const VtpmRecord &vtpm, const ManifestWrite &manifest);
     // It has another key, and the same states under that: a part of what rekeys its group.
     Result<> rekey_vtpm(const VtpmRecord &vtpm);
     Result<> replace_envelope(const Uuid &uuid, StateKind kind, ByteView envelope);

@@ -23,6 +23,7 @@ struct BackupHeader {
     Bytes endorsement;        // endorsement.hpp; may be empty
     Bytes wrapped_group_key;  // recovery_key.hpp; empty: the group has no recovery key
     LaunchPolicy launch = LaunchPolicy::kOff;
+    Bytes launch_approver{};  // as in VtpmRecord
 };
 
 struct Backup {

@@ -22,7 +22,9 @@ struct ManagerInProcess {
     vtpm::Attestor attestor{store, keys, authorities};
     vtpm::GuestAttestations attestations{*worker, attestor, true};
     vtpm::HostPcrs host_pcrs{loop, *worker, keys, {}};
-    vtpm::StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
+    vtpm::LaunchApprovals approvals{store, keys};
+    vtpm::StateServices services{loop,      store,   inventory,    commit,   authorities,
+                                 host_pcrs, *worker, attestations, approvals};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 
