@@ -19,7 +19,7 @@ constexpr std::size_t kMaxWaitingBytes = 2 * kMaxLaunchLog;
 
 }  // namespace
 
-void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, LaunchRecord launch, Answer answer) {
+void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, ByteView launch, Answer answer) {
     ask(PrepareVtpm{.uuid = uuid, .beginning = beginning, .launch = launch}, std::move(answer));
 }
 

@@ -27,8 +27,9 @@ public:
         : loop_(loop), socket_path_(std::move(socket_path)), connected_(std::move(connected)) {}
 
     // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
-    void prepare(const Uuid &uuid, Beginning beginning, LaunchRecord launch, Answer answer);
-    // `state_protocol`: of the engine that is to use the channel (Channel::kState). `launch`: as in OpenVtpm.
+    // `launch`: as in OpenVtpm.
+    void prepare(const Uuid &uuid, Beginning beginning, ByteView launch, Answer answer);
+    // `state_protocol`: of the engine that is to use the channel (Channel::kState).
     void open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, Answer answer);
 
     // Keeps trying to connect, so that `connected` is called soon after the manager is back.

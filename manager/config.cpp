@@ -125,8 +125,10 @@ constexpr std::array<ConfigKey<Config>, 13> kConfigKeys{{
      [](const toml::node &node, Config &to) { return expect(take(node, to.auto_create), "true or false"); }},
     {"default_tpm",
      [](const toml::node &node, Config &to) { return expect(take(node, to.default_tpm), "\"2.0\" or \"1.2\""); }},
-    {"launch", [](const toml::node &node,
-                  Config &to) { return expect(take(node, to.launch), "\"off\", \"measure\" or \"require\""); }},
+    {"launch",
+     [](const toml::node &node, Config &to) {
+         return expect(take(node, to.launch), "\"off\", \"measure\", \"require\" or \"require-approved\"");
+     }},
     {"state_directory",
      [](const toml::node &node, Config &to) { return expect(take(node, to.state_directory), "a path"); }},
     {"socket", [](const toml::node &node, Config &to) { return expect(take(node, to.socket), "a path"); }},

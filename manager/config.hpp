@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "manager/ca/tpm_profile.hpp"
-#include "manager/hardware_tpm/pcr_selection.hpp"
 #include "manager/store/launch_policy.hpp"
+#include "manager/tpm/pcr_selection.hpp"
+#include "manager/tpm/tpm_profile.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {

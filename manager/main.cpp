@@ -12,11 +12,11 @@
 #include "base/program_options.hpp"
 #include "manager/config.hpp"
 #include "manager/control/manager_interface.hpp"
-#include "manager/keys/boot_policies.hpp"
-#include "manager/keys/file_sealer.hpp"
-#include "manager/keys/tpm_sealer.hpp"
-#include "manager/policy/tpm_device.hpp"
+#include "manager/groups/boot_policies.hpp"
+#include "manager/groups/file_sealer.hpp"
+#include "manager/groups/tpm_sealer.hpp"
 #include "manager/systemd_unit.hpp"
+#include "manager/tpm/tpm_device.hpp"
 #include "manager/unlocker.hpp"
 #include "manager/vtpm/backend_server.hpp"
 #include "shared-protocol/bus_names.hpp"
@@ -80,13 +80,14 @@ Result<> run(const Config &config) {
     Attestor attestor(store, keys, authorities);
     GuestAttestations attestations(*worker, attestor, config.guest_attestation);
     HostPcrs host_pcrs(loop, *worker, keys, config.host_pcrs);
-    StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
+    LaunchApprovals approvals(store, keys);
+    StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations, approvals};
     Vtpms vtpms(services, keys, {config.auto_create, config.default_tpm, config.profile, config.launch});
     BackendServer backend(loop, vtpms);
     BootPolicies policies(store, keys);
     Unlocker unlocker(loop, *worker, keys);
     bus::Server control(loop, kManagerBus,
-                        manager_methods({vtpms, keys, policies, authorities, attestor, store, *worker,
+                        manager_methods({vtpms, keys, policies, approvals, authorities, attestor, store, *worker,
                                          [&unlocker] { unlocker.look(); }}),
                         [](const std::string &text) { log::warning("{}; xen-vtpm cannot reach us until then", text); });
 

@@ -12,7 +12,7 @@
 
 #include "base/secret.hpp"
 #include "base/unique_fd.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "version.hpp"
 
 namespace vtpm {

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "base/event_loop.hpp"
-#include "manager/keys/group_keys.hpp"
-#include "manager/worker.hpp"
+#include "manager/groups/group_keys.hpp"
+#include "manager/groups/worker.hpp"
 
 namespace vtpm {
 

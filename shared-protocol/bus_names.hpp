@@ -7,7 +7,8 @@
 namespace vtpm {
 
 // Status() -> a{sv}, List(s "" or the last row's next) -> aa{sv}, Show(s uuid) -> a{sv}, Create(s uuid or "", s version
-// or "", s group or "", s PCR banks or "", s launch or "") -> s uuid, SetLaunch(s uuid, s launch), Destroy(s uuid),
+// or "", s group or "", s PCR banks or "", s launch or "") -> s uuid, SetLaunch(s uuid, s launch, s release
+// or ""), Destroy(s uuid), InstallLaunches(s document) -> s id, ListLaunches() -> aa{sv}, RemoveLaunches(s id),
 // Reissue(s uuid, s "withdraw" or ""), ReissueGroup(s group, s "withdraw" or "") -> a{sv} ListGroups() -> aa{sv},
 // CreateGroup and ResealGroup(s name, s PCRs or "", s approver's PEM or ""), RekeyGroup(s name, s "new-ca" or ""),
 // DeleteGroup(s name), DiscardGroup(s name) InstallPolicy(s document) -> s id, ListPolicies() -> aa{sv}, RevokePolicy(s

@@ -25,7 +25,6 @@ void field(Encoder &io, const TpmVersion &value) { io.u8(static_cast<std::uint8_
 void field(Encoder &io, const StateKind &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Transport &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Beginning &value) { io.u8(static_cast<std::uint8_t>(value)); }
-void field(Encoder &io, const LaunchRecord &value) { io.u8(static_cast<std::uint8_t>(value)); }
 
 void field(Encoder &io, const Incarnation &value) {
     io.uuid(value.domain);
@@ -55,7 +54,6 @@ void field(Decoder &io, TpmVersion &value) { one_or_two(io, value); }
 void field(Decoder &io, StateKind &value) { one_or_two(io, value); }
 void field(Decoder &io, Transport &value) { one_or_two(io, value); }
 void field(Decoder &io, Beginning &value) { one_or_two(io, value); }
-void field(Decoder &io, LaunchRecord &value) { one_or_two(io, value); }
 
 void field(Decoder &io, Incarnation &value) {
     value.domain = io.uuid();

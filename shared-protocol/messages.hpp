@@ -35,7 +35,7 @@ std::string protocol_layout(Channel channel);
 constexpr std::size_t kMaxText = 512;
 constexpr std::size_t kMaxState = 256UL * 1024;
 constexpr std::size_t kMaxLaunchLog = 64UL * 1024;
-constexpr std::size_t kMaxSmallMessage = 1024;  // every message but OpenVtpm and those of the state channel
+constexpr std::size_t kMaxSmallMessage = 1024;  // every message but the requests and those of the state channel
 constexpr std::size_t kMaxRequest = kMaxLaunchLog + kMaxSmallMessage;  // every message of Channel::kRequests
 constexpr std::size_t kMaxMessage = kMaxState + 1024;                  // every message
 
@@ -49,9 +49,6 @@ enum class StateKind : std::uint8_t { kPermanent = 1, kVolatile = 2 };
 
 // Of an engine: a power cycle of its TPM, or what follows SuspendTpm.
 enum class Beginning : std::uint8_t { kPowerOn = 1, kResume = 2 };
-
-// Whether what a domain boots was measured (record_launch.hpp), so that OpenVtpm will bring the log of it.
-enum class LaunchRecord : std::uint8_t { kNone = 1, kPresent = 2 };
 
 // Of a domain: Xen's handle of it, which is the same in all its lives, and the how many-th life this is. One that is
 // restored is of the next.
@@ -76,7 +73,7 @@ struct PrepareVtpm {
     std::uint32_t protocol = protocol_version(Channel::kRequests);
     Uuid uuid;
     Beginning beginning = Beginning::kPowerOn;
-    LaunchRecord launch = LaunchRecord::kNone;
+    ByteView launch{};  // as in OpenVtpm: so that what that would refuse is refused here
 };
 
 // Start using it. Answered by VtpmAnswer with the state channel as its descriptor. The vTPM is in use until the

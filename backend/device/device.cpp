@@ -185,16 +185,18 @@ void Device::prepare() {
         return waits ? reconcile_in(retry_, kRetry) : refuse(admitted.error().text);
     }
     beginning_ = *admitted;
-    launched_ = is_launch_recorded(*facts);
+    const Bytes *const launch = recorded_launch(*facts);
+    launched_ = launch != nullptr;
     asked_ = true;
-    services_.manager.prepare(*uuid_, beginning_, launched_ ? LaunchRecord::kPresent : LaunchRecord::kNone,
+    services_.manager.prepare(*uuid_, beginning_, launch != nullptr ? ByteView(*launch) : ByteView(),
                               [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
                                   if (const auto self = weak.lock()) (*self)->prepared(answer);
                               });
 }
 
-bool Device::is_launch_recorded(const DomainFacts &facts) const {
-    return !facts.has_run && services_.launches.find(id_.domain, facts.incarnation.domain) != nullptr;
+// Null: there is none, or the domain ran already.
+const Bytes *Device::recorded_launch(const DomainFacts &facts) const {
+    return facts.has_run ? nullptr : services_.launches.find(id_.domain, facts.incarnation.domain);
 }
 
 bool Device::note_admission() {

@@ -94,7 +94,7 @@ private:
     [[nodiscard]] Result<Beginning> ask_admission(const Result<DomainFacts> &facts) const;
     void say_connected(const XenbusView &view);
 
-    [[nodiscard]] bool is_launch_recorded(const DomainFacts &facts) const;
+    [[nodiscard]] const Bytes *recorded_launch(const DomainFacts &facts) const;
     [[nodiscard]] bool note_admission();
     [[nodiscard]] bool note(const char *key, bool holds);
     void prepared(const Result<OpenedVtpm> &answer);

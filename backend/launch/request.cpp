@@ -2,7 +2,8 @@
 #include "backend/launch/request.hpp"
 
 #include <algorithm>
-#include <charconv>
+
+#include "base/number.hpp"
 
 namespace vtpm::launch {
 namespace {
@@ -21,11 +22,8 @@ std::optional<std::uint32_t> domain_of(std::string_view directory) {
     const std::string_view name = directory.substr(directory.find_last_of('/') + 1);
     constexpr std::string_view kPrefix = "bootloader.";
     if (!name.starts_with(kPrefix) || !name.ends_with(".d")) return std::nullopt;
-    const std::string_view number = name.substr(kPrefix.size(), name.size() - kPrefix.size() - 2);
-    std::uint32_t domain = 0;
-    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), domain);
-    const bool good = error == std::errc{} && end == number.data() + number.size() && domain != 0;
-    return good ? std::optional(domain) : std::nullopt;
+    const auto domain = parse_number(name.substr(kPrefix.size(), name.size() - kPrefix.size() - 2));
+    return domain == 0U ? std::nullopt : domain;
 }
 
 // Whether `argument` was one of ours.

@@ -111,14 +111,6 @@ private:
 
 }  // namespace
 
-std::optional<std::uint32_t> parse_number(std::string_view text) {
-    std::uint32_t number = 0;
-    const char *end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data(), end, number);
-    if (parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
-    return number;
-}
-
 std::optional<std::uint32_t> Xenstore::read_number(const std::string &path) {
     const auto text = read(path);
     return text ? parse_number(*text) : std::nullopt;

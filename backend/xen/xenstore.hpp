@@ -7,15 +7,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "base/number.hpp"
 #include "base/result.hpp"
 
 namespace vtpm {
-
-// Decimal digits only, no sign, no space, in range: what a guest wrote is not to be guessed at.
-std::optional<std::uint32_t> parse_number(std::string_view text);
 
 class Xenstore {
 public:

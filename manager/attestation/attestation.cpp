@@ -6,12 +6,13 @@
 #include <array>
 
 #include "base/big_endian.hpp"
-#include "manager/ca/ca_key.hpp"
-#include "manager/ca/endorsement_key.hpp"
+#include "manager/boot/pcr_json.hpp"
 #include "manager/ca/signed_ca.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/json_object.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/crypto/json_object.hpp"
+#include "manager/tpm/ca_key.hpp"
+#include "manager/tpm/endorsement_key.hpp"
+#include "manager/tpm/public_area.hpp"
 #include "shared-protocol/attest_command.hpp"
 
 namespace vtpm {
@@ -61,7 +62,7 @@ Result<std::vector<CertifiedKey>> keys_of(const JsonObject &object) {
 Result<HostEvidence> host_of(const JsonObject &object, const PcrSelection &pcrs) {
     HostEvidence host;
     VTPM_ASSIGN(host.attestation_key, object.bytes("attestation_key", kMaxArea));
-    VTPM_ASSIGN(host.values, object.values(pcrs));
+    VTPM_ASSIGN(host.values, values_in(object, pcrs));
     VTPM_ASSIGN(host.quote.attested, object.bytes("quote", kMaxStatement));
     VTPM_ASSIGN(host.quote.signature, object.bytes("quote_signature", kMaxStatement));
     VTPM_ASSIGN(host.ca_certification.attested, object.bytes("ca_certification", kMaxStatement));
@@ -125,7 +126,7 @@ Result<Attestation> Attestation::parse(std::string_view text) {
     if (object.has("boot_policy")) {
         VTPM_ASSIGN(attestation.boot_policy, object.text("boot_policy"));
     }
-    VTPM_ASSIGN(attestation.pcrs, object.pcrs());
+    VTPM_ASSIGN(attestation.pcrs, pcrs_in(object));
     VTPM_ASSIGN(attestation.host, host_of(object, attestation.pcrs));
     VTPM_ASSIGN(attestation.ca_key, object.bytes("ca_key", kMaxArea));
     VTPM_ASSIGN(attestation.ca_certificate, object.bytes("ca_certificate", kMaxCertificate));

@@ -9,8 +9,8 @@
 
 #include "base/result.hpp"
 #include "base/uuid.hpp"
-#include "manager/ca/endorsement_key.hpp"
-#include "manager/hardware_tpm/evidence.hpp"
+#include "manager/tpm/endorsement_key.hpp"
+#include "manager/tpm/evidence.hpp"
 
 namespace vtpm {
 

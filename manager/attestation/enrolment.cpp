@@ -5,13 +5,13 @@
 
 #include <array>
 
-#include "manager/attestation/attestation_key.hpp"
-#include "manager/attestation/credential.hpp"
-#include "manager/ca/der.hpp"
 #include "manager/ca/ek_certificate.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/json_object.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/crypto/json_object.hpp"
+#include "manager/tpm/attestation_key.hpp"
+#include "manager/tpm/credential.hpp"
+#include "manager/tpm/public_area.hpp"
 
 namespace vtpm {
 namespace {

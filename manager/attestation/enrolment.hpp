@@ -8,9 +8,9 @@
 #include <string_view>
 
 #include "base/secret.hpp"
-#include "manager/ca/certificate_chain.hpp"
-#include "manager/ca/endorsement_key.hpp"
-#include "manager/hardware_tpm/evidence.hpp"
+#include "manager/crypto/certificate_chain.hpp"
+#include "manager/tpm/endorsement_key.hpp"
+#include "manager/tpm/evidence.hpp"
 
 namespace vtpm {
 

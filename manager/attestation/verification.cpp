@@ -7,15 +7,15 @@
 #include "base/legible.hpp"
 #include "launch/hashes.hpp"
 #include "launch/tcg_log.hpp"
-#include "manager/attestation/attestation_key.hpp"
-#include "manager/attestation/tpm_statement.hpp"
-#include "manager/ca/ca_key.hpp"
+#include "manager/boot/boot_policy.hpp"
+#include "manager/boot/event_data.hpp"
+#include "manager/boot/event_log.hpp"
 #include "manager/ca/ek_certificate.hpp"
-#include "manager/policy/boot_policy.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/event_data.hpp"
-#include "manager/policy/event_log.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/tpm/attestation_key.hpp"
+#include "manager/tpm/ca_key.hpp"
+#include "manager/tpm/public_area.hpp"
+#include "manager/tpm/tpm_statement.hpp"
 
 namespace vtpm {
 namespace {
@@ -168,7 +168,8 @@ Result<std::string> check_launch(const Attestation &attestation, const Trust &tr
     const bool asked = !trust.launch.empty();
     if (attestation.event_log_digest.empty()) {
         if (asked || !attestation.event_log.empty())
-            return refused("its host tells nothing of it: the vTPM has launch = off");
+            return refused(
+                "its host tells nothing of it: the vTPM had launch = off at its last power-on, or had none yet");
         return std::string("its host tells nothing of it");
     }
     if (attestation.event_log.empty()) {

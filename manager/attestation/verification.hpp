@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "manager/attestation/attestation.hpp"
-#include "manager/ca/certificate_chain.hpp"
-#include "manager/policy/approver_key.hpp"
+#include "manager/boot/approver_key.hpp"
+#include "manager/crypto/certificate_chain.hpp"
 
 namespace vtpm {
 

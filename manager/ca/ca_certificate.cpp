@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/ca/ca_certificate.hpp"
 
-#include "manager/ca/x509.hpp"
+#include "manager/crypto/x509.hpp"
 
 namespace vtpm {
 namespace {

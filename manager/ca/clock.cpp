@@ -6,7 +6,7 @@
 #include <ctime>
 
 #include "build_date.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm {
 namespace {

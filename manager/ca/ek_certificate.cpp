@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <string_view>
 
-#include "manager/ca/der.hpp"
-#include "manager/ca/x509.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/x509.hpp"
 
 namespace vtpm {
 namespace {

@@ -8,9 +8,8 @@
 #include "base/bytes.hpp"
 #include "base/result.hpp"
 #include "base/uuid.hpp"
-#include "manager/ca/ca_key.hpp"
-#include "manager/ca/endorsement_key.hpp"
-#include "manager/ca/x509.hpp"
+#include "manager/crypto/x509.hpp"
+#include "manager/tpm/endorsement_key.hpp"
 
 namespace vtpm {
 

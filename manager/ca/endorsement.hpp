@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/result.hpp"
-#include "manager/ca/endorsement_key.hpp"
+#include "manager/tpm/endorsement_key.hpp"
 
 namespace vtpm {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <span>
 
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/public_area.hpp"
 #include "shared-protocol/tpm_message.hpp"
 
 namespace vtpm {

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "manager/ca/tpm_dialogue.hpp"
-#include "manager/ca/tpm_profile.hpp"
+#include "manager/tpm/tpm_profile.hpp"
 
 namespace vtpm {
 

@@ -7,11 +7,11 @@
 #include <array>
 #include <string_view>
 
-#include "manager/ca/certificate_chain.hpp"
-#include "manager/ca/der.hpp"
 #include "manager/ca/ek_certificate.hpp"
-#include "manager/ca/x509.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/certificate_chain.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/pem.hpp"
+#include "manager/crypto/x509.hpp"
 
 namespace vtpm {
 namespace {

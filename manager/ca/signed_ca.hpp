@@ -7,7 +7,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
-#include "manager/ca/ca_key.hpp"
+#include "manager/crypto/x509.hpp"
 
 namespace vtpm {
 

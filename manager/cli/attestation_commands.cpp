@@ -6,10 +6,10 @@
 
 #include "manager/attestation/enrolment.hpp"
 #include "manager/attestation/verification.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/guest_tpm.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {

@@ -130,12 +130,6 @@ Result<Json> reissue(Daemons &daemons, const ReissueOrder &order) {
     return show(daemons, order.uuid);
 }
 
-Result<Json> set_launch(Daemons &daemons, const std::string &uuid, const std::string &launch) {
-    VTPM_TRY(require_uuid(uuid));
-    VTPM_TRY(daemons.set_launch(uuid, launch));
-    return show(daemons, uuid);
-}
-
 Result<Json> list_groups(Daemons &daemons) {
     VTPM_ASSIGN(const auto groups, daemons.groups());
     return json_of(groups);

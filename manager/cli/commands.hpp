@@ -38,7 +38,6 @@ struct ReissueOrder {
 };
 // A vTPM as show() has it, or what ReissueGroup answers.
 Result<Json> reissue(Daemons &daemons, const ReissueOrder &order);
-Result<Json> set_launch(Daemons &daemons, const std::string &uuid, const std::string &launch);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);
 // `approver`: the file of his public key; empty: none.

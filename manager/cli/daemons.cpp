@@ -63,8 +63,8 @@ Result<bus::Dictionary> Daemons::reissue_group(const std::string &group, bool wi
     return ask_manager<bus::Dictionary>("ReissueGroup", {group, withdraw ? "withdraw" : ""});
 }
 
-Result<> Daemons::set_launch(const std::string &uuid, const std::string &launch) {
-    VTPM_TRY(ask_manager<std::monostate>("SetLaunch", {uuid, launch}));
+Result<> Daemons::set_launch(const std::string &uuid, const std::string &launch, const std::string &release) {
+    VTPM_TRY(ask_manager<std::monostate>("SetLaunch", {uuid, launch, release}));
     return {};
 }
 
@@ -159,6 +159,15 @@ Result<std::string> Daemons::install_policy(const std::string &document) {
 Result<bus::Rows> Daemons::policies() { return ask_manager<bus::Rows>("ListPolicies"); }
 Result<> Daemons::revoke_policy(const std::string &id) {
     VTPM_TRY(ask_manager<std::monostate>("RevokePolicy", {id}));
+    return {};
+}
+
+Result<std::string> Daemons::install_launches(const std::string &document) {
+    return ask_manager<std::string>("InstallLaunches", {document});
+}
+Result<bus::Rows> Daemons::launches() { return ask_manager<bus::Rows>("ListLaunches"); }
+Result<> Daemons::remove_launches(const std::string &id) {
+    VTPM_TRY(ask_manager<std::monostate>("RemoveLaunches", {id}));
     return {};
 }
 

@@ -24,7 +24,7 @@ public:
     // The order is given, or taken back; of a group: how many were.
     Result<> reissue(const std::string &uuid, bool withdraw);
     Result<bus::Dictionary> reissue_group(const std::string &group, bool withdraw);
-    Result<> set_launch(const std::string &uuid, const std::string &launch);
+    Result<> set_launch(const std::string &uuid, const std::string &launch, const std::string &release);
     Result<bus::Rows> groups();
     // `pcrs` or `approver` (PEM); both empty: sealed to the TPM only.
     Result<> create_group(const std::string &name, const std::string &pcrs, const std::string &approver);
@@ -73,6 +73,10 @@ public:
     Result<std::string> install_policy(const std::string &document);
     Result<bus::Rows> policies();
     Result<> revoke_policy(const std::string &id);
+    // The approval's id.
+    Result<std::string> install_launches(const std::string &document);
+    Result<bus::Rows> launches();
+    Result<> remove_launches(const std::string &id);
     // The backend's devices; nothing if it does not run.
     Result<std::optional<bus::Rows>> devices();
     // How many engines it has, and for how many more there is room; nothing if it does not run.

@@ -81,6 +81,13 @@ Result<std::string> read_input(const std::string &path) {
     return read_all(file.get(), path);
 }
 
+Result<SecretBytes> read_key(const std::string &path) {
+    VTPM_ASSIGN(std::string text, read_input(path));
+    SecretBytes key(bytes_of(text));
+    ::explicit_bzero(text.data(), text.size());
+    return key;
+}
+
 Result<std::string> read_secret(const std::string &path, const char *what) {
     if (path != "-" || ::isatty(STDIN_FILENO) == 0) return read_input(path);
     std::fprintf(stderr, "%s: ", what);

@@ -6,11 +6,15 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "base/secret.hpp"
 
 namespace vtpm::cli {
 
 // The content of a file; "-" is standard input. At most a MiB.
 Result<std::string> read_input(const std::string &path);
+
+// The same for a private key, into memory that is wiped.
+Result<SecretBytes> read_key(const std::string &path);
 
 // The same for what is a secret: asked for, and not shown, where standard input is a terminal.
 Result<std::string> read_secret(const std::string &path, const char *what);

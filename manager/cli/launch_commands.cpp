@@ -6,16 +6,19 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 
 #include "base/unique_fd.hpp"
 #include "launch/event_log.hpp"
 #include "launch/mapped_file.hpp"
 #include "launch/pcrs.hpp"
+#include "manager/boot/launch_approval.hpp"
+#include "manager/boot/launch_release.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/guest_tpm.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -115,6 +118,83 @@ Result<Json> predict_launch(const LaunchOrder &order) {
     Json document = Json::parse(to_json(MeasuredBoot{pcrs, std::move(values), std::move(log_of_pcrs.events), {}}));
     document["tpm2_pcrs"] = tpm2_pcrs;
     return document;
+}
+
+namespace {
+
+Result<Uuid> vtpm_of(const std::string &text) {
+    const auto uuid = Uuid::parse(text);
+    if (!uuid) return fail(ErrorCode::kInvalid, "'{}' is not a UUID", text);
+    return *uuid;
+}
+
+std::string label_of(const SignLaunchesOrder &order, std::size_t at) {
+    if (!order.labels.empty()) return order.labels.at(at);
+    return std::filesystem::path(order.values.at(at)).stem().string();
+}
+
+Result<LaunchTerms> terms_of(const SignLaunchesOrder &order) {
+    if (!order.labels.empty() && order.labels.size() != order.values.size())
+        return fail(ErrorCode::kInvalid, "{} files of values, and {} labels: one for each, or none",
+                    order.values.size(), order.labels.size());
+    LaunchTerms terms{order.group, order.generation, {}, {}};
+    for (const std::string &text : order.vtpms) {
+        VTPM_ASSIGN(const Uuid vtpm, vtpm_of(text));
+        terms.vtpms.push_back(vtpm);
+    }
+    for (std::size_t i = 0; i < order.values.size(); ++i) {
+        VTPM_ASSIGN(const std::string text, read_input(order.values[i]));
+        auto values = parse_measured_boot(text);
+        if (!values) return fail(values.error().code, "{}: {}", order.values[i], values.error().text);
+        terms.launches.push_back({label_of(order, i), values->pcrs, std::move(values->values)});
+    }
+    return terms;
+}
+
+}  // namespace
+
+Result<Json> sign_launches(const SignLaunchesOrder &order) {
+    VTPM_ASSIGN(LaunchTerms terms, terms_of(order));
+    VTPM_ASSIGN(const SecretBytes key, read_key(order.key));
+    VTPM_ASSIGN(const LaunchApproval approval, LaunchApproval::sign(key.view(), std::move(terms)));
+    return Json::parse(approval.to_json());
+}
+
+Result<Json> release_launch(const ReleaseOrder &order) {
+    VTPM_ASSIGN(const Uuid vtpm, vtpm_of(order.uuid));
+    VTPM_ASSIGN(const SecretBytes key, read_key(order.key));
+    VTPM_ASSIGN(const LaunchRelease release,
+                LaunchRelease::sign(key.view(), vtpm, from_hex(order.binding).value_or(Bytes())));
+    return Json::parse(release.to_json());
+}
+
+Result<Json> set_launch(Daemons &daemons, const SetLaunchOrder &order) {
+    VTPM_TRY(vtpm_of(order.uuid));
+    std::string release;
+    if (!order.release.empty()) {
+        VTPM_ASSIGN(release, read_input(order.release));
+    }
+    VTPM_TRY(daemons.set_launch(order.uuid, order.launch, release));
+    return show(daemons, order.uuid);
+}
+
+Result<Json> install_launches(Daemons &daemons, const std::string &file) {
+    VTPM_ASSIGN(const std::string document, read_input(file));
+    VTPM_ASSIGN(const std::string id, daemons.install_launches(document));
+    VTPM_ASSIGN(const Json approvals, list_launches(daemons));
+    for (const Json &approval : approvals)
+        if (approval.value("approval", "") == id) return approval;
+    return fail(ErrorCode::kNotFound, "the launch approval {} was removed meanwhile", id);
+}
+
+Result<Json> list_launches(Daemons &daemons) {
+    VTPM_ASSIGN(const auto approvals, daemons.launches());
+    return json_of(approvals);
+}
+
+Result<Json> remove_launches(Daemons &daemons, const std::string &id) {
+    VTPM_TRY(daemons.remove_launches(id));
+    return Json{{"approval", id}, {"removed", true}};
 }
 
 }  // namespace vtpm::cli

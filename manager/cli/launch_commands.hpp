@@ -30,4 +30,39 @@ Result<Json> show_event_log(const EventLogOrder &order);
 // As predict_policy(), and tpm2_pcrs: for systemd-cryptenroll's --tpm2-pcrs.
 Result<Json> predict_launch(const LaunchOrder &order);
 
+// What `launch set` was told. `release`: a file of `launch release`; empty: none.
+struct SetLaunchOrder {
+    std::string uuid;
+    std::string launch;
+    std::string release;
+};
+Result<Json> set_launch(Daemons &daemons, const SetLaunchOrder &order);
+
+// What `launch sign` was told. `values`: files of `launch predict`; their names, without ".json", are the labels where
+// there are none of these.
+struct SignLaunchesOrder {
+    std::string key;
+    std::string group = "default";
+    std::uint32_t generation = 1;
+    std::vector<std::string> vtpms;
+    std::vector<std::string> labels;
+    std::vector<std::string> values;
+};
+// The document, which is the file to install.
+Result<Json> sign_launches(const SignLaunchesOrder &order);
+
+// What `launch release` was told.
+struct ReleaseOrder {
+    std::string key;
+    std::string uuid;
+    std::string binding;
+};
+// The document, for `launch set --release`.
+Result<Json> release_launch(const ReleaseOrder &order);
+
+// `file`: "-" is standard input.
+Result<Json> install_launches(Daemons &daemons, const std::string &file);
+Result<Json> list_launches(Daemons &daemons);
+Result<Json> remove_launches(Daemons &daemons, const std::string &id);
+
 }  // namespace vtpm::cli

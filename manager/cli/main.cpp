@@ -22,7 +22,7 @@ namespace vtpm::cli {
 namespace {
 
 // What the command line chose.
-const std::vector<std::string> kLaunchPolicies{"off", "measure", "require"};
+const std::vector<std::string> kLaunchPolicies{"off", "measure", "require", "require-approved"};
 
 struct Choice {
     bool json = false;
@@ -39,6 +39,9 @@ struct Choice {
     PredictOrder predict_order;
     SignOrder sign_order;
     LaunchOrder launch_order;
+    SetLaunchOrder set_launch_order;
+    SignLaunchesOrder sign_launches_order;
+    ReleaseOrder release_order;
     EventLogOrder event_log_order;
     std::string policy;
     std::string file;
@@ -270,6 +273,41 @@ void add_policy_commands(CLI::App &app, Choice &choice) {
         ->required();
 }
 
+void add_launch_approval_commands(CLI::App &launch, Choice &choice) {
+    SignLaunchesOrder &order = choice.sign_launches_order;
+    CLI::App *sign = add_offline_command(
+        launch, choice, "sign", "Approve launches: print them, signed; needs no daemon and no TPM",
+        [&] { return sign_launches(order); }, document_text);
+    sign->add_option("--key", order.key, "The approver's private key (PEM); - is standard input")->required();
+    sign->add_option("--group", order.group, "The group whose vTPMs may be launched so")->capture_default_str();
+    sign->add_option("--generation", order.generation, "That `group show` tells; one more for `group renew`")
+        ->capture_default_str();
+    sign->add_option("--vtpm", order.vtpms, "For this vTPM only; as often as needed; default: all of the group")
+        ->allow_extra_args(false);
+    sign->add_option("--label", order.labels, "What a launch is called, once for each; default: its file's name")
+        ->allow_extra_args(false);
+    sign->add_option("VALUES", order.values, "Files of `launch predict`; - is standard input")->required();
+    ReleaseOrder &release_order = choice.release_order;
+    CLI::App *release = add_offline_command(
+        launch, choice, "release", "The approver's word that a vTPM need not be launched as he approves, signed",
+        [&] { return release_launch(release_order); }, document_text);
+    release->add_option("UUID", release_order.uuid, "The vTPM")->required();
+    release->add_option("--key", release_order.key, "The approver's private key (PEM); - is standard input")
+        ->required();
+    release->add_option("--binding", release_order.binding, "That `show` tells")->required();
+    add_command(
+        launch, choice, "install", "Let vTPMs be powered on for launches that their approver signed",
+        [&](Daemons &d) { return install_launches(d, choice.policy); }, install_launches_text)
+        ->add_option("FILE", choice.policy, "What `launch sign` printed; - is standard input")
+        ->required();
+    add_command(launch, choice, "approvals", "The installed launch approvals", list_launches, list_launches_text);
+    add_command(
+        launch, choice, "remove", "Remove a launch approval from this host",
+        [&](Daemons &d) { return remove_launches(d, choice.policy); }, remove_launches_text)
+        ->add_option("APPROVAL", choice.policy, "Its id, as `launch approvals` tells")
+        ->required();
+}
+
 void add_launch_commands(CLI::App &app, Choice &choice) {
     CLI::App &launch = *app.add_subcommand("launch", "Measured launches: what a guest's boot puts into its TPM");
     launch.require_subcommand(1);
@@ -288,14 +326,19 @@ void add_launch_commands(CLI::App &app, Choice &choice) {
     predict->add_option("--raw", order.raw_values, "A new file for the values, as tpm2_policypcr --pcr reads them");
     predict->add_option("--event-log", order.event_log, "A new file for the event log that the guest will see");
 
+    SetLaunchOrder &set_order = choice.set_launch_order;
     CLI::App *set = add_command(
         launch, choice, "set", "What a vTPM asks of its guest's launch, from its next power-on",
-        [&](Daemons &d) { return set_launch(d, choice.uuid, choice.create_order.launch); }, show_text);
-    set->add_option("UUID", choice.uuid, "The vTPM")->required();
-    set->add_option("POLICY", choice.create_order.launch,
-                    "off: nothing; measure: that its PCRs tell it; require: that it was measured")
+        [&](Daemons &d) { return set_launch(d, set_order); }, show_text);
+    set->add_option("UUID", set_order.uuid, "The vTPM")->required();
+    set->add_option("POLICY", set_order.launch,
+                    "off: nothing; measure: that its PCRs tell it; require: that it was measured; require-approved: "
+                    "that its group's approver signed it")
         ->required()
         ->check(CLI::IsMember(kLaunchPolicies));
+    set->add_option("--release", set_order.release,
+                    "What `launch release` printed: the approver's word that it need not be approved any more");
+    add_launch_approval_commands(launch, choice);
 
     EventLogOrder &log = choice.event_log_order;
     CLI::App *event_log = add_offline_command(

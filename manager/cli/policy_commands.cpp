@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/policy_commands.hpp"
 
+#include "base/secret.hpp"
+#include "manager/boot/boot_policy.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/files.hpp"
-#include "manager/policy/boot_policy.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -47,14 +48,6 @@ Result<std::optional<std::int64_t>> expiry(const std::string &text) {
     auto seconds = from_utc(text);
     if (!seconds) return fail(ErrorCode::kInvalid, "'{}' is no time such as 2027-01-31T23:59:59Z", text);
     return seconds;
-}
-
-// Read into memory that is wiped: it is a private key.
-Result<SecretBytes> read_key(const std::string &path) {
-    VTPM_ASSIGN(std::string text, read_input(path));
-    SecretBytes key(bytes_of(text));
-    ::explicit_bzero(text.data(), text.size());
-    return key;
 }
 
 }  // namespace

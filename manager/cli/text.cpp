@@ -135,6 +135,16 @@ std::string list_text(const Json &vtpms) {
     return out;
 }
 
+namespace {
+
+std::string launch(const Json &vtpm) {
+    const std::string approver = text(vtpm, "launch_approver");
+    if (approver.empty()) return text(vtpm, "launch");
+    return fmt::format("{}, by {}, binding {}", text(vtpm, "launch"), approver, text(vtpm, "launch_binding"));
+}
+
+}  // namespace
+
 std::string show_text(const Json &vtpm) {
     std::string out;
     line(out, "vTPM", text(vtpm, "uuid"));
@@ -142,7 +152,7 @@ std::string show_text(const Json &vtpm) {
     line(out, "PCR banks", text(vtpm, "pcr_banks"));
     line(out, "algorithms", text(vtpm, "algorithms"));
     line(out, "group", text(vtpm, "group"));
-    line(out, "launch", text(vtpm, "launch"));
+    line(out, "launch", launch(vtpm));
     line(out, "created", text(vtpm, "created"));
     line(out, "stores", text(vtpm, "sequence"));
     line(out, "in use", flag(vtpm, "in_use") ? "yes" : "no");
@@ -334,6 +344,32 @@ std::string list_policies_text(const Json &policies) {
                            text(policy, "installed"), text(policy, "not_after"), text(policy, "reason"));
     return out;
 }
+
+std::string install_launches_text(const Json &approval) {
+    std::string out;
+    line(out, "approval", text(approval, "approval"));
+    line(out, "group", text(approval, "group"));
+    line(out, "launches", text(approval, "launches"));
+    line(out, "vTPMs", text(approval, "vtpms").empty() ? "all of the group" : text(approval, "vtpms"));
+    line(out, "counts not", text(approval, "reason"));
+    return out;
+}
+
+std::string list_launches_text(const Json &approvals) {
+    if (approvals.empty()) return "no launch approvals\n";
+    constexpr auto kRow = "{:<16}  {:<20}  {:<20}  {:<36}  {}{}\n";
+    std::string out = fmt::format(kRow, "APPROVAL", "GROUP", "INSTALLED", "VTPMS", "LAUNCHES", "");
+    for (const Json &approval : approvals) {
+        const std::string reason = text(approval, "reason");
+        const std::string vtpms = text(approval, "vtpms");
+        out += fmt::format(kRow, text(approval, "approval"), text(approval, "group"), text(approval, "installed"),
+                           vtpms.empty() ? "all" : vtpms, text(approval, "launches"),
+                           reason.empty() ? "" : fmt::format(" (counts not: {})", reason));
+    }
+    return out;
+}
+
+std::string remove_launches_text(const Json &removed) { return fmt::format("{} removed\n", text(removed, "approval")); }
 
 std::string audit_text(const Json &records) {
     std::string out;

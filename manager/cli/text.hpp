@@ -30,6 +30,9 @@ std::string show_ca_text(const Json &ca);
 std::string export_ca_text(const Json &exported);
 std::string predict_policy_text(const Json &boot);
 std::string predict_launch_text(const Json &boot);
+std::string install_launches_text(const Json &approval);
+std::string list_launches_text(const Json &approvals);
+std::string remove_launches_text(const Json &removed);
 std::string event_log_text(const Json &log);
 // What is a file: the same for people and programs.
 std::string document_text(const Json &document);

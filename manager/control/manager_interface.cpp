@@ -2,12 +2,12 @@
 #include "manager/control/manager_interface.hpp"
 
 #include <algorithm>
-#include <charconv>
 
+#include "base/number.hpp"
 #include "manager/attestation/enrolment.hpp"
 #include "manager/ca/clock.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "version.hpp"
 
 namespace vtpm {
@@ -18,6 +18,11 @@ constexpr std::chrono::seconds kLongCommand{5};
 std::string utc(std::int64_t seconds) {
     if (seconds < 0 || seconds > kLastUtc) return "unknown";  // a damaged row
     return to_utc(seconds);
+}
+
+std::string fingerprint_of(const Bytes &area) {
+    const auto approver = ApproverKey::from_public_area(area);
+    return approver ? approver->fingerprint() : std::string();
 }
 
 bus::Dictionary describe(const VtpmInfo &vtpm) {
@@ -31,6 +36,8 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
         {"created", utc(vtpm.record.created)},
         {"in_use", vtpm.in_use},
         {"launch", std::string(to_string(vtpm.record.launch))},
+        {"launch_approver", fingerprint_of(vtpm.record.launch_approver)},
+        {"launch_binding", to_hex(vtpm.record.launch_binding)},
         {"saved", !vtpm.record.volatile_tag.empty()},
         {"reissue", awaits_reissue(vtpm.record.endorsement)},
         {"reason", vtpm.refusal},
@@ -102,7 +109,7 @@ Result<bus::Reply> show(Vtpms &vtpms, const std::string &text) {
 
 Result<LaunchPolicy> launch_policy(const std::string &text) {
     const auto policy = parse_launch_policy(text);
-    if (!policy) return fail(ErrorCode::kInvalid, "'{}' is not off, measure or require", text);
+    if (!policy) return fail(ErrorCode::kInvalid, "'{}' is not {}", text, kLaunchPolicies);
     return *policy;
 }
 
@@ -137,7 +144,7 @@ Result<bus::Reply> destroy(Vtpms &vtpms, const std::string &text) {
 Result<bus::Reply> set_launch(Vtpms &vtpms, const bus::Arguments &arguments) {
     VTPM_ASSIGN(const Uuid uuid, uuid_of(arguments[0]));
     VTPM_ASSIGN(const LaunchPolicy launch, launch_policy(arguments[1]));
-    VTPM_TRY(vtpms.set_launch(uuid, launch));
+    VTPM_TRY(vtpms.set_launch(uuid, launch, arguments[2]));
     return std::monostate{};
 }
 
@@ -287,6 +294,48 @@ Result<bus::Reply> revoke_policy(BootPolicies &policies, const std::string &id) 
     return std::monostate{};
 }
 
+Result<bus::Reply> install_launches(LaunchApprovals &launches, const std::string &document) {
+    VTPM_ASSIGN(std::string id, launches.install(document));
+    return id;
+}
+
+std::string labels_of(const LaunchTerms &terms) {
+    std::string labels;
+    for (const ApprovedLaunch &launch : terms.launches) labels += (labels.empty() ? "" : ", ") + launch.label;
+    return labels;
+}
+
+// Empty: all of the group.
+std::string vtpms_of(const LaunchTerms &terms) {
+    std::string vtpms;
+    for (const Uuid &vtpm : terms.vtpms) vtpms += (vtpms.empty() ? "" : ", ") + vtpm.to_string();
+    return vtpms;
+}
+
+bus::Dictionary describe(const LaunchApprovalInfo &info) {
+    bus::Dictionary row{{"approval", info.record.id},
+                        {"group", info.record.group},
+                        {"installed", utc(info.record.installed)},
+                        {"reason", info.problem}};
+    if (!info.terms) return row;
+    row["generation"] = info.terms->generation;
+    row["vtpms"] = vtpms_of(*info.terms);
+    row["launches"] = labels_of(*info.terms);
+    return row;
+}
+
+Result<bus::Reply> list_launches(const LaunchApprovals &launches) {
+    VTPM_ASSIGN(const auto infos, launches.list());
+    bus::Rows rows;
+    for (const LaunchApprovalInfo &info : infos) rows.push_back(describe(info));
+    return rows;
+}
+
+Result<bus::Reply> remove_launches(LaunchApprovals &launches, const std::string &id) {
+    VTPM_TRY(launches.remove(id));
+    return std::monostate{};
+}
+
 Result<bus::Reply> discard_group(GroupKeys &keys, const std::string &name) {
     VTPM_TRY(keys.discard(name));
     return std::monostate{};
@@ -321,12 +370,10 @@ Result<bus::Reply> check_recovery(GroupKeys &keys, const bus::Arguments &argumen
 
 // Empty: the one that the group is at.
 Result<std::uint32_t> generation_of(const std::string &text) {
-    std::uint32_t number = 0;
-    const char *end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data(), end, number);
-    if (!text.empty() && (parsed.ec != std::errc() || parsed.ptr != end || number == 0))
-        return fail(ErrorCode::kInvalid, "'{}' is no generation", text);
-    return number;
+    if (text.empty()) return 0;
+    const auto number = parse_number(text);
+    if (!number || *number == 0) return fail(ErrorCode::kInvalid, "'{}' is no generation", text);
+    return *number;
 }
 
 Result<bus::Reply> recover_group(GroupKeys &keys, const bus::Arguments &arguments) {
@@ -417,6 +464,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
     Vtpms &vtpms = parts.vtpms;
     GroupKeys &keys = parts.keys;
     BootPolicies &policies = parts.policies;
+    LaunchApprovals &launches = parts.launches;
     CertificateAuthorities &authorities = parts.authorities;
     Attestor &attestor = parts.attestor;
     Store &store = parts.store;
@@ -435,7 +483,7 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"Reissue", "ss", "", [&](const Arguments &a) { return reissue(vtpms, a); }},
         {"ReissueGroup", "ss", "a{sv}", [&](const Arguments &a) { return reissue_group(vtpms, a); }},
-        {"SetLaunch", "ss", "", [&](const Arguments &a) { return set_launch(vtpms, a); }},
+        {"SetLaunch", "sss", "", [&](const Arguments &a) { return set_launch(vtpms, a); }},
         {"ListGroups", "", "aa{sv}", [&](const Arguments &) { return list_groups(keys); }},
         {"CreateGroup", "sss", "", [&](const Arguments &a) { return create_group(keys, a); }, elsewhere},
         {"OpenGroup", "s", "", [&](const Arguments &a) { return open_group(keys, a[0]); }, elsewhere},
@@ -463,6 +511,9 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"InstallPolicy", "s", "s", [&](const Arguments &a) { return install_policy(policies, a[0]); }, elsewhere},
         {"ListPolicies", "", "aa{sv}", [&](const Arguments &) { return list_policies(policies); }},
         {"RevokePolicy", "s", "", [&](const Arguments &a) { return revoke_policy(policies, a[0]); }},
+        {"InstallLaunches", "s", "s", [&](const Arguments &a) { return install_launches(launches, a[0]); }},
+        {"ListLaunches", "", "aa{sv}", [&](const Arguments &) { return list_launches(launches); }},
+        {"RemoveLaunches", "s", "", [&](const Arguments &a) { return remove_launches(launches, a[0]); }},
     };
 }
 

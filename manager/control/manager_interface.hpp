@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/bus.hpp"
-#include "manager/keys/boot_policies.hpp"
+#include "manager/groups/boot_policies.hpp"
+#include "manager/groups/worker.hpp"
 #include "manager/vtpm/vtpms.hpp"
-#include "manager/worker.hpp"
 
 namespace vtpm {
 
@@ -18,6 +18,7 @@ struct ManagerParts {
     Vtpms &vtpms;
     GroupKeys &keys;
     BootPolicies &policies;
+    LaunchApprovals &launches;
     CertificateAuthorities &authorities;
     Attestor &attestor;
     Store &store;

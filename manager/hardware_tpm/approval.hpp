@@ -4,24 +4,9 @@
 #pragma once
 
 #include "manager/hardware_tpm/esys.hpp"
-#include "manager/hardware_tpm/pcr_selection.hpp"
+#include "manager/tpm/approver.hpp"
 
 namespace vtpm {
-
-// Who approves, and for what: an approval with another reference does not open.
-struct Approver {
-    TPM2B_PUBLIC key;
-    TPM2B_NAME name;
-    TPM2B_NONCE policy_ref;
-};
-
-// What he approved: the digest of a session in which `pcrs` had certain values, and his signature.
-struct ApprovedBoot {
-    PcrSelection pcrs;
-    TPM2B_DIGEST policy;
-    TPM2B_DIGEST signed_digest;  // aHash: of the policy and the reference
-    TPMT_SIGNATURE signature;
-};
 
 // kRefused if the TPM cannot use the approver's key.
 Result<> require_usable(ESYS_CONTEXT *context, const Approver &approver);

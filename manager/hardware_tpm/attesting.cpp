@@ -2,13 +2,13 @@
 #include <algorithm>
 #include <array>
 
-#include "manager/attestation/attestation_key.hpp"
-#include "manager/ca/certificate_chain.hpp"
-#include "manager/ca/endorsement_key.hpp"
-#include "manager/ca/x509.hpp"
+#include "manager/crypto/certificate_chain.hpp"
+#include "manager/crypto/x509.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/attestation_key.hpp"
+#include "manager/tpm/endorsement_key.hpp"
+#include "manager/tpm/public_area.hpp"
 
 namespace vtpm {
 namespace {

@@ -8,18 +8,18 @@
 #include <string>
 #include <vector>
 
-#include "manager/ca/endorsement_key.hpp"
 #include "manager/hardware_tpm/approval.hpp"
 #include "manager/hardware_tpm/counter.hpp"
 #include "manager/hardware_tpm/esys.hpp"
-#include "manager/hardware_tpm/evidence.hpp"
 #include "manager/hardware_tpm/nv_handle.hpp"
-#include "manager/hardware_tpm/pcr_selection.hpp"
-#include "manager/hardware_tpm/pcr_values.hpp"
-#include "manager/hardware_tpm/sealed_object.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/storage_primary.hpp"
-#include "manager/hardware_tpm/tpm_key.hpp"
+#include "manager/tpm/endorsement_key.hpp"
+#include "manager/tpm/evidence.hpp"
+#include "manager/tpm/pcr_selection.hpp"
+#include "manager/tpm/pcr_values.hpp"
+#include "manager/tpm/sealed_object.hpp"
+#include "manager/tpm/tpm_key.hpp"
 
 namespace vtpm {
 

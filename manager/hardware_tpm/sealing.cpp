@@ -6,9 +6,9 @@
 
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
-#include "manager/hardware_tpm/policy_digest.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager/tpm/policy_digest.hpp"
 
 namespace vtpm {
 namespace {

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "manager/hardware_tpm/esys.hpp"
-#include "manager/hardware_tpm/pcr_selection.hpp"
+#include "manager/tpm/pcr_selection.hpp"
 
 namespace vtpm {
 

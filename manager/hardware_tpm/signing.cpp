@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "manager/attestation/tpm_signature.hpp"
-#include "manager/ca/ca_key.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/marshal.hpp"
+#include "manager/tpm/ca_key.hpp"
+#include "manager/tpm/tpm_signature.hpp"
 
 namespace vtpm {
 

@@ -3,7 +3,7 @@
 
 #include "manager/hardware_tpm/marshal.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/public_area.hpp"
 
 namespace vtpm {
 namespace {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the hardware TPM is asked: again while an answer passes (tpm_answer.hpp), and what is said when it stays.
 //
-// Who waits here holds no turn (manager/worker.hpp): every question to the TPM is a call of a Sealer, which gave it
-// away.
+// Who waits here holds no turn (manager/groups/worker.hpp): every question to the TPM is a call of a Sealer, which gave
+// it away.
 #pragma once
 
 #include <chrono>

@@ -8,7 +8,7 @@ namespace vtpm {
 namespace {
 
 // In the order of the enumeration.
-constexpr std::array<std::string_view, 3> kNames{"off", "measure", "require"};
+constexpr std::array<std::string_view, 4> kNames{"off", "measure", "require", "require-approved"};
 
 }  // namespace
 

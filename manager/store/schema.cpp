@@ -10,7 +10,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 11;
+constexpr std::int64_t kSchemaVersion = 12;
 constexpr std::int64_t kOldestSchema = 8;  // what its manifests do not have: manifest.cpp
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
@@ -76,11 +76,26 @@ struct Upgrade {
     std::int64_t version;
     const char *script;
 };
-constexpr std::array<Upgrade, 1> kUpgrades{
+constexpr std::array<Upgrade, 2> kUpgrades{
     {{11,
       "ALTER TABLE vtpms ADD COLUMN launch TEXT NOT NULL DEFAULT 'off' CHECK (launch IN ('off', 'measure', "
       "'require'));"
-      "ALTER TABLE vtpms ADD COLUMN event_log_digest BLOB NOT NULL DEFAULT x''"}}};
+      "ALTER TABLE vtpms ADD COLUMN event_log_digest BLOB NOT NULL DEFAULT x''"},
+     // What a column allows cannot be changed.
+     {12,
+      "ALTER TABLE vtpms RENAME COLUMN launch TO former_launch;"
+      "ALTER TABLE vtpms ADD COLUMN launch TEXT NOT NULL DEFAULT 'off' CHECK (launch IN ('off', 'measure', 'require', "
+      "'require-approved'));"
+      "UPDATE vtpms SET launch = former_launch;"
+      "ALTER TABLE vtpms DROP COLUMN former_launch;"
+      "ALTER TABLE vtpms ADD COLUMN launch_approver BLOB NOT NULL DEFAULT x'';"
+      "ALTER TABLE vtpms ADD COLUMN launch_binding BLOB NOT NULL DEFAULT x'';"
+      "CREATE TABLE launch_approvals ("
+      "    id TEXT PRIMARY KEY,"
+      "    group_name TEXT NOT NULL REFERENCES groups (name),"
+      "    document TEXT NOT NULL,"
+      "    installed INTEGER NOT NULL"
+      ") STRICT, WITHOUT ROWID"}}};
 
 // After `from`, up to `to`.
 Result<> upgrade(Database &database, std::int64_t from, std::int64_t to) {

@@ -3,7 +3,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "manager/store/schema.hpp"
@@ -13,7 +12,7 @@ namespace {
 
 constexpr std::string_view kVtpmColumns =
     "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created, "
-    "endorsement, pcr_banks, algorithms, launch, event_log_digest FROM vtpms ";
+    "endorsement, pcr_banks, algorithms, launch, event_log_digest, launch_approver, launch_binding FROM vtpms ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
@@ -35,7 +34,9 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       row.blob(9),
                       {*pcr_banks, row.text(11)},
                       *launch,
-                      row.blob(13)};
+                      row.blob(13),
+                      row.blob(14),
+                      row.blob(15)};
 }
 
 Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
@@ -110,21 +111,6 @@ void remove_copies(const std::string &directory) {
 }
 
 }  // namespace
-
-Bytes envelope_tag(ByteView envelope) {
-    constexpr std::size_t kTag = 16;
-    const ByteView tag = envelope.last(std::min(kTag, envelope.size()));
-    return {tag.begin(), tag.end()};
-}
-
-void apply(const StateWrite &write, VtpmRecord &vtpm) {
-    const bool permanent = write.kind == StateKind::kPermanent;
-    (permanent ? vtpm.sequence : vtpm.volatile_sequence) = write.sequence;
-    (permanent ? vtpm.tag : vtpm.volatile_tag) = envelope_tag(write.envelope);
-    if (permanent) vtpm.volatile_tag.clear();
-    if (!write.endorsement.empty()) vtpm.endorsement = write.endorsement;
-    if (write.event_log_digest) vtpm.event_log_digest = *write.event_log_digest;
-}
 
 Result<Store> Store::open(const std::string &directory_path, const char *vfs) {
     VTPM_ASSIGN(StateDirectory directory, StateDirectory::lock(directory_path));
@@ -243,6 +229,7 @@ Result<> Store::delete_group(const std::string &name) {
     VTPM_ASSIGN(const auto count, count_vtpms(name));
     if (count != 0) return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
+    VTPM_TRY(database_.execute("DELETE FROM launch_approvals WHERE group_name = ?", name));
     VTPM_TRY(change_one(database_, "DELETE FROM groups WHERE name = ?", name));
     database_.wipe_log_after_commit();
     return transaction.commit();
@@ -285,16 +272,24 @@ Result<> Store::write_manifest(const ManifestWrite &manifest) {
                       manifest.group);
 }
 
-Result<std::vector<PolicyRecord>> Store::policies() {
-    VTPM_ASSIGN(Statement row, database_.prepare("SELECT id, group_name, document, installed FROM policies "
-                                                 "ORDER BY group_name, installed, id"));
-    std::vector<PolicyRecord> policies;
+namespace {
+
+// Of either table.
+Result<std::vector<PolicyRecord>> documents_in(Database &database, std::string_view table) {
+    VTPM_ASSIGN(Statement row, database.prepare(fmt::format("SELECT id, group_name, document, installed FROM {} "
+                                                            "ORDER BY group_name, installed, id",
+                                                            table)));
+    std::vector<PolicyRecord> documents;
     for (;;) {
         VTPM_ASSIGN(const bool found, row.step());
-        if (!found) return policies;
-        policies.push_back({row.text(0), row.text(1), row.document(2), row.integer(3)});
+        if (!found) return documents;
+        documents.push_back({row.text(0), row.text(1), row.document(2), row.integer(3)});
     }
 }
+
+}  // namespace
+
+Result<std::vector<PolicyRecord>> Store::policies() { return documents_in(database_, "policies"); }
 
 Result<> Store::insert_policy(const PolicyRecord &policy) {
     return database_.execute("INSERT OR IGNORE INTO policies (id, group_name, document, installed) VALUES (?, ?, ?, ?)",
@@ -307,6 +302,32 @@ Result<> Store::delete_policy(const std::string &id) {
     if (database_.changes() == 0) return fail(ErrorCode::kNotFound, "there is no boot policy {}", id);
     database_.wipe_log_after_commit();
     return transaction.commit();
+}
+
+Result<std::vector<PolicyRecord>> Store::launch_approvals() { return documents_in(database_, "launch_approvals"); }
+
+Result<std::vector<Bytes>> Store::launch_approvers_of(const std::string &group) {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT DISTINCT launch_approver FROM vtpms WHERE group_name = ? AND "
+                                                 "launch_approver != x''",
+                                                 group));
+    std::vector<Bytes> approvers;
+    for (;;) {
+        VTPM_ASSIGN(const bool found, row.step());
+        if (!found) return approvers;
+        approvers.push_back(row.blob(0));
+    }
+}
+
+Result<> Store::insert_launch_approval(const PolicyRecord &approval) {
+    return database_.execute(
+        "INSERT OR REPLACE INTO launch_approvals (id, group_name, document, installed) VALUES (?, ?, ?, ?)",
+        approval.id, approval.group, approval.document, approval.installed);
+}
+
+Result<> Store::delete_launch_approval(const std::string &id) {
+    VTPM_TRY(database_.execute("DELETE FROM launch_approvals WHERE id = ?", id));
+    if (database_.changes() == 0) return fail(ErrorCode::kNotFound, "there is no launch approval {}", id);
+    return {};
 }
 
 namespace {
@@ -394,11 +415,12 @@ Result<> Store::each_vtpm_of(const std::string &group, const std::function<Resul
 Result<> Store::insert_vtpm(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(require_stateless(vtpm.uuid));
-    VTPM_TRY(database_.execute(
-        "INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, "
-        "created, launch) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(), vtpm.profile.algorithms,
-        vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created, to_string(vtpm.launch)));
+    VTPM_TRY(
+        database_.execute("INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, "
+                          "created, launch, launch_approver, launch_binding) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(),
+                          vtpm.profile.algorithms, vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created,
+                          to_string(vtpm.launch), ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding)));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }
@@ -442,9 +464,11 @@ Result<> Store::set_endorsements(std::span<const VtpmRecord> vtpms, const Manife
     return transaction.commit();
 }
 
-Result<> Store::set_launch(const Uuid &uuid, LaunchPolicy launch, const ManifestWrite &manifest) {
+Result<> Store::set_launch(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
-    VTPM_TRY(change_one(database_, "UPDATE vtpms SET launch = ? WHERE uuid = ?", to_string(launch), uuid.to_string()));
+    VTPM_TRY(change_one(
+        database_, "UPDATE vtpms SET launch = ?, launch_approver = ?, launch_binding = ? WHERE uuid = ?",
+        to_string(vtpm.launch), ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding), vtpm.uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
     return transaction.commit();
 }

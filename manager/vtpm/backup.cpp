@@ -3,18 +3,20 @@
 
 #include "base/legible.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/crypto/pem.hpp"
 #include "shared-protocol/codec.hpp"
 
 namespace vtpm {
 namespace {
 
 constexpr std::string_view kLabel = "XEN VTPM BACKUP";
-constexpr std::uint16_t kBackupVersion = 4;
-constexpr std::uint16_t kWithoutLaunch = 3;  // the version before
-constexpr std::size_t kMaxText = 64;         // a group's name, a store's id
+constexpr std::uint16_t kBackupVersion = 5;
+constexpr std::uint16_t kWithoutApprover = 4;  // the versions before
+constexpr std::uint16_t kWithoutLaunch = 3;
+constexpr std::size_t kMaxText = 64;  // a group's name, a store's id
 constexpr std::size_t kMaxWrappedKey = 256;
+constexpr std::size_t kMaxApprover = 1024;  // kMaxArea (public_area.hpp)
 constexpr std::size_t kMaxHeader = kMaxEndorsement + 2048;
 constexpr std::size_t kMaxFile = kMaxState + 2 * kMaxHeader;
 
@@ -32,6 +34,7 @@ Result<Bytes> encode_header(const BackupHeader &header) {
     encoder.bytes(header.endorsement);
     encoder.bytes(header.wrapped_group_key);
     encoder.text(to_string(header.launch), kMaxText);
+    encoder.bytes(header.launch_approver);
     const ByteView message = encoder.message();
     if (message.empty()) return fail(ErrorCode::kSystem, "the backup's header is too large");
     return Bytes(message.begin(), message.end());
@@ -40,8 +43,8 @@ Result<Bytes> encode_header(const BackupHeader &header) {
 Result<BackupHeader> decode_header(ByteView bytes) {
     Decoder decoder(bytes);
     const std::uint16_t format = decoder.u16();
-    if (format != kBackupVersion && format != kWithoutLaunch)
-        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {} and {}", format,
+    if (format < kWithoutLaunch || format > kBackupVersion)
+        return fail(ErrorCode::kInvalid, "the backup's format is version {}, this program knows {} to {}", format,
                     kWithoutLaunch, kBackupVersion);
     BackupHeader header;
     header.uuid = decoder.uuid();
@@ -63,13 +66,18 @@ Result<BackupHeader> decode_header(ByteView bytes) {
     header.endorsement.assign(endorsement.begin(), endorsement.end());
     const ByteView wrapped = decoder.bytes(kMaxWrappedKey);
     header.wrapped_group_key.assign(wrapped.begin(), wrapped.end());
-    if (format != kWithoutLaunch) {
+    if (format > kWithoutLaunch) {
         const auto launch = parse_launch_policy(decoder.text(kMaxText));
         if (launch)
             header.launch = *launch;
         else
             decoder.reject();
     }
+    if (format > kWithoutApprover) {
+        const ByteView approver = decoder.bytes(kMaxApprover);
+        header.launch_approver.assign(approver.begin(), approver.end());
+    }
+    if ((header.launch == LaunchPolicy::kRequireApproved) != !header.launch_approver.empty()) decoder.reject();
     if (!decoder.complete()) return fail(ErrorCode::kInvalid, "the backup is damaged");
     return header;
 }

@@ -6,9 +6,9 @@
 
 #include <string>
 
-#include "manager/ca/tpm_profile.hpp"
-#include "manager/keys/cipher.hpp"
+#include "manager/crypto/cipher.hpp"
 #include "manager/store/launch_policy.hpp"
+#include "manager/tpm/tpm_profile.hpp"
 #include "shared-protocol/messages.hpp"
 
 namespace vtpm {
@@ -23,6 +23,7 @@ struct BackupHeader {
     Bytes endorsement;        // endorsement.hpp; may be empty
     Bytes wrapped_group_key;  // recovery_key.hpp; empty: the group has no recovery key
     LaunchPolicy launch = LaunchPolicy::kOff;
+    Bytes launch_approver{};  // as in VtpmRecord
 };
 
 struct Backup {

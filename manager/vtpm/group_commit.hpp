@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/event_loop.hpp"
-#include "manager/keys/inventory.hpp"
+#include "manager/groups/inventory.hpp"
 
 namespace vtpm {
 

@@ -10,8 +10,8 @@
 #include <memory>
 #include <optional>
 
-#include "manager/attestation/attestor.hpp"
-#include "manager/worker.hpp"
+#include "manager/groups/attestor.hpp"
+#include "manager/groups/worker.hpp"
 
 namespace vtpm {
 

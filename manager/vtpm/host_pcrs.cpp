@@ -5,12 +5,22 @@
 #include <memory>
 #include <utility>
 
+#include "launch/hashes.hpp"
+
 namespace vtpm {
 namespace {
 
 constexpr std::chrono::steady_clock::duration kLongestPause = std::chrono::seconds(1);
 
 }  // namespace
+
+PcrValues HostPcrs::blank() const {
+    PcrValues values;
+    if (pcrs_.empty()) return values;
+    const auto bank = launch::hash_of_algorithm(pcrs_.tpm().pcrSelections[0].hash);
+    for (const unsigned pcr : pcrs_.numbers()) values[pcr] = Bytes(bank ? launch::digest_size(*bank) : 0);
+    return values;
+}
 
 void HostPcrs::measure(Done done) {
     asked_.push_back(std::move(done));

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/event_loop.hpp"
-#include "manager/keys/group_keys.hpp"
-#include "manager/worker.hpp"
+#include "manager/groups/group_keys.hpp"
+#include "manager/groups/worker.hpp"
 
 namespace vtpm {
 
@@ -22,6 +22,8 @@ public:
         : loop_(loop), worker_(worker), keys_(keys), pcrs_(std::move(pcrs)) {}
 
     [[nodiscard]] bool empty() const { return pcrs_.empty(); }
+    // As many and as large as they will be, all zero.
+    [[nodiscard]] PcrValues blank() const;
     // What they are. One reading serves all who asked before it began, and
     // nobody who asked after that. Readings take no more than a seventh of the TPM's time, or come a second apart:
     // those who ask within that wait for the next one.

@@ -2,7 +2,7 @@
 #include "manager/vtpm/key_rotation.hpp"
 
 #include "base/log.hpp"
-#include "manager/keys/audit.hpp"
+#include "manager/groups/audit.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
 namespace vtpm {

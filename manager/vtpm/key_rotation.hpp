@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "manager/keys/inventory.hpp"
+#include "manager/groups/inventory.hpp"
 #include "manager/vtpm/state_channel.hpp"
 
 namespace vtpm {

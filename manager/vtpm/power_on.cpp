@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/power_on.hpp"
 
+#include <algorithm>
 #include <iterator>
+#include <optional>
 
 #include "launch/event_log.hpp"
 #include "launch/pcrs.hpp"
@@ -47,16 +49,97 @@ Bytes extend_12(const launch::Extend &extend) {
     return tpm_message(kTpm12Request, kExtend12, rest.bytes());
 }
 
+// Why an approval does not count for a vTPM, whatever that boots; the later, the nearer it comes.
+enum class Use { kOtherGroup, kOtherApprover, kOtherGeneration, kOtherVtpm, kOtherBank, kCounts };
+
+std::string_view to_string(Use use) {
+    switch (use) {
+        case Use::kOtherGroup:
+            return "";
+        case Use::kOtherApprover:
+            return "; what is installed for its group is another approver's, or was changed";
+        case Use::kOtherGeneration:
+            return "; what is installed for its group is for another generation";
+        case Use::kOtherVtpm:
+            return "; what is installed for its group names other vTPMs";
+        case Use::kOtherBank:
+            return "; what is installed for it has values of PCR banks only that it has not";
+        case Use::kCounts:
+            break;
+    }
+    return "";
+}
+
+bool has_bank(const launch::Banks &banks, const ApprovedLaunch &launch) {
+    const auto bank = launch::hash_of_algorithm(launch.pcrs.tpm().pcrSelections[0].hash);
+    return bank && std::ranges::find(banks, *bank) != banks.end();
+}
+
+Use use_of(const LaunchApproval &approval, const VtpmRecord &vtpm, const ApproverKey &approver,
+           std::uint32_t generation) {
+    const LaunchTerms &terms = approval.terms();
+    if (terms.group != vtpm.group) return Use::kOtherGroup;
+    if (!approval.verify(approver)) return Use::kOtherApprover;
+    if (terms.generation != generation) return Use::kOtherGeneration;
+    if (!approval.is_for(vtpm.uuid)) return Use::kOtherVtpm;
+    const launch::Banks banks = banks_of(vtpm);
+    const bool usable = std::ranges::any_of(terms.launches, [&](const auto &one) { return has_bank(banks, one); });
+    return usable ? Use::kCounts : Use::kOtherBank;
+}
+
+struct Nearest {
+    std::string label;
+    std::vector<std::string> differs;
+};
+
+tl::unexpected<Error> not_approved(const VtpmRecord &vtpm, const ApproverKey &approver, std::uint32_t generation,
+                                   const std::optional<Nearest> &nearest, Use best) {
+    if (nearest)
+        return fail(ErrorCode::kRefused,
+                    "vTPM {} is for launches that its approver signed, and this is none of them: from '{}', which "
+                    "comes nearest, {} {}",
+                    vtpm.uuid.to_string(), nearest->label, fmt::join(nearest->differs, ", "),
+                    nearest->differs.size() == 1 ? "differs" : "differ");
+    return fail(ErrorCode::kRefused,
+                "vTPM {} is for launches that {} signed for group '{}', generation {}, and none is installed for it "
+                "(xen-vtpm launch install){}",
+                vtpm.uuid.to_string(), approver.fingerprint(), vtpm.group, generation, to_string(best));
+}
+
 void append(Bytes &out, const Bytes &bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
 
 }  // namespace
 
 Result<> may_be_unmeasured(const VtpmRecord &vtpm) {
-    if (vtpm.launch != LaunchPolicy::kRequire) return {};
+    if (vtpm.launch < LaunchPolicy::kRequire) return {};
     return fail(ErrorCode::kRefused,
                 "vTPM {} is for guests whose launch was measured, and nobody measured what this one boots: its "
                 "configuration needs bootloader = \"xen-vtpm-launch\", and the guest is to be started anew",
                 vtpm.uuid.to_string());
+}
+
+// Its approver is the one whom its row names, whoever is its group's now.
+Result<std::string> approved_launch(const VtpmRecord &vtpm, ByteView launch, std::uint32_t generation,
+                                    std::span<const LaunchApproval> approvals) {
+    if (launch.empty()) VTPM_TRY(may_be_unmeasured(vtpm));
+    VTPM_ASSIGN(const ApproverKey approver, ApproverKey::from_public_area(vtpm.launch_approver));
+    VTPM_ASSIGN(const launch::EventLog recorded, launch::read_event_log(launch));
+    const launch::Banks banks = banks_of(vtpm);
+    VTPM_ASSIGN(const launch::EventLog here, launch::in_banks(recorded, banks));
+    std::optional<Nearest> nearest;
+    Use best = Use::kOtherGroup;
+    for (const LaunchApproval &approval : approvals) {
+        const Use use = use_of(approval, vtpm, approver, generation);
+        best = std::max(best, use);
+        if (use != Use::kCounts) continue;
+        for (const ApprovedLaunch &one : approval.terms().launches) {
+            if (!has_bank(banks, one)) continue;
+            VTPM_ASSIGN(auto differs, deviations(one, here.events));
+            if (differs.empty()) return one.label;
+            if (!nearest || differs.size() < nearest->differs.size()) nearest = {one.label, std::move(differs)};
+        }
+    }
+    return not_approved(vtpm, approver, generation, nearest, best);
 }
 
 Result<PowerOnEvents> power_on_events(const VtpmRecord &vtpm, const PcrValues &host_pcrs, ByteView launch) {

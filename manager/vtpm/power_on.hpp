@@ -2,13 +2,23 @@
 // What is in a vTPM's PCRs before its guest has it: what the host is (host_pcrs.hpp), and what the guest booted.
 #pragma once
 
-#include "manager/hardware_tpm/pcr_values.hpp"
-#include "manager/store/store.hpp"
+#include <span>
+#include <string>
+
+#include "manager/boot/launch_approval.hpp"
+#include "manager/store/records.hpp"
+#include "manager/tpm/pcr_values.hpp"
 
 namespace vtpm {
 
 // kRefused: it requires a launch that was measured.
 Result<> may_be_unmeasured(const VtpmRecord &vtpm);
+
+// Of a vTPM that asks for approved launches (LaunchPolicy::kRequireApproved): whether `launch`, as in OpenVtpm, is one
+// that its approver signed, by these approvals, for its group in this generation. The label of that launch. kRefused
+// says what differs from the one that comes nearest.
+Result<std::string> approved_launch(const VtpmRecord &vtpm, ByteView launch, std::uint32_t generation,
+                                    std::span<const LaunchApproval> approvals);
 
 struct PowerOnEvents {
     // TPM commands, one after the other, for a TPM that was just started up. 2.0: kGiveEventLog, then one

@@ -3,7 +3,7 @@
 
 #include "base/log.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/keys/manifest.hpp"
+#include "manager/groups/manifest.hpp"
 #include "manager/vtpm/non_blocking.hpp"
 #include "manager/vtpm/stored_state.hpp"
 
@@ -148,6 +148,8 @@ Result<> StateChannel::power_on() {
     if (!vtpm_.volatile_tag.empty()) VTPM_TRY(end_volatile_state());
     may_reissue_ = vtpm_.version == TpmVersion::k20 && !is_new() && awaits_reissue(vtpm_.endorsement) &&
                    !services_.reissues.is_to_pause(vtpm_.uuid);
+    if (auto approved = services_.approvals.require_approved(vtpm_, launch_); !approved)
+        return answer_power_on(tl::make_unexpected(approved.error()));
     if (services_.host_pcrs.empty()) return answer_power_on(power_on_events(vtpm_, {}, launch_));
     power_on_ = std::make_shared<bool>();
     services_.host_pcrs.measure([this, weak = std::weak_ptr(power_on_)](const Result<PcrValues> &values) {

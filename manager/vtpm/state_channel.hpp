@@ -10,14 +10,15 @@
 
 #include "base/event_loop.hpp"
 #include "base/seqpacket.hpp"
-#include "manager/ca/certificate_authorities.hpp"
-#include "manager/keys/envelope.hpp"
+#include "manager/groups/certificate_authorities.hpp"
+#include "manager/groups/envelope.hpp"
+#include "manager/groups/worker.hpp"
 #include "manager/store/store.hpp"
 #include "manager/vtpm/group_commit.hpp"
 #include "manager/vtpm/guest_attestations.hpp"
 #include "manager/vtpm/host_pcrs.hpp"
+#include "manager/vtpm/launch_approvals.hpp"
 #include "manager/vtpm/power_on.hpp"
-#include "manager/worker.hpp"
 
 namespace vtpm {
 
@@ -49,6 +50,7 @@ struct StateServices {
     HostPcrs &host_pcrs;
     Worker &worker;
     GuestAttestations &attestations;
+    const LaunchApprovals &approvals;
     FailedReissues reissues{};
     // A message in the making or just received, in plain text: wiped after each use. One thread, so one is enough.
     SecretBytes buffer{kMaxMessage};
@@ -70,7 +72,11 @@ public:
     // does. Then, with the row whose states are under the new key, and that.
     [[nodiscard]] Result<Bytes> pending_under(const Key &next) const;
     void change_key(Key next, const VtpmRecord &row, Bytes pending);
-    void set_launch(LaunchPolicy launch) { vtpm_.launch = launch; }
+    void set_launch(const VtpmRecord &row) {
+        vtpm_.launch = row.launch;
+        vtpm_.launch_approver = row.launch_approver;
+        vtpm_.launch_binding = row.launch_binding;
+    }
     // What its certificates are to be is decided, and not yet stored.
     [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }
     // What is being issued was signed before its group's CA, or the certificate of that, became another.

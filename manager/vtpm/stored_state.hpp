@@ -2,7 +2,7 @@
 // From the inventory's row to the state in plain text, or to the reason why not.
 #pragma once
 
-#include "manager/keys/envelope.hpp"
+#include "manager/groups/envelope.hpp"
 #include "manager/store/store.hpp"
 
 namespace vtpm {

@@ -4,9 +4,11 @@
 #include <ctime>
 
 #include "base/log.hpp"
+#include "manager/boot/launch_release.hpp"
 #include "manager/ca/endorsement.hpp"
-#include "manager/keys/recovery_key.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/groups/audit.hpp"
+#include "manager/groups/recovery_key.hpp"
 #include "manager/vtpm/key_rotation.hpp"
 #include "manager/vtpm/power_on.hpp"
 #include "manager/vtpm/stored_state.hpp"
@@ -34,7 +36,7 @@ Result<SecretBytes> opened_backup(const Key &group_key, const Backup &backup, st
 
 }  // namespace
 
-Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning, LaunchRecord launch) {
+Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning, ByteView launch) {
     VTPM_TRY(keys_.state());
     VTPM_ASSIGN(const auto known, services_.store.find_vtpm(uuid));
     const bool resumes = beginning == Beginning::kResume;
@@ -46,9 +48,33 @@ Result<TpmVersion> Vtpms::prepare(const Uuid &uuid, Beginning beginning, LaunchR
     if (!known && creation_.auto_create) VTPM_TRY(create_unknown(uuid));
     VTPM_ASSIGN(const Verified verified, verify(uuid));
     if (resumes) return verified.record.version;
-    if (launch == LaunchRecord::kNone) VTPM_TRY(may_be_unmeasured(verified.record));
+    VTPM_TRY(admit(verified.record, launch));
     VTPM_TRY(end_volatile_state(verified.record));
     return verified.record.version;
+}
+
+// What its power-on would refuse is refused here: then whoever starts the guest hears it.
+Result<> Vtpms::admit(const VtpmRecord &vtpm, ByteView launch) {
+    auto admitted = services_.approvals.require_approved(vtpm, launch);
+    if (admitted) {
+        const auto events = power_on_events(vtpm, services_.host_pcrs.blank(), launch);
+        if (!events) admitted = tl::make_unexpected(events.error());
+    }
+    if (admitted)
+        refused_launches_.erase(vtpm.uuid);
+    else
+        remember_refusal(vtpm.uuid, admitted.error().text);
+    return admitted;
+}
+
+// In the audit log once, however often its guest is started.
+void Vtpms::remember_refusal(const Uuid &uuid, const std::string &reason) {
+    refusals_.insert_or_assign(uuid, reason);
+    std::string &recorded = refused_launches_[uuid];
+    if (recorded == reason) return;
+    recorded = reason;
+    if (const auto written = Audit(services_.store).record("launch-refused", uuid.to_string(), reason); !written)
+        log::error("vTPM {}: the audit log has no word of that: {}", uuid.to_string(), written.error().text);
 }
 
 // Even if the guest that is started now never asks for its TPM: it may be saved in its turn, and restored.
@@ -87,10 +113,10 @@ Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion>
     VTPM_ASSIGN(record.profile, profile_of(record.version, pcr_banks));
     record.group = group;
     record.created = std::time(nullptr);
-    record.launch = launch.value_or(creation_.launch);
     VTPM_TRY(keys_.state());
     if (!keys_.has(group)) return fail(ErrorCode::kNotFound, "there is no group '{}'", group);
     VTPM_ASSIGN(const Key *group_key, keys_.key(group));
+    VTPM_TRY(bind_launch(record, launch.value_or(creation_.launch)));
     VTPM_ASSIGN(const auto existing, services_.store.find_vtpm(record.uuid));
     if (existing) return fail(ErrorCode::kInUse, "vTPM {} exists already", record.uuid.to_string());
     VTPM_ASSIGN(const Key key, random_key());
@@ -128,6 +154,7 @@ Result<> Vtpms::destroy(const Uuid &uuid) {
         return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid.to_string());
     VTPM_TRY(services_.inventory.remove(*record));
     refusals_.erase(uuid);
+    refused_launches_.erase(uuid);
     services_.reissues.forget(uuid);
     log::info("vTPM {} destroyed", uuid.to_string());
     return {};
@@ -177,13 +204,62 @@ Result<> Vtpms::reissue(const Uuid &uuid, Order order) {
     return {};
 }
 
-Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch) {
+// To the approver whom the group's manifest has: the row of the group is no witness.
+Result<> Vtpms::bind_launch(VtpmRecord &vtpm, LaunchPolicy launch) const {
+    vtpm.launch = launch;
+    vtpm.launch_approver.clear();
+    vtpm.launch_binding.clear();
+    if (launch != LaunchPolicy::kRequireApproved) return {};
+    VTPM_ASSIGN(const Terms group, services_.inventory.terms(vtpm.group));
+    if (group.approver.empty())
+        return fail(ErrorCode::kInvalid,
+                    "group '{}' has no approver who could sign launches: xen-vtpm group reseal --approver, or another "
+                    "group",
+                    vtpm.group);
+    vtpm.launch_approver = group.approver;
+    vtpm.launch_binding.resize(kLaunchBinding);
+    return random_bytes(vtpm.launch_binding);
+}
+
+namespace {
+
+// Whether a vTPM that asks for approved launches may ask for something else.
+Result<> require_released(const VtpmRecord &vtpm, std::string_view release) {
+    VTPM_ASSIGN(const ApproverKey approver, ApproverKey::from_public_area(vtpm.launch_approver));
+    const std::string uuid = vtpm.uuid.to_string();
+    if (release.empty())
+        return fail(ErrorCode::kRefused,
+                    "vTPM {} is for launches that {} signed, and stays so without his word: he signs it with xen-vtpm "
+                    "launch release --key KEY --binding {} {}, and launch set --release FILE takes it",
+                    uuid, approver.fingerprint(), to_hex(vtpm.launch_binding), uuid);
+    VTPM_ASSIGN(const LaunchRelease signed_release, LaunchRelease::parse(release));
+    return signed_release.verify(approver, vtpm.uuid, vtpm.launch_binding);
+}
+
+std::string describe_launch(const VtpmRecord &vtpm) {
+    std::string text(to_string(vtpm.launch));
+    const auto approver = ApproverKey::from_public_area(vtpm.launch_approver);
+    return approver ? fmt::format("{}, by {}", text, approver->fingerprint()) : text;
+}
+
+}  // namespace
+
+Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch, std::string_view release) {
     VTPM_ASSIGN(VtpmRecord record, find(uuid));
     VTPM_TRY(services_.inventory.verify(record));
-    record.launch = launch;
-    VTPM_TRY(services_.inventory.set_launch(record));
-    if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_launch(launch);
-    log::info("vTPM {}: launch = {}", uuid.to_string(), to_string(launch));
+    const bool bound = record.launch == LaunchPolicy::kRequireApproved;
+    if (!bound && !release.empty())
+        return fail(ErrorCode::kInvalid, "vTPM {} is bound to no approver: it needs no release", uuid.to_string());
+    const VtpmRecord former = record;
+    VTPM_TRY(bind_launch(record, launch));
+    // Said again, it stays bound as it is.
+    if (bound && release.empty() && record.launch_approver == former.launch_approver) return {};
+    if (bound) VTPM_TRY(require_released(former, release));
+    const std::string detail = describe_launch(record) + (bound ? ", released by its approver" : "");
+    VTPM_TRY(services_.inventory.set_launch(record, detail));
+    if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_launch(record);
+    refusals_.erase(uuid);
+    log::info("vTPM {}: launch = {}", uuid.to_string(), detail);
     return {};
 }
 
@@ -229,14 +305,35 @@ Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
         return fail(ErrorCode::kInvalid, "vTPM {} has no state yet: it never ran", uuid.to_string());
     if (!state) return tl::make_unexpected(state.error());
     VTPM_ASSIGN(GroupRecord group, keys_.record(record.group));
-    VTPM_ASSIGN(std::string backup,
-                make_backup(*group_key,
-                            {uuid, record.version, record.profile, record.group, services_.store.id(),
-                             std::time(nullptr), record.endorsement, std::move(group.recovery), record.launch},
-                            state->view()));
+    VTPM_ASSIGN(std::string backup, make_backup(*group_key,
+                                                {uuid, record.version, record.profile, record.group,
+                                                 services_.store.id(), std::time(nullptr), record.endorsement,
+                                                 std::move(group.recovery), record.launch, record.launch_approver},
+                                                state->view()));
     VTPM_TRY(Audit(services_.store).record("vtpm-exported", uuid.to_string(), "group " + record.group));
     return backup;
 }
+
+namespace {
+
+// What an imported vTPM asks of launches: what the backup says. But who may put a backup back is not who may release a
+// vTPM that is here, and is bound to an approver: that stays.
+Result<> take_launch(VtpmRecord &vtpm, const BackupHeader &backup, const std::optional<VtpmRecord> &former) {
+    if (former && former->launch == LaunchPolicy::kRequireApproved) {
+        vtpm.launch = former->launch;
+        vtpm.launch_approver = former->launch_approver;
+        vtpm.launch_binding = former->launch_binding;
+        return {};
+    }
+    vtpm.launch = backup.launch;
+    vtpm.launch_approver = backup.launch_approver;
+    if (vtpm.launch != LaunchPolicy::kRequireApproved) return {};
+    VTPM_TRY(ApproverKey::from_public_area(vtpm.launch_approver));
+    vtpm.launch_binding.resize(kLaunchBinding);
+    return random_bytes(vtpm.launch_binding);
+}
+
+}  // namespace
 
 Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order) {
     VTPM_ASSIGN(const Backup backup, parse_backup(text));
@@ -253,8 +350,8 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
     record.uuid = backup.header.uuid;
     record.version = backup.header.version;
     record.profile = backup.header.profile;
-    record.launch = backup.header.launch;
     record.group = group;
+    VTPM_TRY(take_launch(record, backup.header, former));
     record.created = std::time(nullptr);
     const VtpmIdentity identity{record.uuid, record.version, record.group};
     VTPM_ASSIGN(const Key key, random_key());
@@ -266,7 +363,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
         record, write, former,
         fmt::format("TPM {}, group {}, as of {}{}, launch {}", to_string(record.version), group,
                     to_utc(backup.header.time), former ? ", in the place of the one that was here" : "",
-                    to_string(record.launch))));
+                    describe_launch(record))));
     refusals_.erase(record.uuid);
     log::warning("vTPM {} imported into group '{}', as it was at {}", record.uuid.to_string(), group,
                  to_utc(backup.header.time));
@@ -291,6 +388,7 @@ Result<std::optional<VtpmRecord>> Vtpms::replaced_by(const Backup &backup, const
                     to_utc(backup.header.time));
     if (former && former->group != group)
         return fail(ErrorCode::kInUse, "vTPM {} exists in group '{}': destroy it first", uuid, former->group);
+    if (former) VTPM_TRY(services_.inventory.verify(*former));
     return former;
 }
 

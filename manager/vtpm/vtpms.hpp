@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "manager/keys/group_keys.hpp"
+#include "manager/groups/group_keys.hpp"
 #include "manager/vtpm/backup.hpp"
 #include "manager/vtpm/state_channel.hpp"
 
@@ -53,10 +53,9 @@ public:
         : services_(services), keys_(keys), creation_(std::move(creation)) {}
 
     // Whether it could be opened now. One that is in use is fine: in a migration the new device comes before the old
-    // one goes. kPowerOn: creates it if it is unknown and auto_create is on, and ends a volatile state; kRefused if it
-    // requires a launch that was measured, and this is none.
-    Result<TpmVersion> prepare(const Uuid &uuid, Beginning beginning = Beginning::kPowerOn,
-                               LaunchRecord launch = LaunchRecord::kNone);
+    // one goes. kPowerOn: creates it if it is unknown and auto_create is on, and ends a volatile state; kRefused if
+    // `launch`, as in OpenVtpm, is not what it asks for; kInvalid: it cannot be powered on with that.
+    Result<TpmVersion> prepare(const Uuid &uuid, Beginning beginning = Beginning::kPowerOn, ByteView launch = {});
     // kInUse while its state channel is open elsewhere. `launch`: as in OpenVtpm.
     Result<OpenedVtpm> open(const Uuid &uuid, ByteView launch = {});
 
@@ -65,8 +64,9 @@ public:
                         const std::string &group = std::string(kDefaultGroup),
                         const std::optional<PcrBanks> &pcr_banks = std::nullopt,
                         std::optional<LaunchPolicy> launch = std::nullopt);
-    // From its next power-on.
-    Result<> set_launch(const Uuid &uuid, LaunchPolicy launch);
+    // From its next power-on. kRequireApproved binds it to its group's approver. One that is bound stays so, kRefused,
+    // without a release (launch_release.hpp) that he signed for it.
+    Result<> set_launch(const Uuid &uuid, LaunchPolicy launch, std::string_view release = {});
     Result<> destroy(const Uuid &uuid);
     // Its endorsement certificates are issued again at its next power-on; or not, if they still were to be. kInvalid:
     // it has none.
@@ -91,6 +91,9 @@ private:
     };
     [[nodiscard]] Result<TpmProfile> profile_of(TpmVersion version, const std::optional<PcrBanks> &pcr_banks) const;
     Result<> create_unknown(const Uuid &uuid);
+    Result<> admit(const VtpmRecord &vtpm, ByteView launch);
+    void remember_refusal(const Uuid &uuid, const std::string &reason);
+    [[nodiscard]] Result<> bind_launch(VtpmRecord &vtpm, LaunchPolicy launch) const;
     Result<> end_volatile_state(const VtpmRecord &vtpm);
     Result<> destroy_remains(const Uuid &uuid);
     Result<std::optional<VtpmRecord>> replaced_by(const Backup &backup, const std::string &group,
@@ -105,7 +108,8 @@ private:
     const GroupKeys &keys_;
     CreationPolicy creation_;
     std::map<Uuid, std::unique_ptr<StateChannel>> channels_;
-    std::map<Uuid, std::string> refusals_;  // of vTPMs of the inventory
+    std::map<Uuid, std::string> refusals_;          // of vTPMs of the inventory
+    std::map<Uuid, std::string> refused_launches_;  // since the last one that was not, as in the audit log
 };
 
 }  // namespace vtpm

@@ -11,8 +11,8 @@
 #include <functional>
 #include <optional>
 
-#include "manager/keys/file_sealer.hpp"
-#include "manager/keys/inventory.hpp"
+#include "manager/groups/file_sealer.hpp"
+#include "manager/groups/inventory.hpp"
 #include "manager/vtpm/stored_state.hpp"
 #include "tests/bench/figures.hpp"
 #include "tests/catch.hpp"

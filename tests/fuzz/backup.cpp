@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/pem.hpp"
 
 namespace vtpm {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A boot policy from outside: what is read is written as it was read, and nobody's signature is the approver's.
-#include "manager/policy/boot_policy.hpp"
+#include "manager/boot/boot_policy.hpp"
 
 #include "tests/unit/manager/openssl_keys.hpp"
 

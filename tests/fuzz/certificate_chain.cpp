@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Certificates from outside: none leads to a root that has signed nothing. Input: whether it is a PEM file or the DER
 // in one; then that.
-#include "manager/ca/certificate_chain.hpp"
+#include "manager/crypto/certificate_chain.hpp"
 
 #include "manager/ca/ca_certificate.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/pem.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace vtpm {

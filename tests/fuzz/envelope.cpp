@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // An envelope from a disk that anyone may have written: only what was sealed opens.
-#include "manager/keys/envelope.hpp"
+#include "manager/groups/envelope.hpp"
 
 #include <algorithm>
 

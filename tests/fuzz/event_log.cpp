@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // A firmware's event log, from whoever could write it: what is told of it is bounded, printable, and of the PCRs that
 // were asked for. Input: which PCRs, then the log.
-#include "manager/policy/event_log.hpp"
+#include "manager/boot/event_log.hpp"
 
 #include <algorithm>
 #include <array>
 
-#include "manager/policy/boot_chain.hpp"
-#include "manager/policy/event_record.hpp"
-#include "manager/policy/next_boot.hpp"
+#include "manager/boot/boot_chain.hpp"
+#include "manager/boot/event_record.hpp"
+#include "manager/boot/next_boot.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     using namespace vtpm;

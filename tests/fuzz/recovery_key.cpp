@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A recovery key as someone typed it, and what it is said to open.
-#include "manager/keys/recovery_key.hpp"
+#include "manager/groups/recovery_key.hpp"
 
 #include <algorithm>
 

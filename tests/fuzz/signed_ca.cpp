@@ -6,9 +6,9 @@
 #include <algorithm>
 
 #include "manager/ca/ca_certificate.hpp"
-#include "manager/ca/der.hpp"
-#include "manager/ca/x509.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/pem.hpp"
+#include "manager/crypto/x509.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 
 namespace vtpm {

@@ -534,7 +534,7 @@ TEST_CASE("a thousand questions at once are all answered") {
     TestHost host;
     int answered = 0;
     for (int i = 0; i < 1000; ++i)
-        host.client->prepare(Uuid::random(), Beginning::kPowerOn, LaunchRecord::kNone,
+        host.client->prepare(Uuid::random(), Beginning::kPowerOn, {},
                              [&](const Result<OpenedVtpm> &answer) { answered += answer ? 1 : 0; });
     CHECK(host.run_until([&] { return answered == 1000; }));
 }

@@ -4,12 +4,12 @@
 #include <nlohmann/json.hpp>
 
 #include "machine.hpp"
-#include "manager/attestation/attestation_key.hpp"
 #include "manager/attestation/enrolment.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/crypto/pem.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/pem.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/attestation_key.hpp"
+#include "manager/tpm/public_area.hpp"
 #include "tests/unit/manager/certificates.hpp"
 #include "tests/unit/manager/revocation.hpp"
 

@@ -3,9 +3,9 @@
 #include <openssl/pem.h>
 
 #include "machine.hpp"
-#include "manager/ca/der.hpp"
-#include "manager/ca/x509.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/pem.hpp"
+#include "manager/crypto/x509.hpp"
 
 namespace vtpm {
 namespace {

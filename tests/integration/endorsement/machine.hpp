@@ -8,7 +8,7 @@
 #include "tests/catch.hpp"
 
 #include "backend/engine/tpm_messages.hpp"
-#include "manager/ca/endorsement_key.hpp"
+#include "manager/tpm/endorsement_key.hpp"
 #include "tests/fakes/tpm_commands.hpp"
 #include "tests/integration/backend/host.hpp"
 #include "tests/integration/manager/manager_process.hpp"

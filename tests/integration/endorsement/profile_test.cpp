@@ -2,7 +2,7 @@
 // What a new vTPM is made with, and that it stays so.
 #include "base/big_endian.hpp"
 #include "machine.hpp"
-#include "manager/ca/tpm_profile.hpp"
+#include "manager/tpm/tpm_profile.hpp"
 
 namespace vtpm {
 namespace {

@@ -5,8 +5,8 @@
 #include "backend/engine/libtpms.hpp"
 #include "base/big_endian.hpp"
 #include "machine.hpp"
-#include "manager/ca/der.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "launch/event_log.hpp"
 #include "launch/pcrs.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "shared-protocol/event_log_command.hpp"
 #include "shared-protocol/tpm_message.hpp"
 #include "tests/integration/host_pcrs/machine.hpp"
@@ -81,6 +81,69 @@ struct Launched : MeasuringMachine {
     }
     void check_unmeasured() {
         check(expect(launch::unmeasured_events({Hash::kSha256})), expect(launch::unmeasured_events({Hash::kSha384})));
+    }
+};
+
+// A tenant's vTPM, for launches that his approver signed: of the kernel "k" with the command line "ro".
+struct Approved : Launched {
+    const std::string id = uuid.to_string();
+    const std::string approver = key("approver");
+
+    Approved() : Launched("launch = \"require\"\n") {
+        must({"group", "create", "tenant", "--approver", public_half(approver)});
+        must({"create", id, "--group", "tenant", "--launch", "require-approved"});
+        install(approver, {}, "ro");
+    }
+    std::string must(std::vector<std::string> arguments) {
+        const Output done = xen_vtpm(std::move(arguments));
+        INFO(done.err);
+        REQUIRE(done.status == 0);
+        return done.out;
+    }
+    std::string key(const std::string &name) {
+        REQUIRE(openssl({"ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", file(name)}).status == 0);
+        return file(name);
+    }
+    static std::string public_half(const std::string &key) {
+        REQUIRE(openssl({"pkey", "-in", key, "-pubout", "-out", key + ".pub"}).status == 0);
+        return key + ".pub";
+    }
+    // As `launch predict --json` prints it.
+    std::string values(const std::string &line) {
+        const auto all = expect(launch::pcrs_after(events_of(log_of(line), {Hash::kSha256}), Hash::kSha256));
+        nlohmann::json values;
+        for (const unsigned number : {4U, 8U, 9U}) values[std::to_string(number)] = to_hex(all.at(number));
+        return write(line + ".json", nlohmann::json{{"pcrs", "sha256:4,8,9"}, {"values", values}}.dump());
+    }
+    std::string signed_by(const std::string &key, const std::vector<std::string> &options, const std::string &line,
+                          const std::string &group = "tenant") {
+        std::vector<std::string> all{"launch", "sign", "--key", key, "--group", group};
+        all.insert(all.end(), options.begin(), options.end());
+        all.push_back(values(line));
+        return write("signed-" + line, must(std::move(all)));
+    }
+    void install(const std::string &key, const std::vector<std::string> &options, const std::string &line) {
+        must({"launch", "install", signed_by(key, options, line)});
+    }
+    std::string release(const std::string &key) {
+        const auto shown = nlohmann::json::parse(must({"--json", "show", id}));
+        return write("release", must({"launch", "release", "--key", key, "--binding",
+                                      shown.at("launch_binding").get<std::string>(), id}));
+    }
+    // Its guest is started with another command line.
+    void refuses(const std::string &line, const std::string &why) {
+        expect(record(log_of(line)));
+        host->attach(device, uuid);
+        REQUIRE(host->reaches(device, "none"));
+        REQUIRE_THAT(host->reason(device), Contains(why));
+        host->remove(device);
+        host->run_for(std::chrono::milliseconds(50));
+    }
+    void starts(const std::string &line) {
+        expect(record(log_of(line)));
+        power_on();
+        check_launch(log_of(line));
+        power_off();
     }
 };
 
@@ -215,6 +278,105 @@ TEST_CASE("require: a record that is lost after the attach powers nothing on") {
     guest.host->frontend_initialised(guest.device);
     REQUIRE(guest.host->reaches(guest.device, "5"));
     REQUIRE_THAT(guest.host->reason(guest.device), Contains("nobody measured"));
+}
+
+TEST_CASE_METHOD(Approved, "require-approved: the guest's builder hears at once what differs from what was approved") {
+    starts("ro");
+    refuses("init=/bin/sh", "its command line (PCR 8) differs");
+    const auto audit = must({"audit"});
+    REQUIRE_THAT(audit, Contains("launch-refused") && Contains("its command line (PCR 8)"));
+    REQUIRE_THAT(must({"show", id}), Contains("require-approved, by SHA256:") && Contains("its command line (PCR 8)"));
+    REQUIRE_THAT(must({"launch", "approvals"}), Contains("tenant") && Contains("ro"));
+    // A launch that is approved when the device comes, and not any more when the TPM is powered on.
+    expect(record(log_of("ro")));
+    REQUIRE(host->is_offered(device, uuid, ring));
+    const auto approvals = nlohmann::json::parse(must({"--json", "launch", "approvals"}));
+    must({"launch", "remove", approvals.at(0).at("approval")});
+    host->frontend_initialised(device);
+    REQUIRE(host->reaches(device, "5"));
+    REQUIRE_THAT(host->reason(device), Contains("none is installed for it"));
+}
+
+// Whatever an administrator of dom0 says to the manager by its own commands.
+TEST_CASE_METHOD(Approved,
+                 "require-approved: no command gives the TPM to another launch, without the approver's word") {
+    starts("ro");
+    const std::string backup = file("backup");
+    must({"export", id, backup});
+    const std::string mine = key("mine");
+    const auto fails = [&](std::vector<std::string> arguments) { REQUIRE(xen_vtpm(std::move(arguments)).status != 0); };
+
+    // To ask for less.
+    for (const char *less : {"off", "measure", "require"}) {
+        fails({"launch", "set", id, less});
+        fails({"launch", "set", id, less, "--release", release(mine)});
+        fails({"launch", "set", id, less, "--release", signed_by(approver, {}, "ro")});
+    }
+    // To sign with a key of his own, for his group or as the group's approver.
+    fails({"launch", "install", signed_by(mine, {}, "evil")});
+    fails({"launch", "install", signed_by(approver, {"--generation", "3"}, "evil")});
+    install(approver, {"--vtpm", Uuid::random().to_string()}, "evil");  // what the approver signed for another vTPM
+    install(approver, {"--generation", "2"}, "evil");                   // and for a generation that has not begun
+    refuses("evil", "its command line");
+    must({"group", "reseal", "tenant", "--approver", public_half(mine)});
+    must({"launch", "install", signed_by(mine, {}, "evil")});
+    refuses("evil", "its command line");
+    fails({"launch", "set", id, "require-approved"});
+    must({"group", "reseal", "tenant", "--tpm-only"});
+    refuses("evil", "its command line");
+    // To have the state come back under another name, group or setting.
+    must({"import", "--replace", backup});
+    refuses("evil", "its command line");
+    must({"destroy", id});
+    must({"import", backup});
+    refuses("evil", "its command line");
+    must({"destroy", id});
+    must({"group", "create", "other", "--approver", public_half(mine)});
+    fails({"import", "--group", "other", backup});
+    must({"import", backup});
+    const std::string recovery = write("recovery", must({"group", "export-recovery", "tenant"}));
+    must({"export", id, file("with-key")});
+    must({"destroy", id});
+    must({"import", "--group", "other", "--recovery-key", recovery, file("with-key")});
+    must({"launch", "install", signed_by(mine, {}, "evil", "other")});
+    refuses("evil", "none is installed for it");
+    must({"destroy", id});
+    must({"import", backup});
+    // To have other keys, or a manager that starts anew with another word in its configuration.
+    must({"group", "rekey", "tenant"});
+    refuses("evil", "its command line");
+    reconfigure("launch = \"off\"\n");
+    refuses("evil", "its command line");
+    // To attach it while the guest runs, or without a record.
+    host->launches->forget(device.domain);
+    host->attach(device, uuid);
+    REQUIRE(host->reaches(device, "none"));
+    REQUIRE_THAT(host->reason(device), Contains("nobody measured"));
+    host->remove(device);
+    host->run_for(std::chrono::milliseconds(50));
+
+    starts("ro");
+    const std::string word = release(approver);
+    must({"launch", "set", id, "require", "--release", word});
+    starts("evil");
+    must({"group", "reseal", "tenant", "--approver", public_half(approver)});
+    must({"launch", "set", id, "require-approved"});
+    fails({"launch", "set", id, "require", "--release", word});
+}
+
+TEST_CASE_METHOD(Approved, "require-approved: a guest that is restored goes on as it was launched") {
+    expect(record(log_of("ro")));
+    power_on();
+    host->domains.facts(7).suspended = true;
+    power_off();
+    device = {9, 0};
+    host->domains.build(9, 2);
+    power_on();
+    check_launch(log_of("ro"));
+    power_off();
+    // Started anew it is no more what it was.
+    host->domains.build(9, 1);
+    refuses("evil", "its command line");
 }
 
 TEST_CASE("launch set holds from the next power-on, and stands in show, audit log and backups") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a TPM accepts what the approver's keys and policies say: our bytes against its own.
-#include "manager/policy/boot_policy.hpp"
+#include "manager/boot/boot_policy.hpp"
 
 #include <tss2/tss2_mu.h>
 

@@ -10,9 +10,9 @@
 #include <thread>
 
 #include "base/bus.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/policy/encoding.hpp"
 #include "manager_process.hpp"
 #include "shared-protocol/bus_names.hpp"
 #include "swtpm.hpp"

@@ -10,7 +10,7 @@
 #include "manager/hardware_tpm/marshal.hpp"
 #include "manager/hardware_tpm/session.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/public_area.hpp"
 #include "slow_chip.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/expect.hpp"

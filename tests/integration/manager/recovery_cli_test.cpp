@@ -9,9 +9,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "manager/crypto/encoding.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/policy/encoding.hpp"
 #include "manager/store/database.hpp"
 #include "manager_process.hpp"
 #include "swtpm.hpp"

@@ -14,10 +14,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "manager/crypto/encoding.hpp"
+#include "manager/groups/manifest.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/keys/manifest.hpp"
-#include "manager/policy/encoding.hpp"
 #include "manager/store/database.hpp"
 #include "manager_process.hpp"
 #include "swtpm.hpp"

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "manager/groups/boot_policies.hpp"
+#include "manager/groups/tpm_sealer.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
-#include "manager/keys/boot_policies.hpp"
-#include "manager/keys/tpm_sealer.hpp"
 #include "swtpm.hpp"
 #include "tests/unit/manager/expect.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"

@@ -10,9 +10,9 @@
 #include <map>
 
 #include "base/big_endian.hpp"
+#include "manager/groups/group_keys.hpp"
+#include "manager/groups/tpm_sealer.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
-#include "manager/keys/group_keys.hpp"
-#include "manager/keys/tpm_sealer.hpp"
 #include "manager_process.hpp"
 #include "shared-protocol/tpm_message.hpp"
 #include "swtpm.hpp"

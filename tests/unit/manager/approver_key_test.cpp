@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/approver_key.hpp"
+#include "manager/boot/approver_key.hpp"
 
 #include <openssl/sha.h>
 #include <openssl/x509.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "expect.hpp"
-#include "manager/policy/signing_key.hpp"
+#include "manager/boot/signing_key.hpp"
 #include "openssl_keys.hpp"
 
 namespace vtpm::approver_key_test {

@@ -9,10 +9,10 @@
 #include "fake_signing_keys.hpp"
 #include "launch/event_log.hpp"
 #include "manager/attestation/verification.hpp"
+#include "manager/boot/boot_policy.hpp"
 #include "manager/ca/ca_certificate.hpp"
 #include "manager/ca/ek_certificate.hpp"
-#include "manager/policy/boot_policy.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/pem.hpp"
 
 namespace vtpm::attestation_test {
 using nlohmann::ordered_json;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/keys/audit.hpp"
+#include "manager/groups/audit.hpp"
 
 #include <algorithm>
 
-#include "manager/keys/boot_policies.hpp"
+#include "manager/groups/boot_policies.hpp"
 #include "manager/store/database.hpp"
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"
@@ -141,6 +141,31 @@ TEST_CASE_METHOD(Fixture,
     expect(verify());
     run_sql("DELETE FROM audit WHERE number = (SELECT min(number) FROM audit)");
     REQUIRE_THAT(expect_error(verify()).text, Contains("was removed"));
+}
+
+// Between its last opening and its next one.
+void record_many(const std::string &directory, std::int64_t count) {
+    Store store = expect(Store::open(directory));
+    Audit audit(store);
+    Transaction transaction = expect(store.transaction());
+    for (std::int64_t i = 0; i < count; ++i) expect(audit.record("tried", "something"));
+    expect(transaction.commit());
+}
+
+TEST_CASE_METHOD(Fixture, "a group that was not opened while the log was shortened does not find it altered") {
+    Manager(directory.path(), tpm).keys.close();
+    record_many(directory.path(), Audit::kMostRecords);
+    const bool removed = GENERATE(false, true);
+    if (removed) run_sql("DELETE FROM audit WHERE number = (SELECT min(number) FROM audit)");
+    REQUIRE(Manager(directory.path(), tpm).has("audit-log-altered default") == removed);
+}
+
+TEST_CASE_METHOD(Fixture, "a record that is not yet of the age at which they are dropped is missed") {
+    Manager(directory.path(), tpm).keys.close();
+    record_many(directory.path(), Audit::kMostRecords);
+    Manager(directory.path(), tpm).keys.close();
+    run_sql("UPDATE audit SET chain = randomblob(32) WHERE number > (SELECT max(number) - 20 FROM audit)");
+    REQUIRE(Manager(directory.path(), tpm).has("audit-log-altered default"));
 }
 
 TEST_CASE_METHOD(Fixture, "a log whose numbers somebody changed to the last that there are is refused") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/boot_chain.hpp"
+#include "manager/boot/boot_chain.hpp"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/keys/boot_policies.hpp"
+#include "manager/groups/boot_policies.hpp"
 
 #include <algorithm>
 #include <optional>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/boot_policy.hpp"
+#include "manager/boot/boot_policy.hpp"
 
 #include <openssl/sha.h>
 
@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "expect.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/signing_key.hpp"
+#include "manager/boot/signing_key.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "openssl_keys.hpp"
 
 namespace vtpm::boot_policy_test {

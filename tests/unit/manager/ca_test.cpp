@@ -5,7 +5,7 @@
 #include "certificates.hpp"
 #include "manager/ca/ca_certificate.hpp"
 #include "manager/ca/signed_ca.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/pem.hpp"
 
 namespace vtpm::ca_test {
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "expect.hpp"
-#include "manager/ca/der.hpp"
-#include "manager/ca/x509.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/der.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/crypto/x509.hpp"
 #include "openssl_keys.hpp"
 
 constexpr std::int64_t kNow = 1'800'000'000;  // 2027-01-15T08:00:00Z

@@ -2,9 +2,9 @@
 #include "tests/catch.hpp"
 
 #include "expect.hpp"
+#include "manager/boot/measured_boot.hpp"
 #include "manager/cli/exit_status.hpp"
 #include "manager/cli/text.hpp"
-#include "manager/policy/measured_boot.hpp"
 
 namespace vtpm::cli_test {
 using cli::Json;

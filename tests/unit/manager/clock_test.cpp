@@ -3,7 +3,7 @@
 
 #include "tests/catch.hpp"
 
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::clock_test {
 

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "engine_end.hpp"
-#include "manager/keys/boot_policies.hpp"
+#include "manager/groups/boot_policies.hpp"
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"
 #include "quiet_errors.hpp"

@@ -8,7 +8,7 @@
 
 #include "engine_end.hpp"
 #include "failing_vfs.hpp"
-#include "manager/keys/boot_policies.hpp"
+#include "manager/groups/boot_policies.hpp"
 #include "manager/vtpm/stored_state.hpp"
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"

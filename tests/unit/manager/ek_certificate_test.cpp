@@ -8,8 +8,8 @@
 #include "certificates.hpp"
 #include "manager/ca/ca_certificate.hpp"
 #include "manager/ca/signed_ca.hpp"
-#include "manager/policy/pem.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/crypto/pem.hpp"
+#include "manager/tpm/public_area.hpp"
 
 namespace vtpm::ek_certificate_test {
 

@@ -5,7 +5,7 @@
 
 #include "certificates.hpp"
 #include "fake_attestation.hpp"
-#include "manager/policy/pem.hpp"
+#include "manager/crypto/pem.hpp"
 #include "revocation.hpp"
 
 namespace vtpm::enrolment_test {

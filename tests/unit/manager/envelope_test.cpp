@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/keys/envelope.hpp"
+#include "manager/groups/envelope.hpp"
 
 #include <algorithm>
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/event_log.hpp"
+#include "manager/boot/event_log.hpp"
 
 #include <fstream>
 
 #include "expect.hpp"
 #include "log_writer.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/boot/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "temporary_directory.hpp"
 
 namespace vtpm::event_log_test {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/event_record.hpp"
+#include "manager/boot/event_record.hpp"
 
 #include <algorithm>
 

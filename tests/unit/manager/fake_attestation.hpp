@@ -8,11 +8,11 @@
 #include <array>
 #include <memory>
 
-#include "manager/attestation/attestation_key.hpp"
-#include "manager/ca/ca_key.hpp"
-#include "manager/hardware_tpm/evidence.hpp"
-#include "manager/hardware_tpm/tpm_key.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/attestation_key.hpp"
+#include "manager/tpm/ca_key.hpp"
+#include "manager/tpm/evidence.hpp"
+#include "manager/tpm/public_area.hpp"
+#include "manager/tpm/tpm_key.hpp"
 #include "openssl_keys.hpp"
 
 // What a TPM says under its attestation key, in memory. Each member is what the test makes of it: a TPM that is none.

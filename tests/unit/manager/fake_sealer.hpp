@@ -8,8 +8,8 @@
 
 #include "fake_attestation.hpp"
 #include "fake_signing_keys.hpp"
-#include "manager/keys/sealer.hpp"
-#include "manager/policy/present_boot.hpp"
+#include "manager/boot/present_boot.hpp"
+#include "manager/groups/sealer.hpp"
 
 // By index: the authorization, and what is kept.
 using FakeEpochs = std::map<std::uint32_t, std::pair<vtpm::Bytes, vtpm::Bytes>>;

@@ -5,9 +5,9 @@
 #include <map>
 #include <memory>
 
-#include "manager/ca/ca_key.hpp"
-#include "manager/hardware_tpm/tpm_key.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/ca_key.hpp"
+#include "manager/tpm/public_area.hpp"
+#include "manager/tpm/tpm_key.hpp"
 #include "openssl_keys.hpp"
 
 // ECDSA keys as a TPM keeps them, in memory: the private area is a number.

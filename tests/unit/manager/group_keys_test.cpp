@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/keys/group_keys.hpp"
+#include "manager/groups/group_keys.hpp"
 
 #include <algorithm>
 #include <fstream>
 
 #include "expect.hpp"
 #include "fake_sealer.hpp"
-#include "manager/keys/file_sealer.hpp"
-#include "manager/keys/inventory.hpp"
+#include "manager/groups/file_sealer.hpp"
+#include "manager/groups/inventory.hpp"
 #include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 

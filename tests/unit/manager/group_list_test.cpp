@@ -52,6 +52,19 @@ struct Fixture {
     void run_sql(const std::string &sql) const {
         expect(expect(Database::open(directory / "store.db")).script(sql.c_str()));
     }
+    // Groups are created and removed while only one of them is open.
+    void only(const char *open, const std::function<void(GroupKeys &)> &change) {
+        run_sql(fmt::format("UPDATE groups SET pcrs = 'sha256:7' WHERE name != '{}'", open));
+        tpm.refused = "sha256:7";
+        run_sql(fmt::format("UPDATE groups SET pcrs = '' WHERE name = '{}'", open));
+        {
+            const auto manager = open_all();
+            change(manager->keys);
+            manager->keys.close();
+        }
+        tpm.refused.clear();
+        run_sql("UPDATE groups SET pcrs = CASE name WHEN 'tenant' THEN 'sha256:7' ELSE '' END");
+    }
     // By who has the disk and the TPM, while no manager runs.
     void remove_with_all(const std::string &group) {
         const auto groups = expect(expect(Store::open(directory.path())).groups());
@@ -316,18 +329,6 @@ TEST_CASE_METHOD(Fixture, "groups that were changed apart from each other tell w
         expect(manager->keys.create({"third", {}, {}, 1}));
         manager->keys.close();
     }
-    const auto only = [&](const char *open, const std::function<void(GroupKeys &)> &change) {
-        run_sql(fmt::format("UPDATE groups SET pcrs = 'sha256:7' WHERE name != '{}'", open));
-        tpm.refused = "sha256:7";
-        run_sql(fmt::format("UPDATE groups SET pcrs = '' WHERE name = '{}'", open));
-        {
-            const auto manager = open_all();
-            change(manager->keys);
-            manager->keys.close();
-        }
-        tpm.refused.clear();
-        run_sql("UPDATE groups SET pcrs = CASE name WHEN 'tenant' THEN 'sha256:7' ELSE '' END");
-    };
     only("default", [](GroupKeys &keys) { expect(keys.create({"apart", {}, {}, 1})); });
     only("third", [](GroupKeys &keys) { expect(keys.create({"another", {}, {}, 1})); });
     auto manager = start();
@@ -342,6 +343,45 @@ TEST_CASE_METHOD(Fixture, "groups that were changed apart from each other tell w
     }
     REQUIRE(expect(manager->keys.manifest("third"))->terms().groups.ids.size() == 5);
     restart(manager);
+}
+
+// The first's list is the later one, but of another past.
+TEST_CASE_METHOD(Fixture, "what a list has that a later one never had is not forgotten") {
+    const QuietErrors quiet;
+    {
+        const auto manager = start();
+        expect(manager->keys.create({"third", {}, {}, 1}));
+        expect(manager->keys.create({"gone", {}, {}, 1}));
+        manager->keys.close();
+    }
+    only("default", [](GroupKeys &keys) {
+        expect(keys.create({"apart", {}, {}, 1}));
+        expect(keys.discard("gone"));
+    });
+    only("third", [](GroupKeys &keys) { expect(keys.create({"another", {}, {}, 1})); });
+    const bool removed = GENERATE(false, true);
+    CAPTURE(removed);
+    if (removed) {
+        remove_with_all("another");
+        auto manager = start();
+        REQUIRE_THAT(manager->keys.lost(), Contains("the store does not have") && Contains("'another'"));
+        manager->keys.close();
+        manager.reset();
+        manager = start();
+        expect(manager->keys.discard("another"));
+        restart(manager);
+        return;
+    }
+    auto manager = start();
+    expect(manager->keys.all_open());
+    const GroupList groups = expect(manager->keys.manifest("third"))->terms().groups;
+    for (const char *group : {"default", "tenant", "another", "apart"})
+        REQUIRE(expect(manager->keys.manifest(group))->terms().groups == groups);
+    REQUIRE(groups.ids.size() == 5);
+    REQUIRE_FALSE(groups.ids.contains("gone"));
+    REQUIRE(groups.gone.size() == 1);
+    restart(manager);
+    REQUIRE(expect(manager->keys.manifest("third"))->terms().groups.gone.empty());
 }
 
 TEST_CASE_METHOD(Fixture, "the only group that is left open tells of the others") {

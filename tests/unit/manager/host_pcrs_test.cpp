@@ -3,7 +3,7 @@
 #include "manager/vtpm/host_pcrs.hpp"
 
 #include "expect.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "manager_in_process.hpp"
 #include "temporary_directory.hpp"
 

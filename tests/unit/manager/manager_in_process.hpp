@@ -5,7 +5,7 @@
 
 #include "expect.hpp"
 #include "fake_sealer.hpp"
-#include "manager/keys/inventory.hpp"
+#include "manager/groups/inventory.hpp"
 #include "manager/vtpm/vtpms.hpp"
 
 // A manager without its sockets, and with a loop that the test turns. Not unlocked yet; destroyed without
@@ -22,7 +22,9 @@ struct ManagerInProcess {
     vtpm::Attestor attestor{store, keys, authorities};
     vtpm::GuestAttestations attestations{*worker, attestor, true};
     vtpm::HostPcrs host_pcrs{loop, *worker, keys, {}};
-    vtpm::StateServices services{loop, store, inventory, commit, authorities, host_pcrs, *worker, attestations};
+    vtpm::LaunchApprovals approvals{store, keys};
+    vtpm::StateServices services{loop,      store,   inventory,    commit,   authorities,
+                                 host_pcrs, *worker, attestations, approvals};
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 

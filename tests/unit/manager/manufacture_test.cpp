@@ -7,7 +7,7 @@
 #include <map>
 
 #include "certificates.hpp"
-#include "manager/policy/public_area.hpp"
+#include "manager/tpm/public_area.hpp"
 
 namespace vtpm::manufacture_test {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/next_boot.hpp"
+#include "manager/boot/next_boot.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -8,10 +8,10 @@
 #include "expect.hpp"
 #include "launch/tcg_log.hpp"
 #include "log_writer.hpp"
-#include "manager/policy/encoding.hpp"
-#include "manager/policy/event_data.hpp"
-#include "manager/policy/kernel_names.hpp"
-#include "manager/policy/measured_boot.hpp"
+#include "manager/boot/event_data.hpp"
+#include "manager/boot/kernel_names.hpp"
+#include "manager/boot/measured_boot.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "temporary_directory.hpp"
 #include "tests/unit/launch/pe_writer.hpp"
 
@@ -370,6 +370,35 @@ TEST_CASE("what was started without a name is told by the file that was read, if
         REQUIRE(told(next()) == "9 ");
         REQUIRE_THAT(next().assumptions.back(), Contains("the new GRUB"));
     }
+}
+
+// The stub starts the kernel that is in it, hands on its initrd, and measures its own sections.
+TEST_CASE("what another UKI will measure of what is in it is not known, and that is said") {
+    const std::string name = GENERATE("log-uki.bin", "log-uki-252.bin");
+    CAPTURE(name);
+    std::ifstream file(VTPM_GOLDEN "/" + name, std::ios::binary);
+    const Bytes log{std::istreambuf_iterator<char>(file), {}};
+    const PcrSelection selection = pcrs("sha256:4,5,9,11,12");
+    Place place;
+    std::string uki;
+    const auto read = launch::read_tcg_log(log);
+    for (const auto &event : read.value().events) {
+        if (event.pcr != 4 || event.type != kApplication || !place.files.empty()) continue;
+        uki = image_file(event.data);
+        std::ranges::replace(uki, '\\', '/');
+        const auto sha256 = std::ranges::find(event.digests, TPM2_ALG_SHA256, &launch::LogDigest::algorithm);
+        REQUIRE(sha256 != event.digests.end());
+        place.files[uki] = {{{}, {sha256->value.begin(), sha256->value.end()}}};
+    }
+    const PcrValues present = expect(replayed(expect(parse_event_log(log, selection)), selection));
+    const auto next = [&] { return expect(next_boot(log, selection, present, place.reader())); };
+    REQUIRE(told(next()).empty());
+    REQUIRE(next().values == present);
+
+    place.files[uki] = {{{}, Bytes(32, 1)}};
+    REQUIRE(told(next()) == "4? 9? 11? ");
+    REQUIRE_THAT(next().unknown.at(11), Contains("systemd-stub"));
+    REQUIRE_THAT(next().assumptions.back(), Contains("(12, 13)"));
 }
 
 TEST_CASE("versions are found in the names of kernels, and change all at once") {

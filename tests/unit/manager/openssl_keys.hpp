@@ -11,7 +11,7 @@
 #include <string>
 
 #include "base/bytes.hpp"
-#include "manager/policy/openssl.hpp"
+#include "manager/crypto/openssl.hpp"
 
 inline vtpm::EvpKey made(EVP_PKEY *key) {
     if (key == nullptr) throw std::runtime_error("OpenSSL makes no key");

@@ -5,7 +5,7 @@
 #include "expect.hpp"
 #include "launch/event_log.hpp"
 #include "launch/pcrs.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
 #include "shared-protocol/event_log_command.hpp"
 #include "shared-protocol/tpm_message.hpp"
 

@@ -7,8 +7,8 @@
 
 #include "engine_end.hpp"
 #include "manager/cli/text.hpp"
-#include "manager/keys/recovery_key.hpp"
-#include "manager/policy/encoding.hpp"
+#include "manager/crypto/encoding.hpp"
+#include "manager/groups/recovery_key.hpp"
 #include "manager_in_process.hpp"
 #include "replica.hpp"
 #include "temporary_directory.hpp"

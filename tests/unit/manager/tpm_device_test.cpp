@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/policy/tpm_device.hpp"
+#include "manager/tpm/tpm_device.hpp"
 
 #include <filesystem>
 
 #include "expect.hpp"
 #include "fake_sealer.hpp"
-#include "manager/keys/group_keys.hpp"
+#include "manager/groups/group_keys.hpp"
 #include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 

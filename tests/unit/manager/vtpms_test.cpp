@@ -436,11 +436,23 @@ TEST_CASE_METHOD(Fixture,
     VtpmRecord foreign = expect(store.find_vtpm(uuid)).value();
     foreign.endorsement = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
     expect(store.set_endorsements({&foreign, 1}, {"default", group.manifest}));
-    for (const Error &refused :
-         {expect_error(vtpms.prepare(uuid)), expect_error(vtpms.open(uuid)), expect_error(vtpms.reissue(uuid))}) {
+    const auto attest = [&] {
+        return attestor.attest(uuid, Bytes(16, 1), std::nullopt, Attestor::Asked::kByTheAdministrator);
+    };
+    for (const Error &refused : {expect_error(vtpms.prepare(uuid)), expect_error(vtpms.open(uuid)),
+                                 expect_error(vtpms.reissue(uuid)), expect_error(attest())}) {
         CHECK(refused.code == ErrorCode::kRefused);
         CHECK_THAT(refused.text, Contains("not as it was last written"));
     }
+}
+
+TEST_CASE_METHOD(Fixture,
+                 "who asks for an attestation of a TPM 1.2 hears that there is none, and where its launch is") {
+    expect(vtpms.create(uuid, TpmVersion::k12));
+    const Error refused =
+        expect_error(attestor.attest(uuid, Bytes(16, 1), std::nullopt, Attestor::Asked::kByTheAdministrator));
+    CHECK(refused.code == ErrorCode::kInvalid);
+    CHECK_THAT(refused.text, Contains("is a TPM 1.2") && Contains("--pcrs sha1:"));
 }
 
 }  // namespace vtpm::vtpms_test

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "manager/vtpm/launch_approvals.hpp"
+
+#include <algorithm>
+#include <ctime>
+
+#include "base/log.hpp"
+#include "manager/groups/audit.hpp"
+#include "manager/vtpm/power_on.hpp"
+
+namespace vtpm {
+namespace {
+
+// What is damaged is left out, and logged: it approves nothing.
+Result<std::vector<LaunchApproval>> approvals_in(Store &store, const std::string &group) {
+    VTPM_ASSIGN(const auto records, store.launch_approvals());
+    std::vector<LaunchApproval> approvals;
+    for (const PolicyRecord &record : records) {
+        if (record.group != group) continue;
+        auto approval = LaunchApproval::parse(record.document);
+        if (approval)
+            approvals.push_back(std::move(*approval));
+        else
+            log::error("store: launch approval {} of group '{}' is damaged: {}", record.id, group,
+                       approval.error().text);
+    }
+    return approvals;
+}
+
+// One of the next generation is for `group renew`.
+Result<> check_generation(const LaunchTerms &terms, std::uint32_t present) {
+    if (terms.generation == present || terms.generation == std::uint64_t{present} + 1) return {};
+    return fail(ErrorCode::kRefused,
+                "the launch approval is for generation {0} of group '{1}', which is at {2}: have it signed with "
+                "--generation {2}",
+                terms.generation, terms.group, present);
+}
+
+}  // namespace
+
+// The group's approver, or one whom a vTPM is bound to since he was.
+Result<> LaunchApprovals::check_approver(const LaunchApproval &approval, const Terms &group) const {
+    VTPM_ASSIGN(std::vector<Bytes> areas, store_.launch_approvers_of(approval.terms().group));
+    areas.push_back(group.approver);
+    for (const Bytes &area : areas) {
+        const auto approver = ApproverKey::from_public_area(area);
+        if (approver && approver->fingerprint() == approval.approver()) return approval.verify(*approver);
+    }
+    return fail(ErrorCode::kRefused,
+                "the launch approval for group '{}' is signed by {}, who is not its approver, nor that of a vTPM in it",
+                approval.terms().group, approval.approver());
+}
+
+Result<> LaunchApprovals::check_usable(const LaunchApproval &approval) const {
+    const LaunchTerms &terms = approval.terms();
+    VTPM_TRY(keys_.record(terms.group));
+    VTPM_ASSIGN(const Manifest *manifest, keys_.manifest(terms.group));
+    VTPM_TRY(check_approver(approval, manifest->terms()));
+    return check_generation(terms, manifest->terms().generation);
+}
+
+std::string LaunchApprovals::problem_of(const LaunchApproval &approval) const {
+    const LaunchTerms &terms = approval.terms();
+    if (const auto usable = check_usable(approval); !usable) return usable.error().text;
+    const auto manifest = keys_.manifest(terms.group);
+    if (!manifest || terms.generation == (*manifest)->terms().generation) return {};
+    return fmt::format("it counts from generation {} on: xen-vtpm group renew {}", terms.generation, terms.group);
+}
+
+Result<std::string> LaunchApprovals::install(const std::string &document) {
+    VTPM_ASSIGN(const LaunchApproval approval, LaunchApproval::parse(document));
+    const LaunchTerms &terms = approval.terms();
+    VTPM_TRY(check_usable(approval));
+    const std::string id = approval.id();
+    VTPM_ASSIGN(const auto present, store_.launch_approvals());
+    const auto others = std::ranges::count_if(
+        present, [&](const PolicyRecord &record) { return record.group == terms.group && record.id != id; });
+    if (static_cast<std::size_t>(others) >= kMost)
+        return fail(ErrorCode::kShortage,
+                    "group '{}' has {} launch approvals already: remove those that nobody needs (xen-vtpm launch "
+                    "approvals, launch remove), or have several launches signed in one",
+                    terms.group, others);
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(Audit(store_).record(
+        "launches-installed", id,
+        fmt::format("group {}, {} launches of {}", terms.group, terms.launches.size(), approval.approver())));
+    VTPM_TRY(store_.insert_launch_approval({id, terms.group, approval.to_json(), std::time(nullptr)}));
+    VTPM_TRY(transaction.commit());
+    log::info("launch approval {} installed for group '{}'", id, terms.group);
+    return id;
+}
+
+Result<std::vector<LaunchApprovalInfo>> LaunchApprovals::list() const {
+    VTPM_ASSIGN(const auto records, store_.launch_approvals());
+    std::vector<LaunchApprovalInfo> infos;
+    for (const PolicyRecord &record : records) {
+        const auto approval = LaunchApproval::parse(record.document);
+        if (approval && approval->terms().group == record.group)
+            infos.push_back({record, approval->terms(), problem_of(*approval)});
+        else
+            infos.push_back({record, std::nullopt, approval ? "its row is damaged" : approval.error().text});
+    }
+    return infos;
+}
+
+Result<> LaunchApprovals::remove(const std::string &id) {
+    VTPM_ASSIGN(Transaction transaction, store_.transaction());
+    VTPM_TRY(store_.delete_launch_approval(id));
+    VTPM_TRY(Audit(store_).record("launches-removed", id));
+    VTPM_TRY(transaction.commit());
+    log::info("launch approval {} removed", id);
+    return {};
+}
+
+// The generation is the manifest's, which nobody changes who has the disk.
+Result<> LaunchApprovals::require_approved(const VtpmRecord &vtpm, ByteView launch) const {
+    if (vtpm.launch != LaunchPolicy::kRequireApproved) return {};
+    VTPM_ASSIGN(const Manifest *manifest, keys_.manifest(vtpm.group));
+    VTPM_ASSIGN(const auto approvals, approvals_in(store_, vtpm.group));
+    VTPM_ASSIGN(const std::string label, approved_launch(vtpm, launch, manifest->terms().generation, approvals));
+    log::info("vTPM {}: its launch is '{}', which its approver signed", vtpm.uuid.to_string(), label);
+    return {};
+}
+
+}  // namespace vtpm
