@@ -24,7 +24,10 @@ def explains_a_failure(report):
 def outcome(report):
     found = cases(report)
     failed = sum(problem(case) is not None for case in found)
-    return "ran no test" if not found else f"{failed} of {len(found)} FAILED" if failed else f"{len(found)} passed"
+    skipped = sum(case.find("skipped") is not None for case in found)
+    if not found or failed:
+        return f"{failed} of {len(found)} FAILED" if found else "ran no test"
+    return f"{len(found) - skipped} passed" + (f", {skipped} skipped" if skipped else "")
 
 
 def report_of_one(name, seconds, failed):

@@ -13,6 +13,7 @@ import tempfile
 import pytest
 
 from debian_root import DebianRoot, run
+from pcrlock import marks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLACE, VTPM = "/root/debian13", "0d3f7d52-6f0b-4b8e-9a53-7f6ad3f6f013"
@@ -147,12 +148,6 @@ def guest(lab, files):
         lab.run("push", str(file), f"{PLACE}/{file.name}", timeout=600)
     lab.dom0(f"cd {PLACE}; gzip -dc disk.gz | dd of=disk bs=1M conv=sparse iflag=fullblock 2> /dev/null; rm disk.gz", timeout=600)
     return Guest(lab)
-
-
-def marks(text):
-    """Of each PCR: whether its value is the log's, all records are recognised, nothing that is expected is missing."""
-    return {int(pcr): tuple(mark == "✓" for mark in marks)
-            for pcr, *marks in re.findall(r"^ *(\d+) .*? ([✓✗]) ([✓✗]) ([✓✗]) ", text.split("COUNT")[-1], re.M)}
 
 
 def pcr(text, number):

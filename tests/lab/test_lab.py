@@ -142,7 +142,8 @@ def test_a_vtpm_may_be_named(lab):
     (["guest", "create", "X Y"], 2, "is no name for a guest"),
     (["guest", "frobnicate"], 2, "unknown verb"),
     (["dom0", "true"], 2, "usage: lab dom0 -- COMMAND..."),
-    (["up", "--xen", "3.0"], 2, "Xen version '3.0' is not supported"),
+    (["up", "--release", "sarge"], 2, "release 'sarge' is not supported"),
+    (["up", "--release", "trixie"], 2, "needs --bare"),
     (["up", "--memory", "12"], 2, "at least 1536"),
     (["push", "one"], 2, "usage: lab push"),
 ])

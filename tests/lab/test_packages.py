@@ -198,7 +198,7 @@ def test_an_upgrade_that_a_power_cut_ends_is_finished_afterwards(host, packages,
     for package in newer:
         host.run("push", str(package), "/root/")
     with host.start("dom0", "--", "sh", "-c", f"{APT} install /root/*0.1.5*.deb < /dev/null > /dev/null 2>&1"):
-        host.dom0("timeout 60 sh -c 'until test -e /root/unfinished; do sleep 0.2; done'")
+        host.dom0("timeout 300 sh -c 'until test -e /root/unfinished; do sleep 0.2; done'")
         host.run("reset", timeout=400)
     assert host.dom0("dpkg --audit").stdout != ""
     host.dom0("sed -i s/120/0/ /var/lib/dpkg/info/xen-vtpm.postinst; dpkg --configure -a --force-confold", timeout=300)

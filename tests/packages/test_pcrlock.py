@@ -5,12 +5,12 @@ the network."""
 import json
 import os
 import pathlib
-import re
 import shutil
 
 import pytest
 
 from debian_root import DebianRoot, run
+from pcrlock import marks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 XEN_VTPM = ROOT / "build/test/manager/xen-vtpm"
@@ -48,12 +48,6 @@ def guest(tmp_path_factory):
     (home / "extend").write_text("\n".join(commands) + "\n")
     yield root
     shutil.rmtree(directory)
-
-
-def marks(log):
-    """Of each PCR: whether its value is the log's, all records are recognised, nothing that is expected is missing."""
-    return {int(pcr): tuple(mark == "✓" for mark in (hash, records, components))
-            for pcr, hash, records, components in re.findall(r"^ *(\d+) .*? ([✓✗]) ([✓✗]) ([✓✗]) ", log.split("COUNT")[1], re.M)}
 
 
 def test_the_values_are_those_of_the_log_and_the_events_are_known(guest):

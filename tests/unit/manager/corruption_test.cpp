@@ -330,6 +330,10 @@ TEST_CASE_METHOD(Fixture, "a database that is cut is refused, and stays") {
     for (std::size_t size = 0; size < whole.database.size(); size += 512) {
         CAPTURE(size);
         const Bytes cut(whole.database.begin(), whole.database.begin() + static_cast<std::ptrdiff_t>(size));
+        // SQLite reads zeros where a page ends early: where there were zeros, nothing is missing.
+        Bytes as_read = cut;
+        as_read.resize(whole.database.size());
+        if (as_read == whole.database) continue;
         const Outcome outcome = attempt.on(cut);
         REQUIRE_FALSE(outcome.opened);
         REQUIRE_FALSE(outcome.refusals.at(0).empty());
