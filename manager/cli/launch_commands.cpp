@@ -280,7 +280,7 @@ void add_signing(const Menu &launch) {
                     "Generation of the group; 1 more for those that hold after group revoke-approvals")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    sign.add_option("--vtpm", options.vtpms, "Only this vTPM; as often as needed; default: all of the group")
+    sign.add_option("--uuid", options.vtpms, "Only this vTPM; as often as needed; default: all of the group")
         ->allow_extra_args(false);
     sign.add_option("--label", options.labels, "Name of a launch, once for each; default: that of its file")
         ->allow_extra_args(false);

@@ -64,7 +64,8 @@ std::string LaunchApprovals::problem_of(const LaunchApproval &approval) const {
     if (const auto usable = check_usable(approval); !usable) return usable.error().text;
     const auto manifest = keys_.manifest(terms.group);
     if (!manifest || terms.generation == (*manifest)->terms().generation) return {};
-    return fmt::format("it counts from generation {} on: xen-vtpm group revoke-approvals {}", terms.generation, terms.group);
+    return fmt::format("it counts from generation {} on: xen-vtpm group revoke-approvals {}", terms.generation,
+                       terms.group);
 }
 
 Result<std::string> LaunchApprovals::install(const std::string &document) {

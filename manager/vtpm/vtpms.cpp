@@ -387,7 +387,8 @@ Result<std::optional<VtpmRecord>> Vtpms::replaced_by(const Backup &backup, const
         return fail(ErrorCode::kInUse, "vTPM {} exists: --replace makes it go back to what it was at {}", uuid,
                     to_utc(backup.header.time));
     if (former && former->group != group)
-        return fail(ErrorCode::kInUse, "vTPM {} exists in group '{}': destroy it first", uuid, former->group);
+        return fail(ErrorCode::kInUse, "vTPM {0} exists in group '{1}': delete it first: xen-vtpm delete {0}", uuid,
+                    former->group);
     if (former) VTPM_TRY(services_.inventory.verify(*former));
     return former;
 }

@@ -120,7 +120,7 @@ def test_an_attestation_leads_from_the_hardware_tpm_to_the_guests_own_key(lab, g
     (verifier.place / "boot.json").write_text(lab.dom0("xen-vtpm policy measure --pcrs sha256:7 --json").stdout)
     ek = verifier.place / f"ek-{guest}.pub"
     asked = ("attestation", "verify", "attestation.json", "--host", "host.json", "--measurements", "boot.json")
-    verdict = verifier(*asked, "--nonce", nonce, "--endorsement-key", str(ek))
+    verdict = verifier(*asked, "--nonce", nonce, "--write-ek", str(ek))
     assert "Result: verified" in verdict.stdout
     assert json.loads(verifier("--json", *asked, "--nonce", nonce).stdout)["vtpm"] == lab.device(guest)["uuid"]
     assert verifier(*asked, "--nonce", secrets.token_hex(16), check=False).returncode == 5
