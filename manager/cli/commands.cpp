@@ -2,6 +2,7 @@
 #include "manager/cli/commands.hpp"
 
 #include "base/uuid.hpp"
+#include "manager/cli/problems.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -59,15 +60,28 @@ Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons) {
 }
 
 Result<Json> show_status(Daemons &daemons) {
-    VTPM_ASSIGN(const auto manager, daemons.status());
-    VTPM_ASSIGN(const Json groups, list_groups(daemons));
+    const auto manager = daemons.status();
+    if (!manager && manager.error().code != ErrorCode::kUnavailable) return tl::make_unexpected(manager.error());
+    Json groups = Json::array();
+    if (manager) {
+        VTPM_ASSIGN(groups, list_groups(daemons));
+    }
     VTPM_ASSIGN(const auto devices, daemons.devices());
     // A backend of an older version does not say.
     const auto engines = daemons.backend_status();
     Json backend = json_of(engines ? engines->value_or(bus::Dictionary{}) : bus::Dictionary{});
     backend["running"] = devices.has_value();
     backend["devices"] = json_of(devices.value_or(bus::Rows{}));
-    return Json{{"manager", json_of(manager)}, {"groups", groups}, {"backend", backend}};
+    Json status{
+        {"manager", manager ? json_of(*manager) : Json{{"state", "not running"}, {"reason", manager.error().text}}},
+        {"groups", std::move(groups)},
+        {"backend", std::move(backend)}};
+    Json problems = Json::array();
+    for (const Problem &problem : problems_of(status))
+        problems.push_back(
+            {{"problem", problem.what}, {"remedy", problem.remedy}, {"degraded", problem.code != ErrorCode::kNone}});
+    status["problems"] = std::move(problems);
+    return status;
 }
 
 Result<Json> show_vtpm(Daemons &daemons, const std::string &uuid) {

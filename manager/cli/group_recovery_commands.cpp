@@ -106,7 +106,7 @@ struct RollbackOptions {
 
 Result<Json> accept_rollback(Daemons &daemons, const RollbackOptions &options) {
     VTPM_TRY(daemons.accept_rollback(options.group));
-    return show_status(daemons);
+    return show_group(daemons, options.group);
 }
 
 template <typename Added>
@@ -154,7 +154,7 @@ void add_group_recovery_commands(const Menu &group) {
     add_recover(group);
     auto rollback = group.add<RollbackOptions>(
         "accept-rollback", "Open a group with its vTPMs as the store has them, even if that is an older state",
-        accept_rollback, status_text);
+        accept_rollback, show_group_text);
     add_group_name(rollback);
 }
 

@@ -13,6 +13,7 @@
 #include "manager/cli/menu.hpp"
 #include "manager/cli/old_words.hpp"
 #include "manager/cli/policy_commands.hpp"
+#include "manager/cli/problems.hpp"
 #include "manager/cli/store_commands.hpp"
 #include "manager/cli/vtpm_commands.hpp"
 #include "version.hpp"
@@ -30,11 +31,13 @@ int report(const Error &error, bool json) {
     return exit_status(error.code);
 }
 
-// A manager that refuses was reached and asked well, and what is verified may be false; scripts want to know.
+// What is verified may be false, and a host degraded; scripts want to know.
 int success_status(const Json &answer) {
-    if (answer.is_object() && !answer.value("verified", true)) return kExitRefused;
-    const auto manager = answer.is_object() ? answer.find("manager") : answer.end();
-    return manager != answer.end() && manager->value("state", "ready") != "ready" ? kExitRefused : EXIT_SUCCESS;
+    if (!answer.is_object()) return EXIT_SUCCESS;
+    if (!answer.value("verified", true)) return kExitRefused;
+    if (!answer.contains("problems")) return EXIT_SUCCESS;
+    const std::vector<Problem> problems = problems_of(answer);
+    return problems.empty() ? EXIT_SUCCESS : exit_status(problems.front().code);
 }
 
 int run(const Chosen &chosen) {

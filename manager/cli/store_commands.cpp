@@ -88,7 +88,9 @@ struct ResetOptions {
 Result<Json> reset_store(Daemons &daemons, const ResetOptions &options) {
     VTPM_TRY(confirm(options.yes, "Resetting the store loses all vTPMs of the store that the hardware TPM remembers."));
     VTPM_TRY(daemons.start_anew());
-    return show_status(daemons);
+    VTPM_ASSIGN(const auto status, daemons.status());
+    const Json manager = json_of(status);
+    return Json{{"store", manager.value("store", "")}, {"store_id", manager.value("store_id", "")}};
 }
 
 }  // namespace
@@ -104,7 +106,7 @@ void add_store_commands(const Menu &menu) {
     add_import(menu);
     const Menu store = menu.below("store", "Manage the manager's store");
     auto [reset, reset_options] = store.add<ResetOptions>(
-        "reset", "Start with a new store, without the vTPMs of one that is lost", reset_store, status_text);
+        "reset", "Start with a new store, without the vTPMs of one that is lost", reset_store, reset_store_text);
     add_yes(reset, reset_options.yes);
 }
 

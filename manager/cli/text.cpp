@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "version.hpp"
 
 namespace vtpm::cli {
@@ -21,13 +23,17 @@ void line(std::string &out, std::string_view label, std::string_view value) {
     if (!value.empty()) out += fmt::format("{:<14}{}\n", label, value);
 }
 
-std::string device_line(const Json &device) {
+std::string device_state(const Json &device) {
     std::string out = fmt::format("{:<7} {:<12}", text(device, "device"), text(device, "state"));
     if (device.value("engine_pid", 0) != 0) out += fmt::format(" engine {}", text(device, "engine_pid"));
     if (const auto version = text(device, "engine_version"); !version.empty() && version != kVersion)
-        out += fmt::format(" (version {}, until the guest is power cycled)", version);
-    if (const auto reason = text(device, "reason"); !reason.empty()) out += ": " + reason;
+        out += fmt::format(" (version {}, until the guest is rebooted: xl reboot)", version);
     return out;
+}
+
+std::string device_line(const Json &device) {
+    const std::string reason = text(device, "reason");
+    return device_state(device) + (reason.empty() ? "" : ": " + reason);
 }
 
 // What it takes to open a group's key.
@@ -53,7 +59,7 @@ std::string boot_policies(const Json &group) {
     if (text(group, "approver").empty()) return {};
     const std::string generation = fmt::format("of generation {}", text(group, "generation"));
     if (text(group, "policies") == "0")
-        return fmt::format("NONE {}: at the manager's next start the group is refused (xen-vtpm policy)", generation);
+        return fmt::format("NONE {}: at the manager's next start the group is locked (xen-vtpm policy)", generation);
     const std::string next = text(group, "next_policies");
     return fmt::format(
         "{} {}{}", text(group, "policies"), generation,
@@ -65,25 +71,36 @@ bool has_recovery_key(const Json &group) { return group.value("recovery_key", tr
 
 bool waits(const Json &group) { return text(group, "state") == "waiting"; }
 
-std::string group_line(const Json &group) {
-    const std::string reason = text(group, "reason");
-    const char *state = waits(group) ? "; waiting: " : "; REFUSED: ";
-    return fmt::format("{}: {} vTPMs; sealed to {}{}{}{}", text(group, "group"), text(group, "vtpms"), policy(group),
-                       has_recovery_key(group) ? "" : "; NO RECOVERY KEY", reason.empty() ? "" : state, reason);
+// The daemons' words for what people call locked.
+std::string state(const Json &object) {
+    const std::string word = text(object, "state");
+    return word == "refused" || word == "refusing" ? "locked" : word;
 }
 
-// Without a recovery key: what takes the group's vTPMs along, and what is to be done. Empty: it has one.
-std::string loss(const Json &group) {
-    if (has_recovery_key(group)) return {};
-    const std::string name = text(group, "group");
-    const char *when = "another mainboard";
-    if (text(group, "sealing") == "file")
-        when = "the loss of the key file";
-    else if (!text(group, "approver").empty())
-        when = "another mainboard, or the loss of its approver's key,";
-    else if (!text(group, "pcrs").empty())
-        when = "another mainboard, or an update that changes its PCRs,";
-    return fmt::format("none of {}: {} loses its vTPMs for good: xen-vtpm group recovery-key {}", name, when, name);
+std::string group_line(const Json &group) {
+    const std::string approvals = text(group, "launch_approvals");
+    return fmt::format("{}: {}, {} vTPMs; sealed to {}{}", text(group, "group"), state(group), text(group, "vtpms"),
+                       policy(group),
+                       approvals.empty() || approvals == "0" ? "" : fmt::format("; {} launch approvals", approvals));
+}
+
+// So that the status stays on a screen.
+constexpr std::size_t kRows = 8;
+
+void add_first(std::string &out, std::string_view label, const Json &rows, std::string (*row_line)(const Json &),
+               std::string_view all) {
+    for (std::size_t i = 0; i < std::min(rows.size(), kRows); ++i) line(out, label, row_line(rows.at(i)));
+    if (rows.size() > kRows) line(out, label, fmt::format("{} more: {}", rows.size() - kRows, all));
+}
+
+std::string problem_lines(const Json &problems) {
+    if (problems.empty()) return "no problems\n";
+    std::string out = "\nproblems, and what to do:\n";
+    for (std::size_t i = 0; i < std::min(problems.size(), kRows); ++i)
+        out += fmt::format("{} {}\n      {}\n", flag(problems.at(i), "degraded") ? "  !" : "  -",
+                           text(problems.at(i), "problem"), text(problems.at(i), "remedy"));
+    if (problems.size() > kRows) out += fmt::format("  {} more: xen-vtpm --json status\n", problems.size() - kRows);
+    return out;
 }
 
 // An older backend does not say for how many there is room.
@@ -92,6 +109,11 @@ std::string backend_line(const Json &backend) {
     const std::string room = text(backend, "room");
     return fmt::format("running, {} devices{}", backend.at("devices").size(),
                        room.empty() ? "" : fmt::format(", room for {} more TPMs", room));
+}
+
+// Why it is not connected stands among the problems.
+std::string device_in_status(const Json &device) {
+    return fmt::format("{}  vTPM {}", device_state(device), text(device, "uuid"));
 }
 
 std::string used_by(const Json &vtpm) {
@@ -108,22 +130,16 @@ std::string status_text(const Json &status) {
     const Json &manager = status.at("manager");
     const Json &backend = status.at("backend");
     std::string out;
-    line(out, "manager", fmt::format("{}, version {}", text(manager, "state"), text(manager, "version")));
-    line(out, "refusing", text(manager, "reason"));
-    line(out, "hardware TPM", text(manager, "sealer_trouble"));
-    line(out, "CLOCK", text(manager, "clock_trouble"));
+    const std::string version = text(manager, "version");
+    line(out, "manager", version.empty() ? state(manager) : fmt::format("{}, version {}", state(manager), version));
     line(out, "sealed to", text(manager, "sealed_to"));
-    line(out, "LOST GROUP", text(manager, "lost_group"));
     line(out, "store", text(manager, "store"));
-    line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
-    const Json groups = status.value("groups", Json::array());
-    for (const Json &group : groups) line(out, "  group", group_line(group));
-    for (const Json &group : groups) line(out, "recovery key", loss(group));
-    const Json &devices = backend.at("devices");
+    if (manager.contains("vtpms"))
+        line(out, "vTPMs", fmt::format("{}, {} in use", text(manager, "vtpms"), text(manager, "vtpms_in_use")));
+    add_first(out, "  group", status.value("groups", Json::array()), group_line, "xen-vtpm group list");
     line(out, "backend", backend_line(backend));
-    for (const Json &device : devices)
-        line(out, "  device", fmt::format("{}  vTPM {}", device_line(device), text(device, "uuid")));
-    return out;
+    add_first(out, "  device", backend.at("devices"), device_in_status, "xen-vtpm list");
+    return out + problem_lines(status.value("problems", Json::array()));
 }
 
 std::string list_text(const Json &vtpms) {
@@ -177,27 +193,27 @@ std::string create_text(const Json &created) { return text(created, "uuid") + "\
 std::string delete_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "uuid")); }
 
 std::string list_groups_text(const Json &groups) {
-    constexpr auto kRow = "{:<20}  {:>5}  {:<20}  {:<34}  {}\n";
-    std::string out = fmt::format(kRow, "GROUP", "VTPMS", "CREATED", "SEALED TO", "NOT OPEN");
-    for (const Json &group : groups) {
-        const std::string reason = text(group, "reason");
-        const char *state = waits(group) ? "waiting: " : "refused: ";
-        out += fmt::format(kRow, text(group, "group"), text(group, "vtpms"), text(group, "created"), policy(group),
-                           reason.empty() ? reason : state + reason);
-    }
+    constexpr auto kRow = "{:<20}  {:>5}  {:<34}  {:>9}  {:<12}  {}\n";
+    std::string out = fmt::format(kRow, "GROUP", "VTPMS", "SEALED TO", "APPROVALS", "RECOVERY KEY", "STATE");
+    for (const Json &group : groups)
+        out += fmt::format(kRow, text(group, "group"), text(group, "vtpms"), policy(group),
+                           text(group, "approver").empty() ? "-" : text(group, "policies"),
+                           has_recovery_key(group) ? "yes" : "NONE", state(group));
     return out;
 }
 
 std::string show_group_text(const Json &group) {
     std::string out;
     line(out, "group", text(group, "group"));
-    // Which nobody vouches for while the group is refused.
+    // Which nobody vouches for while the group is locked.
     line(out, "sealed to", policy(group) + (text(group, "reason").empty() ? "" : ", says the store"));
     line(out, "boot policies", boot_policies(group));
+    if (const std::string launches = text(group, "launch_approvals"); launches != "0")
+        line(out, "launches", launches.empty() ? launches : launches + " approvals: xen-vtpm launch approvals");
     line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group recovery-key");
     line(out, "vTPMs", text(group, "vtpms"));
     line(out, "created", text(group, "created"));
-    line(out, waits(group) ? "waiting" : "refused", text(group, "reason"));
+    line(out, waits(group) ? "waiting" : "locked", text(group, "reason"));
     return out;
 }
 
@@ -243,7 +259,7 @@ std::string check_recovery_text(const Json &check) {
     const std::string group = text(check, "group");
     std::string out = fmt::format("This is the recovery key of group '{}'.\n", group);
     if (flag(check, "open")) return out;
-    out += fmt::format("The group is refused. With this key, xen-vtpm group recover {} would open it:\n", group);
+    out += fmt::format("The group is locked. With this key, xen-vtpm group recover {} would open it:\n", group);
     return out + recovery_plan_text(check);
 }
 
@@ -267,6 +283,8 @@ std::string export_text(const Json &exported) {
     if (text(exported, "file") == "-") return text(exported, "backup");
     return fmt::format("{} is in {}\n{}", text(exported, "uuid"), text(exported, "file"), export_warning(exported));
 }
+
+std::string reset_store_text(const Json &reset) { return fmt::format("{} is a new store\n", text(reset, "store")); }
 
 std::string show_ca_text(const Json &ca) {
     std::string out;

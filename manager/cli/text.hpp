@@ -25,6 +25,7 @@ std::string check_recovery_text(const Json &check);
 // What a backup is good for.
 std::string export_warning(const Json &exported);
 std::string back_up_text(const Json &copied);
+std::string reset_store_text(const Json &reset);
 std::string export_text(const Json &exported);
 std::string show_ca_text(const Json &ca);
 std::string export_ca_text(const Json &exported);

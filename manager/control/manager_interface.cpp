@@ -158,6 +158,7 @@ Result<bus::Reply> list_groups(const GroupKeys &keys) {
                         {"generation", group.generation},
                         {"policies", static_cast<std::uint32_t>(group.policies)},
                         {"next_policies", static_cast<std::uint32_t>(group.next_policies)},
+                        {"launch_approvals", static_cast<std::uint32_t>(group.launch_approvals)},
                         {"sealing", keys.sealing()},
                         {"recovery_key", group.has_recovery_key},
                         {"vtpms", static_cast<std::uint32_t>(group.vtpms)},

@@ -471,8 +471,8 @@ Result<> GroupKeys::require_installed(const std::vector<BootPolicy> &approvals) 
     VTPM_ASSIGN(const auto records, store_.policies());
     for (const BootPolicy &approval : approvals)
         if (std::ranges::find(records, approval.id(), &PolicyRecord::id) == records.end())
-            return fail(ErrorCode::kInUse, "boot policy {} was revoked meanwhile: nothing was changed; say it again",
-                        approval.id());
+            return fail(ErrorCode::kInUse,
+                        "boot policy {} was removed meanwhile: nothing was changed; repeat the command", approval.id());
     return {};
 }
 
@@ -564,11 +564,13 @@ Result<std::vector<GroupInfo>> GroupKeys::list() const {
         const auto policy = policy_of(group);  // one that is damaged is refused already
         const auto refusal = refusal_of(group.name);
         VTPM_ASSIGN(const std::size_t vtpms, count_vtpms(group.name));
-        infos.push_back(
-            {group.name, group.pcrs, policy && policy->approver ? policy->approver->fingerprint() : std::string(),
-             group.generation, count_policies(policies, group.name, group.generation),
-             count_policies(policies, group.name, group.generation + 1), !group.recovery.empty(), group.created, vtpms,
-             refusal ? refusal->text : std::string(), refusal && refusal->code == ErrorCode::kUnavailable});
+        VTPM_ASSIGN(const std::int64_t launch_approvals, store_.count_launch_approvals(group.name));
+        infos.push_back({group.name, group.pcrs,
+                         policy && policy->approver ? policy->approver->fingerprint() : std::string(), group.generation,
+                         count_policies(policies, group.name, group.generation),
+                         count_policies(policies, group.name, group.generation + 1),
+                         static_cast<std::size_t>(launch_approvals), !group.recovery.empty(), group.created, vtpms,
+                         refusal ? refusal->text : std::string(), refusal && refusal->code == ErrorCode::kUnavailable});
     }
     return infos;
 }

@@ -19,11 +19,12 @@ constexpr std::string_view kDefaultGroup = "default";
 
 struct GroupInfo {
     std::string name;
-    std::string pcrs;               // that it is sealed to; with no approver either: this TPM only
-    std::string approver;           // the fingerprint of his key
-    std::uint32_t generation = 1;   // of his approvals
-    std::size_t policies = 0;       // that are installed, of this generation
-    std::size_t next_policies = 0;  // of the next one: for renew()
+    std::string pcrs;                  // that it is sealed to; with no approver either: this TPM only
+    std::string approver;              // the fingerprint of his key
+    std::uint32_t generation = 1;      // of his approvals
+    std::size_t policies = 0;          // that are installed, of this generation
+    std::size_t next_policies = 0;     // of the next one: for renew()
+    std::size_t launch_approvals = 0;  // that are installed
     bool has_recovery_key = false;
     std::int64_t created = 0;
     std::size_t vtpms = 0;

@@ -307,6 +307,12 @@ Result<> Store::delete_policy(const std::string &id) {
 
 Result<std::vector<PolicyRecord>> Store::launch_approvals() { return documents_in(database_, "launch_approvals"); }
 
+Result<std::int64_t> Store::count_launch_approvals(const std::string &group) {
+    VTPM_ASSIGN(Statement row, database_.prepare("SELECT count(*) FROM launch_approvals WHERE group_name = ?", group));
+    VTPM_TRY(row.step());
+    return row.integer(0);
+}
+
 Result<std::vector<Bytes>> Store::launch_approvers_of(const std::string &group) {
     VTPM_ASSIGN(Statement row, database_.prepare("SELECT DISTINCT launch_approver FROM vtpms WHERE group_name = ? AND "
                                                  "launch_approver != x''",

@@ -59,6 +59,7 @@ public:
     Result<> delete_policy(const std::string &id);
 
     Result<std::vector<PolicyRecord>> launch_approvals();
+    Result<std::int64_t> count_launch_approvals(const std::string &group);
     // VtpmRecord::launch_approver, each once.
     Result<std::vector<Bytes>> launch_approvers_of(const std::string &group);
     // In the place of one of its id, which says the same.

@@ -105,7 +105,7 @@ def test_an_engine_that_is_killed_fails_its_own_guest_only(lab):
     lab.dom0(f"kill -9 {lab.device(ONE)['engine_pid']}")
     assert rc(lab, ONE, "timeout 60 tpm2_getrandom --hex 4") not in (0, 124)
     assert rc(lab, TWO, "tpm2_getrandom --hex 4") == 0
-    assert "signal 9" in lab.dom0("xen-vtpm status").stdout
+    assert "signal 9" in lab.dom0("xen-vtpm status", check=False).stdout
     lab.run("guest", "reboot", ONE, timeout=400)
     assert lab.guest(ONE, "tpm2_nvread 0x1500022 -C o -s 5").stdout == "after"
 

@@ -207,7 +207,7 @@ TEST_CASE_METHOD(Fixture,
     tpm.meanwhile = [&] { expect(policies.revoke(next)); };
     const Error error = expect_error(keys.renew("tenant"));
     REQUIRE(error.code == ErrorCode::kInUse);
-    REQUIRE_THAT(error.text, Contains(next + " was revoked meanwhile"));
+    REQUIRE_THAT(error.text, Contains(next + " was removed meanwhile"));
     tpm.meanwhile = nullptr;
     REQUIRE(tenant().generation == 1);
     REQUIRE_THAT(expect_error(keys.renew("tenant")).text, Contains("--generation 2"));

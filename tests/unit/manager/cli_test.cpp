@@ -20,11 +20,7 @@ TEST_CASE("the status says for how many more TPMs there is room") {
     CHECK(cli::status_text(status).find("running, 0 devices, room for 8190 more TPMs\n") != std::string::npos);
 }
 
-TEST_CASE("what speaks against the clock, and an order to issue certificates, are shown while there are any") {
-    Json status{{"manager", Json::object()}, {"backend", {{"running", true}, {"devices", Json::array()}}}};
-    CHECK_THAT(cli::status_text(status), !Contains("CLOCK"));
-    status["manager"]["clock_trouble"] = "it says 1970";
-    CHECK_THAT(cli::status_text(status), Contains("CLOCK") && Contains("it says 1970"));
+TEST_CASE("an order to issue certificates is shown while there is one") {
     Json vtpm{{"uuid", "u"}, {"reissue", false}};
     CHECK_THAT(cli::show_text(vtpm), !Contains("issued again"));
     vtpm["reissue"] = true;
@@ -47,26 +43,12 @@ TEST_CASE("a status without any key is still a status") {
     REQUIRE_THAT(cli::status_text(empty), Contains("not running"));
 }
 
-TEST_CASE("a refusing manager's status says why") {
-    const Json status{{"manager", {{"state", "refusing"}, {"reason", "not this TPM"}, {"sealing", "tpm"}}},
-                      {"backend", {{"running", false}, {"devices", Json::array()}}}};
-    REQUIRE_THAT(cli::status_text(status), Contains("refusing") && Contains("not this TPM"));
-}
-
-TEST_CASE("file sealing is loud in the status") {
-    const Json group{{"group", "default"}, {"sealing", "file"}};
-    const Json status{{"manager", {{"state", "ready"}, {"sealing", "file"}, {"sealed_to", "the file x"}}},
-                      {"groups", {group}},
-                      {"backend", {{"running", true}, {"devices", Json::array()}}}};
-    REQUIRE_THAT(cli::status_text(status), Contains("sealed to NONE"));
-}
-
 TEST_CASE("a vTPM's devices are shown with it") {
     const Json device{{"device", "3/0"}, {"state", "connected"}, {"engine_pid", 42}, {"reason", ""}};
     const Json vtpm{{"uuid", "u"}, {"in_use", true}, {"devices", {device}}};
     REQUIRE_THAT(cli::show_text(vtpm), Contains("3/0") && Contains("engine 42") && !Contains("version"));
     const Json old{{"uuid", "u"}, {"devices", {{{"device", "3/0"}, {"engine_pid", 42}, {"engine_version", "0.0.1"}}}}};
-    REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is power cycled)"));
+    REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is rebooted: xl reboot)"));
     REQUIRE_THAT(cli::list_text(Json::array({vtpm})), Contains("3/0"));
 }
 
@@ -96,33 +78,30 @@ TEST_CASE("what policy predict prints for people is as good for policy sign as i
         REQUIRE(expect_error(parse_measured_boot(wrong)).code == ErrorCode::kInvalid);
 }
 
-TEST_CASE("a group that waits stands as waiting, and one that is refused as refused") {
+TEST_CASE("a group that waits stands as waiting, and one that is refused as locked") {
     const auto texts = [](const char *state) {
         const Json group{{"group", "tenant"}, {"state", state}, {"reason", "the TPM is busy"}};
-        return cli::status_text({{"manager", {{"state", "ready"}}},
-                                 {"groups", Json::array({group})},
-                                 {"backend", {{"running", false}, {"devices", Json::array()}}}}) +
-               cli::show_group_text(group) + cli::list_groups_text(Json::array({group}));
+        return cli::show_group_text(group) + cli::list_groups_text(Json::array({group}));
     };
-    REQUIRE_THAT(texts("waiting"),
-                 Contains("; waiting: the TPM is busy") && !Contains("refused", Catch::CaseSensitive::No));
-    REQUIRE_THAT(texts("refused"), Contains("; REFUSED: the TPM is busy") && !Contains("waiting"));
+    REQUIRE_THAT(texts("waiting"), Contains("waiting       the TPM is busy") && Contains("  waiting\n") &&
+                                       !Contains("locked", Catch::CaseSensitive::No));
+    REQUIRE_THAT(texts("refused"),
+                 Contains("locked        the TPM is busy") && Contains("  locked\n") && !Contains("waiting"));
 }
 
-TEST_CASE("a group without a recovery key is told in the status, with what it loses by that") {
-    const auto status = [](Json group) {
-        group["group"] = "tenant";
-        return cli::status_text({{"manager", {{"state", "ready"}}},
-                                 {"groups", Json::array({group})},
+TEST_CASE("the status and a group say how many launch approvals it has, if there are any") {
+    Json group{{"group", "tenant"}, {"state", "open"}, {"launch_approvals", 3}};
+    const auto texts = [&] {
+        return cli::show_group_text(group) +
+               cli::status_text({{"manager", Json::object()},
+                                 {"groups", {group}},
                                  {"backend", {{"running", false}, {"devices", Json::array()}}}});
     };
-    REQUIRE_THAT(status({{"recovery_key", false}, {"pcrs", "sha256:7"}}),
-                 Contains("NO RECOVERY KEY") && Contains("an update that changes its PCRs") &&
-                     Contains("xen-vtpm group recovery-key tenant"));
-    REQUIRE_THAT(status({{"recovery_key", false}, {"approver", "SHA256:00"}}), Contains("its approver's key"));
-    REQUIRE_THAT(status({{"recovery_key", false}, {"sealing", "file"}}), Contains("the loss of the key file"));
-    REQUIRE_THAT(status({{"recovery_key", false}}), Contains("another mainboard loses"));
-    REQUIRE_THAT(status({{"recovery_key", true}}), !Contains("RECOVERY") && !Contains("export-recovery"));
+    CHECK_THAT(texts(), Contains("; 3 launch approvals\n") && Contains("3 approvals: xen-vtpm launch approvals\n"));
+    group["launch_approvals"] = 0;
+    CHECK_THAT(texts(), !Contains("approvals"));
+    group.erase("launch_approvals");  // a manager of an older version
+    CHECK_THAT(texts(), !Contains("approvals"));
 }
 
 TEST_CASE("the words of release 0.1 become the present ones") {
