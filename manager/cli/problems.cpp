@@ -32,8 +32,8 @@ void add_of_manager(const Json &manager, Problems &problems) {
         problems.push_back({ErrorCode::kUnavailable, fmt::format("the hardware TPM: {}", trouble),
                             "see: journalctl -k --grep tpm; if it stays so, restart this host"});
     if (const std::string lost = word(manager, "lost_group"); !lost.empty())
-        problems.push_back({ErrorCode::kRefused, fmt::format("a group is missing: {}", lost),
-                            "restore the store that has it, or do what that line says"});
+        problems.push_back({ErrorCode::kRefused, fmt::format("the groups do not fit together: {}", lost),
+                            "restore the right store, or do what that line says"});
     if (const std::string trouble = word(manager, "clock_trouble"); !trouble.empty())
         problems.push_back({ErrorCode::kNone, fmt::format("the clock of this host: {}", trouble),
                             "set it (timedatectl), then: xen-vtpm reissue --group NAME"});
@@ -47,10 +47,11 @@ void add_of_group(const Json &group, Problems &problems) {
         problems.push_back({ErrorCode::kUnavailable, fmt::format("group '{}' waits: {}", name, reason),
                             fmt::format("it opens by itself; to try at once: xen-vtpm group open {}", name)});
     else
-        problems.push_back({ErrorCode::kRefused, fmt::format("group '{}' is locked: {}", name, reason),
-                            fmt::format("remove that cause, then: xen-vtpm group open {0}; or, with its recovery key: "
-                                        "xen-vtpm group recover {0}",
-                                        name)});
+        problems.push_back(
+            {ErrorCode::kRefused, fmt::format("group '{}' is locked: {}", name, reason),
+             fmt::format("remove that cause, then: xen-vtpm group open {}", name) +
+                 (has_recovery_key(group) ? fmt::format("; or, with its recovery key: xen-vtpm group recover {}", name)
+                                          : "")});
 }
 
 // What a manager says that refuses all groups is not said again of each.
@@ -68,9 +69,11 @@ const char *loss_of(const Json &group) {
     return "another mainboard";
 }
 
+// While a group is locked, what helps cannot be done.
 void add_risks_of_group(const Json &group, Problems &problems) {
+    if (!word(group, "reason").empty()) return;
     const std::string name = word(group, "group");
-    if (!group.value("recovery_key", true))  // an older manager does not say
+    if (!has_recovery_key(group))
         problems.push_back(
             {ErrorCode::kNone,
              fmt::format("group '{}' has no recovery key: {} loses its vTPMs for good", name, loss_of(group)),

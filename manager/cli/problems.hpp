@@ -15,6 +15,9 @@ struct Problem {
     std::string remedy;
 };
 
+// An older manager does not say.
+inline bool has_recovery_key(const Json &group) { return group.value("recovery_key", true); }
+
 // Of the document of status; the gravest first.
 std::vector<Problem> problems_of(const Json &status);
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "manager/cli/problems.hpp"
 #include "version.hpp"
 
 namespace vtpm::cli {
@@ -66,9 +67,6 @@ std::string boot_policies(const Json &group) {
         next.empty() || next == "0" ? "" : fmt::format(", {} of the next (xen-vtpm group revoke-approvals)", next));
 }
 
-// An older manager does not say.
-bool has_recovery_key(const Json &group) { return group.value("recovery_key", true); }
-
 bool waits(const Json &group) { return text(group, "state") == "waiting"; }
 
 // The daemons' words for what people call locked.
@@ -77,11 +75,16 @@ std::string state(const Json &object) {
     return word == "refused" || word == "refusing" ? "locked" : word;
 }
 
+// Empty: there are none, or the manager is older and does not say.
+std::string launch_approvals(const Json &group) {
+    const auto count = group.value("launch_approvals", 0U);
+    return count == 0 ? std::string() : fmt::format("{} launch approvals", count);
+}
+
 std::string group_line(const Json &group) {
-    const std::string approvals = text(group, "launch_approvals");
-    return fmt::format("{}: {}, {} vTPMs; sealed to {}{}", text(group, "group"), state(group), text(group, "vtpms"),
-                       policy(group),
-                       approvals.empty() || approvals == "0" ? "" : fmt::format("; {} launch approvals", approvals));
+    const std::string launches = launch_approvals(group);
+    return fmt::format("{}: {}, {} vTPMs; sealed to {}{}{}", text(group, "group"), state(group), text(group, "vtpms"),
+                       policy(group), launches.empty() ? "" : "; ", launches);
 }
 
 // So that the status stays on a screen.
@@ -208,8 +211,7 @@ std::string show_group_text(const Json &group) {
     // Which nobody vouches for while the group is locked.
     line(out, "sealed to", policy(group) + (text(group, "reason").empty() ? "" : ", says the store"));
     line(out, "boot policies", boot_policies(group));
-    if (const std::string launches = text(group, "launch_approvals"); launches != "0")
-        line(out, "launches", launches.empty() ? launches : launches + " approvals: xen-vtpm launch approvals");
+    line(out, "launches", launch_approvals(group));
     line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group recovery-key");
     line(out, "vTPMs", text(group, "vtpms"));
     line(out, "created", text(group, "created"));

@@ -131,7 +131,7 @@ TEST_CASE("a group that is removed from a store of a former schema is missed onc
     {
         host.restart();
         REQUIRE_THAT(host.lost(), Contains("group 'tenant'") && Contains("xen-vtpm group delete --with-vtpms tenant"));
-        REQUIRE_THAT(host.xen_vtpm({"status"}).out, Contains("a group is missing"));
+        REQUIRE_THAT(host.xen_vtpm({"status"}).out, Contains("the groups do not fit together"));
         const auto refused = BackendEnd(host.place.socket()).ask<PrepareVtpm>(unknown);
         REQUIRE(refused.code == ErrorCode::kRefused);
         REQUIRE_THAT(refused.text, Contains("group 'tenant'"));

@@ -55,8 +55,8 @@ TEST_CASE("each problem says what it is, what to do, and whether the host does i
          "systemctl restart xen-vtpm-managerd"},
         {"/manager/sealer_trouble", "it has not answered for 9 s", ErrorCode::kUnavailable,
          "hardware TPM: it has not answered", "journalctl"},
-        {"/manager/lost_group", "the group was removed", ErrorCode::kRefused, "missing: the group was removed",
-         "restore"},
+        {"/manager/lost_group", "the group was removed", ErrorCode::kRefused,
+         "do not fit together: the group was removed", "restore"},
         {"/manager/clock_trouble", "it says 1970", ErrorCode::kNone, "clock of this host: it says 1970",
          "xen-vtpm reissue"},
         {"/groups/0", group("refused", "PCR 7 differs"), ErrorCode::kRefused, "group 'tenant' is locked: PCR 7 differs",
@@ -95,6 +95,15 @@ TEST_CASE("what is lost without a recovery key depends on what the group is seal
     CHECK_THAT(problem("sealing", "file"), Contains("the loss of the key file"));
 }
 
+TEST_CASE("what needs a recovery key is not advised where there is none, nor to make one while the group is locked") {
+    Json status = good();
+    status["groups"][0] = group("refused", "PCR 7 differs");
+    status["groups"][0]["recovery_key"] = false;
+    const auto problems = cli::problems_of(status);
+    REQUIRE(problems.size() == 1);
+    CHECK_THAT(problems[0].remedy, Contains("group open tenant") && !Contains("recover"));
+}
+
 TEST_CASE("an approver's group without a boot policy is told before the manager's next start") {
     Json status = good();
     status["groups"][0]["approver"] = "SHA256:00";
@@ -107,9 +116,8 @@ TEST_CASE("an approver's group without a boot policy is told before the manager'
 TEST_CASE("what all groups are locked for is said once, and what is locked comes first") {
     Json status = good();
     status["groups"] = {group("refused", "not this TPM"), group("refused", "its row is damaged")};
-    status["groups"][0]["recovery_key"] = false;
     status["backend"]["running"] = false;
-    status["manager"] = {{"state", "refusing"}, {"reason", "not this TPM"}};
+    status["manager"] = {{"state", "refusing"}, {"reason", "not this TPM"}, {"clock_trouble", "it says 1970"}};
     std::vector<ErrorCode> codes;
     for (const cli::Problem &problem : cli::problems_of(status)) codes.push_back(problem.code);
     CHECK(codes == std::vector{ErrorCode::kRefused, ErrorCode::kRefused, ErrorCode::kUnavailable, ErrorCode::kNone});
