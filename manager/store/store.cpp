@@ -227,7 +227,8 @@ Result<std::int64_t> Store::count_vtpms(const std::string &group) {
 Result<> Store::delete_group(const std::string &name) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_ASSIGN(const auto count, count_vtpms(name));
-    if (count != 0) return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", name, count);
+    if (count != 0)
+        return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: delete them first: xen-vtpm delete UUID", name, count);
     VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", name));
     VTPM_TRY(database_.execute("DELETE FROM launch_approvals WHERE group_name = ?", name));
     VTPM_TRY(change_one(database_, "DELETE FROM groups WHERE name = ?", name));
@@ -433,7 +434,7 @@ Result<> Store::require_stateless(const Uuid &uuid) {
     return fail(
         ErrorCode::kRefused,
         "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store, or give the "
-        "state up: xen-vtpm destroy {}",
+        "state up: xen-vtpm delete {}",
         uuid.to_string(), uuid.to_string());
 }
 

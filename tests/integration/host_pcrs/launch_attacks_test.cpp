@@ -36,7 +36,7 @@ struct Attacked : Approved {
 }  // namespace
 
 TEST_CASE_METHOD(Attacked, "require-approved: rows that were changed while the manager was away approve nothing") {
-    must({"group", "reseal", "tenant", "--tpm-only"});
+    must({"group", "seal", "tenant", "--tpm-only"});
     const std::string good = content(signed_by(approver, {}, "ro"));
     const std::string next = content(signed_by(approver, {"--generation", "2"}, "evil"));
     const std::string others = content(signed_by(key("mine"), {}, "evil"));
@@ -51,11 +51,11 @@ TEST_CASE_METHOD(Attacked, "require-approved: rows that were changed while the m
 
 TEST_CASE_METHOD(Attacked,
                  "require-approved: a row that was changed frees no vTPM, also if the store is taken as it is") {
-    must({"group", "reseal", "tenant", "--tpm-only"});
+    must({"group", "seal", "tenant", "--tpm-only"});
     starts("ro");
     change_store("UPDATE vtpms SET launch = 'off', launch_approver = x'', launch_binding = x''");
     refuses("evil", "rows were put back, changed or removed");
-    must({"recover", "--accept-rollback", "tenant"});
+    must({"group", "accept-rollback", "tenant"});
     REQUIRE_THAT(must({"show", id}), Contains("launch        off"));
     refuses("evil", "it is bound to launches that an approver signs, and its row says something else");
     fails({"launch", "set", id, "measure"});
