@@ -129,7 +129,7 @@ def main():
     first = build()
     lanes = [Lane(0, [], True), Lane(1, [], False)]
     first.run(lanes[0])
-    jobs = [pytest("kernel", "tests/kernel", 1200), pytest("layers", "tests/test_layers.py", 60), *programs()]
+    jobs = [pytest("kernel", "tests/kernel", 1200), pytest("layers", "tests/test_layers.py", 60), pytest("docs", "tests/test_docs.py", 60), *programs()]
     alone = []
     if choice == ["--all"]:
         jobs.append(pytest("packages", "tests/packages", 1800))
