@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new TPM 2.0: ours from the attach to its being connected, against swtpm_setup, which makes its state only. And what
-a measured launch adds to a power-on."""
+"""A new TPM 2.0: ours from the attach to its being connected, against swtpm_setup, which makes its state only."""
 
 import json
 import pathlib
@@ -9,7 +8,6 @@ import subprocess
 
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build/bench"
 GOALS = {"certified": 0.25, "plain": 0.1}
-LAUNCH_GOAL = 5  # ms, of the manager and the TPM
 
 
 def main():
@@ -26,11 +24,6 @@ def main():
             tail = statistics.quantiles(times[f"{who}, {kind}"], n=10)[-1]
             extra = f"{ratio:8.2f}{goal:8.2f}" if who == "ours" else ""
             print(f"{who + ', ' + kind:24}{middle[who]:8.3f}{tail:8.3f}{extra}")
-    launch = {what: 1e3 * statistics.median(times[f"launch, {what}"])
-              for what in ("off", "measured", "approved", "approvals read", "TPM")}
-    print(f"a measured launch, in ms (goal {LAUNCH_GOAL}): {launch['measured'] - launch['off'] + launch['TPM']:.2f} more: the manager's work "
-          f"{launch['measured'] - launch['off']:.2f}, the TPM's {launch['TPM']:.2f}; of 2048 approved ones, each of the two times "
-          f"{launch['approved'] - launch['off']:.2f} more, {launch['approvals read']:.1f} once")
     (BUILD / "create.json").write_text(json.dumps(report, indent=2) + "\n")
 
 
