@@ -474,9 +474,12 @@ Result<> Store::set_endorsements(std::span<const VtpmRecord> vtpms, const Manife
 Result<> Store::set_launch(const VtpmRecord &vtpm, const ManifestWrite &manifest) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database_));
     VTPM_TRY(change_one(
-        database_, "UPDATE vtpms SET launch = ?, launch_approver = ?, launch_binding = ? WHERE uuid = ?",
-        to_string(vtpm.launch), ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding), vtpm.uuid.to_string()));
+        database_,
+        "UPDATE vtpms SET launch = ?, launch_approver = ?, launch_binding = ?, wrapped_key = ? WHERE uuid = ?",
+        to_string(vtpm.launch), ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding),
+        ByteView(vtpm.wrapped_key), vtpm.uuid.to_string()));
     VTPM_TRY(write_manifest(manifest));
+    database_.wipe_log_after_commit();
     return transaction.commit();
 }
 
