@@ -234,7 +234,7 @@ TEST_CASE_METHOD(Fixture, "approvals that somebody with the disk changed approve
     const std::string others = document({"tenant", 1, {}, {approved("good", "rw")}}, rsa_2048());
     const std::string former = document({"tenant", 2, {}, {approved("good", "rw")}});
     for (const std::string &bad : {forged, others, former, std::string("{"), std::string(100'000, ' ')}) {
-        expect(store.insert_launch_approval({"bad", "tenant", bad, 1}));
+        expect(edited(store, InsertLaunchApproval{{"bad", "tenant", bad, 1}}));
         expect(start(launch_log("ro")));
         REQUIRE_FALSE(start(launch_log("rw")));
         const auto list = expect(approvals.list());
@@ -242,7 +242,7 @@ TEST_CASE_METHOD(Fixture, "approvals that somebody with the disk changed approve
         expect(approvals.remove("bad"));
     }
     // In the place of a good one, which is good again when it is installed again.
-    expect(store.insert_launch_approval({id, "tenant", forged, 1}));
+    expect(edited(store, InsertLaunchApproval{{id, "tenant", forged, 1}}));
     REQUIRE_FALSE(start(launch_log("ro")));
     expect(approvals.install(good));
     expect(start(launch_log("ro")));
@@ -258,7 +258,7 @@ TEST_CASE_METHOD(Fixture, "a row that is bound to nobody any more, on the disk o
         changed.launch = LaunchPolicy::kOff;
         changed.launch_binding.clear();
     }
-    expect(store.set_launch(changed, {"tenant", expect(store.groups()).at(1).manifest}));
+    expect(edited(store, UpdateVtpm{changed}));
     REQUIRE_THAT(expect_error(start(launch_log("ro"))).text, Contains("not as it was last written"));
     REQUIRE_FALSE(vtpms.open(uuid, launch_log("ro")));
     REQUIRE_FALSE(vtpms.set_launch(uuid, LaunchPolicy::kOff));
@@ -291,7 +291,7 @@ TEST_CASE_METHOD(Place, "a renewal ends the launches that were approved before, 
         REQUIRE(expect(manager.approvals.list()).at(0).record.id == next);
         REQUIRE_THAT(expect_error(manager.approvals.install(former)).text, Contains("which is at 2"));
         // Who has the disk puts it back.
-        expect(manager.store.insert_launch_approval({"back", "tenant", former, 1}));
+        expect(edited(manager.store, InsertLaunchApproval{{"back", "tenant", former, 1}}));
         REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro")));
         manager.keys.close();
     }
@@ -301,7 +301,7 @@ TEST_CASE_METHOD(Place, "a renewal ends the launches that were approved before, 
     REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro")));
     GroupRecord group = expect(manager.store.groups()).at(1);
     group.generation = 1;
-    expect(manager.store.update_group(group));
+    expect(edited(manager.store, SealGroup{group}));
     REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro")));
 }
 
