@@ -36,6 +36,14 @@ tl::unexpected<Error> call_failure(const sd_bus_error &error, int returned, cons
     if (error.name == nullptr) return tl::make_unexpected(check(returned, address.name).error());
     if (sd_bus_error_has_name(&error, SD_BUS_ERROR_SERVICE_UNKNOWN) != 0)
         return fail(ErrorCode::kUnavailable, "nobody serves {}: the daemon does not run", address.name);
+    if (sd_bus_error_has_name(&error, SD_BUS_ERROR_ACCESS_DENIED) != 0)
+        return fail(ErrorCode::kRefused, "the system bus lets only root call {} (are you root?)", address.name);
+    for (const char *unknown : {SD_BUS_ERROR_UNKNOWN_METHOD, SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_INVALID_SIGNATURE})
+        if (sd_bus_error_has_name(&error, unknown) != 0)
+            return fail(ErrorCode::kSystem,
+                        "the daemon that serves {} is of another version than this program, and does not know this "
+                        "request: upgrade both, and restart the daemon",
+                        address.name);
     return fail(error_code(error.name), "{}", error.message != nullptr ? error.message : error.name);
 }
 

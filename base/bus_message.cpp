@@ -20,6 +20,7 @@ constexpr std::array kErrors = {
     std::pair{ErrorCode::kUnavailable, "org.xenvtpm.Error.Unavailable"},
     std::pair{ErrorCode::kStoreFailed, "org.xenvtpm.Error.StoreFailed"},
     std::pair{ErrorCode::kInvalid, "org.xenvtpm.Error.Invalid"},
+    std::pair{ErrorCode::kWrongState, "org.xenvtpm.Error.WrongState"},
     std::pair{ErrorCode::kSystem, "org.xenvtpm.Error.System"},
     std::pair{ErrorCode::kShortage, "org.xenvtpm.Error.Shortage"},
 };

@@ -26,6 +26,7 @@ enum class ErrorCode : std::uint16_t {
     kInvalid = 6,      // the request itself is malformed
     kSystem = 7,       // a system call failed
     kShortage = 8,     // it failed for want of memory, descriptors or processes: passes
+    kWrongState = 9,   // possible, but not in the state that the object is in; told by D-Bus only
 };
 
 constexpr std::uint16_t kErrorCodeLast = static_cast<std::uint16_t>(ErrorCode::kShortage);

@@ -20,7 +20,11 @@ void field(Encoder &io, const std::uint64_t &value) { io.u64(value); }
 void field(Encoder &io, const Uuid &value) { io.uuid(value); }
 void field(Encoder &io, const std::string_view &value) { io.text(value, kMaxText); }
 void field(Encoder &io, const ByteView &value) { io.bytes(value); }
-void field(Encoder &io, const ErrorCode &value) { io.u16(static_cast<std::uint16_t>(value)); }
+// A code that is none of the protocol would end the connection of its receiver.
+void field(Encoder &io, const ErrorCode &value) {
+    const auto number = static_cast<std::uint16_t>(value);
+    io.u16(number > kErrorCodeLast ? static_cast<std::uint16_t>(ErrorCode::kRefused) : number);
+}
 void field(Encoder &io, const TpmVersion &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const StateKind &value) { io.u8(static_cast<std::uint8_t>(value)); }
 void field(Encoder &io, const Transport &value) { io.u8(static_cast<std::uint8_t>(value)); }

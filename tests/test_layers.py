@@ -22,6 +22,7 @@ BELOW = {
     "manager/attestation": "base shared-protocol launch manager/crypto manager/tpm manager/ca manager/boot",
     "manager/hardware_tpm": "base shared-protocol manager/crypto manager/tpm",
     "manager/store": "base shared-protocol manager/crypto manager/tpm",
+    "manager/pool": "base",
     "manager/groups": "base shared-protocol manager/crypto manager/tpm manager/ca manager/boot manager/attestation"
                       " manager/hardware_tpm manager/store",
     "manager/vtpm": "base shared-protocol launch manager/crypto manager/tpm manager/ca manager/boot manager/attestation manager/store"

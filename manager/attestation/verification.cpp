@@ -43,8 +43,9 @@ Result<std::string> check_group(const Attestation &attestation, const Trust &tru
     if (!trust.group.empty() && trust.group != attestation.group)
         return refused("it is of group '{}', you asked for '{}'", attestation.group, trust.group);
     if (attestation.generation < trust.min_generation)
-        return refused("the group's key is of generation {}, you asked for {} at least: xen-vtpm group renew",
-                       attestation.generation, trust.min_generation);
+        return refused(
+            "the group's key is of generation {}, you asked for {} at least: xen-vtpm group revoke-approvals",
+            attestation.generation, trust.min_generation);
     return fmt::format("'{}', generation {}", attestation.group, attestation.generation);
 }
 
@@ -173,7 +174,9 @@ Result<std::string> check_launch(const Attestation &attestation, const Trust &tr
         return std::string("its host tells nothing of it");
     }
     if (attestation.event_log.empty()) {
-        if (asked) return refused("its event log is not in the attestation: let the guest ask (xen-vtpm attest in it)");
+        if (asked)
+            return refused(
+                "its event log is not in the attestation: let the guest ask (xen-vtpm attestation create in it)");
         return std::string("its event log is not in the attestation");
     }
     VTPM_ASSIGN(const auto digest, launch::digests_of(attestation.event_log, {launch::Hash::kSha256}));

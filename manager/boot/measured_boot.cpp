@@ -52,7 +52,7 @@ std::string log_at(const std::string &path) { return content(path).value_or(std:
 // Whoever takes a prediction has to hear of these.
 constexpr std::string_view kUnknown = "unknown";
 
-// What `policy predict` prints for people: the selection, then a line for each PCR. What is indented or begins with a
+// What `policy measure` prints for people: the selection, then a line for each PCR. What is indented or begins with a
 // '#' is words.
 std::optional<std::string> json_of_text(std::string_view text) {
     std::istringstream lines{std::string(text)};
@@ -179,7 +179,7 @@ Result<MeasuredBoot> parse_measured_boot(std::string_view text) {
     const bool json = text.find_first_not_of(" \t\r\n") == text.find('{');
     const std::optional<std::string> document = json ? std::string(text) : json_of_text(text);
     if (!document)
-        return fail(ErrorCode::kInvalid, "this is not what xen-vtpm policy predict prints, with --json or without it");
+        return fail(ErrorCode::kInvalid, "this is not what xen-vtpm policy measure prints, with --json or without it");
     VTPM_ASSIGN(const JsonObject object, JsonObject::parse(*document, kMaxFile, "a file of PCR values"));
     MeasuredBoot boot;
     VTPM_ASSIGN(boot.pcrs, pcrs_in(object));

@@ -40,7 +40,7 @@ Result<MeasuredBoot> measure_boot(const PcrSelection &pcrs, const BootSources &s
 Result<MeasuredBoot> predict_boot(const PcrSelection &pcrs, const BootSources &sources, const std::string &root);
 
 std::string to_json(const MeasuredBoot &boot);
-// The PCRs and their values in what `policy predict` printed, with --json or for people, which may have been edited:
+// The PCRs and their values in what `policy measure` printed, with --json or for people, which may have been edited:
 // predictions. Of those without a value, their numbers.
 Result<MeasuredBoot> parse_measured_boot(std::string_view text);
 

@@ -52,13 +52,13 @@ Result<const BootPolicy *> approval_of_present_boot(const std::vector<BootPolicy
     }
     if (!nearest)
         return fail(ErrorCode::kRefused,
-                    "its approver approved no boot of this host: xen-vtpm policy predict, sign and install");
+                    "its approver approved no boot of this host: xen-vtpm policy measure, sign and install");
     const BootApproval &approval = nearest_policy->approval();
     const std::string events =
         read_events ? explain(approval.values, nearest->now, {}, read_events(approval.pcrs)) : std::string();
     return fail(
         ErrorCode::kRefused,
-        "no boot policy (of {}) approves this boot; nearest is {}: {}{}{} (xen-vtpm policy predict tells what was "
+        "no boot policy (of {}) approves this boot; nearest is {}: {}{}{} (xen-vtpm policy measure tells what was "
         "measured)",
         installed.size(), nearest_policy->id(), nearest->why, events.empty() ? "" : "; ", events);
 }

@@ -56,9 +56,13 @@ std::string sentence(std::string text) {
     return text;
 }
 
-}  // namespace
+struct ConfigOptions {
+    std::string file = "/etc/xen-vtpm/manager.toml";
+};
 
-Result<Json> check_config(const std::string &file) {
+// By the manager's own program, which reads it as it would at its start.
+Result<Json> check_config(const ConfigOptions &options) {
+    const std::string &file = options.file;
     VTPM_ASSIGN(const Ended ended, run({std::string(kSbinDir) + "/xen-vtpm-managerd", "--check", "--config", file}));
     if (!WIFEXITED(ended.status) || WEXITSTATUS(ended.status) != 0)
         return fail(ErrorCode::kRefused, "{}", sentence(ended.errors));
@@ -66,5 +70,14 @@ Result<Json> check_config(const std::string &file) {
 }
 
 std::string check_config_text(const Json &answer) { return answer.at("file").get<std::string>() + " is right.\n"; }
+
+}  // namespace
+
+void add_config_commands(const Menu &menu) {
+    const Menu config = menu.below("config", "Check the manager's configuration");
+    auto [command, options] = config.add<ConfigOptions>(
+        "check", "Check whether it is right, before a restart; needs no daemon", check_config, check_config_text);
+    command.add_option("FILE", options.file, "Configuration file")->capture_default_str();
+}
 
 }  // namespace vtpm::cli

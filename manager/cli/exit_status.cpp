@@ -20,6 +20,8 @@ int exit_status(ErrorCode code) {
         case ErrorCode::kUnavailable:
         case ErrorCode::kShortage:
             return 6;
+        case ErrorCode::kWrongState:
+            return 7;
         case ErrorCode::kStoreFailed:
         case ErrorCode::kSystem:
             return kExitFailure;
@@ -47,6 +49,8 @@ const char *error_word(ErrorCode code) {
             return "system";
         case ErrorCode::kShortage:
             return "shortage";
+        case ErrorCode::kWrongState:
+            return "wrong-state";
     }
     return "system";
 }

@@ -46,7 +46,7 @@ template <typename Fill>
 Result<> new_file(const std::string &path, Fill fill) {
     const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!file && errno == EEXIST) return fail(ErrorCode::kInUse, "{} exists: it is not overwritten", path);
-    if (!file) return fail_errno("create {}", path);
+    if (!file) return cannot("be created", path);
     Result<> filled = fill(file.get());
     if (filled && ::fsync(file.get()) != 0) filled = fail_errno("write {}", path);
     if (!filled) (void)::unlink(path.c_str());
@@ -74,10 +74,20 @@ private:
 
 }  // namespace
 
+tl::unexpected<Error> cannot(const char *do_what, const std::string &path) {
+    const int error = errno;
+    const ErrorCode code = error == ENOENT || error == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kSystem;
+    const bool forbidden = (error == EACCES || error == EPERM) && ::geteuid() != 0;
+    return fail(forbidden ? ErrorCode::kRefused : code, "{} cannot {}: {}{}", path, do_what, std::strerror(error),
+                forbidden ? " (are you root?)" : "");
+}
+
+SecretText::~SecretText() { ::explicit_bzero(text.data(), text.size()); }
+
 Result<std::string> read_input(const std::string &path) {
     if (path == "-") return read_all(STDIN_FILENO, "standard input");
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file) return fail(ErrorCode::kNotFound, "{} cannot be read: {}", path, std::strerror(errno));
+    if (!file) return cannot("be read", path);
     return read_all(file.get(), path);
 }
 
@@ -102,6 +112,15 @@ bool says_yes(std::string_view question) {
     std::fprintf(stderr, "%.*s [y/N] ", static_cast<int>(question.size()), question.data());
     const auto answer = read_all(STDIN_FILENO, "standard input", Until::kNewline);
     return answer && (answer->starts_with('y') || answer->starts_with('Y'));
+}
+
+Result<> confirm(bool yes, std::string_view consequence) {
+    if (yes) return {};
+    if (::isatty(STDIN_FILENO) == 0)
+        return fail(ErrorCode::kRefused, "{} Nothing was changed: say --yes to do it", consequence);
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(consequence.size()), consequence.data());
+    if (says_yes("Do it?")) return {};
+    return fail(ErrorCode::kRefused, "nothing was changed");
 }
 
 Result<> write_output(const std::string &path, std::string_view content) {

@@ -55,8 +55,9 @@ std::string boot_policies(const Json &group) {
     if (text(group, "policies") == "0")
         return fmt::format("NONE {}: at the manager's next start the group is refused (xen-vtpm policy)", generation);
     const std::string next = text(group, "next_policies");
-    return fmt::format("{} {}{}", text(group, "policies"), generation,
-                       next.empty() || next == "0" ? "" : fmt::format(", {} of the next (xen-vtpm group renew)", next));
+    return fmt::format(
+        "{} {}{}", text(group, "policies"), generation,
+        next.empty() || next == "0" ? "" : fmt::format(", {} of the next (xen-vtpm group revoke-approvals)", next));
 }
 
 // An older manager does not say.
@@ -82,7 +83,7 @@ std::string loss(const Json &group) {
         when = "another mainboard, or the loss of its approver's key,";
     else if (!text(group, "pcrs").empty())
         when = "another mainboard, or an update that changes its PCRs,";
-    return fmt::format("none of {}: {} loses its vTPMs for good: xen-vtpm group export-recovery {}", name, when, name);
+    return fmt::format("none of {}: {} loses its vTPMs for good: xen-vtpm group recovery-key {}", name, when, name);
 }
 
 // An older backend does not say for how many there is room.
@@ -173,7 +174,7 @@ std::string reissue_text(const Json &ordered) {
 
 std::string create_text(const Json &created) { return text(created, "uuid") + "\n"; }
 
-std::string destroy_text(const Json &destroyed) { return fmt::format("{} destroyed\n", text(destroyed, "uuid")); }
+std::string delete_text(const Json &deleted) { return fmt::format("{} deleted\n", text(deleted, "uuid")); }
 
 std::string list_groups_text(const Json &groups) {
     constexpr auto kRow = "{:<20}  {:>5}  {:<20}  {:<34}  {}\n";
@@ -193,7 +194,7 @@ std::string show_group_text(const Json &group) {
     // Which nobody vouches for while the group is refused.
     line(out, "sealed to", policy(group) + (text(group, "reason").empty() ? "" : ", says the store"));
     line(out, "boot policies", boot_policies(group));
-    line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group export-recovery");
+    line(out, "recovery key", group.value("recovery_key", false) ? "yes" : "none: xen-vtpm group recovery-key");
     line(out, "vTPMs", text(group, "vtpms"));
     line(out, "created", text(group, "created"));
     line(out, waits(group) ? "waiting" : "refused", text(group, "reason"));
@@ -206,7 +207,7 @@ std::string rekey_text(const Json &group) {
     return show_group_text(group) +
            fmt::format(
                "Group '{0}' and its vTPMs have new keys. The former recovery key is void: make another now, with\n"
-               "xen-vtpm group export-recovery {0}\n"
+               "xen-vtpm group recovery-key {0}\n"
                "Copies of the store, and vTPMs that were exported before, open by the former keys still: destroy "
                "them.\n",
                text(group, "group"));
@@ -252,7 +253,7 @@ std::string export_warning(const Json &exported) {
         return fmt::format("It opens in this store, and with the recovery key of group '{}' anywhere.\n", group);
     return fmt::format(
         "It opens in this store only, while group '{0}' does: THE GROUP HAS NO RECOVERY KEY, so the file is worth\n"
-        "nothing once the store or the hardware TPM is lost. Make one (xen-vtpm group export-recovery {0}), and "
+        "nothing once the store or the hardware TPM is lost. Make one (xen-vtpm group recovery-key {0}), and "
         "export\n"
         "the vTPM again.\n",
         group);
@@ -320,7 +321,7 @@ std::string verify_attestation_text(const Json &verdict) {
         out += fmt::format("        {:<17} Clock {} ms{}, {} resets, {} restarts, firmware {}\n", "host TPM",
                            text(quote, "clock"), flag(quote, "clock_safe") ? "" : " (unsafe)",
                            text(quote, "reset_count"), text(quote, "restart_count"), text(quote, "firmware_version"));
-    return out + (flag(verdict, "verified") ? "The attestation is true.\n" : "DO NOT TRUST THIS VTPM.\n");
+    return out + (flag(verdict, "verified") ? "Result: verified\n" : "Result: NOT verified\n");
 }
 
 std::string answer_text(const Json &answer) { return text(answer, "answer") + "\n"; }
@@ -379,6 +380,6 @@ std::string audit_text(const Json &records) {
     return out;
 }
 
-std::string revoke_policy_text(const Json &revoked) { return fmt::format("{} revoked\n", text(revoked, "policy")); }
+std::string remove_policy_text(const Json &removed) { return fmt::format("{} removed\n", text(removed, "policy")); }
 
 }  // namespace vtpm::cli

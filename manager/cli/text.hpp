@@ -13,7 +13,7 @@ std::string list_text(const Json &vtpms);
 std::string show_text(const Json &vtpm);
 std::string reissue_text(const Json &ordered);
 std::string create_text(const Json &created);
-std::string destroy_text(const Json &destroyed);
+std::string delete_text(const Json &deleted);
 std::string list_groups_text(const Json &groups);
 std::string show_group_text(const Json &group);
 std::string delete_group_text(const Json &deleted);
@@ -41,6 +41,6 @@ std::string answer_text(const Json &answer);
 std::string install_policy_text(const Json &policy);
 std::string list_policies_text(const Json &policies);
 std::string audit_text(const Json &records);
-std::string revoke_policy_text(const Json &revoked);
+std::string remove_policy_text(const Json &removed);
 
 }  // namespace vtpm::cli

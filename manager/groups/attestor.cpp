@@ -18,13 +18,13 @@ Result<VtpmRecord> attestable(Store &store, const Uuid &uuid) {
     VTPM_ASSIGN(auto vtpm, store.find_vtpm(uuid));
     if (!vtpm) return fail(ErrorCode::kNotFound, "vTPM {} is unknown", uuid.to_string());
     if (vtpm->version == TpmVersion::k12)
-        return fail(ErrorCode::kInvalid,
+        return fail(ErrorCode::kWrongState,
                     "vTPM {} is a TPM 1.2: it has no certified endorsement keys to be told by, and no event log, so "
                     "nothing of it, or of its guest's launch, can be attested; its launch is in its PCRs (xen-vtpm "
                     "launch predict --pcrs sha1:4,8,9,11,12)",
                     uuid.to_string());
     if (vtpm->endorsement.empty())
-        return fail(ErrorCode::kInvalid,
+        return fail(ErrorCode::kWrongState,
                     "vTPM {} has no certified endorsement keys to be told by: it did not run yet, or was made with "
                     "ek_certificates = false",
                     uuid.to_string());

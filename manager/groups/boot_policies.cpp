@@ -9,7 +9,7 @@
 namespace vtpm {
 namespace {
 
-// One of the next generation is for `group renew`.
+// One of the next generation is for `group revoke-approvals`.
 bool is_next(const BootApproval &approval, const KeyPolicy &group) {
     return approval.generation == std::uint64_t{group.generation} + 1;
 }
@@ -25,7 +25,7 @@ Result<> check_generation(const BootApproval &approval, const KeyPolicy &group) 
 // Why `policy` opens nothing, whatever the host boots.
 Result<> check_usable(const BootPolicy &policy, const Result<KeyPolicy> &group) {
     if (!group) return tl::make_unexpected(group.error());
-    if (!group->approver) return fail(ErrorCode::kInvalid, "group '{}' has no approver", group->group);
+    if (!group->approver) return fail(ErrorCode::kWrongState, "group '{}' has no approver", group->group);
     VTPM_TRY(policy.verify(*group->approver, std::time(nullptr)));
     return check_generation(policy.approval(), *group);
 }
@@ -33,8 +33,8 @@ Result<> check_usable(const BootPolicy &policy, const Result<KeyPolicy> &group) 
 std::string problem_of(const BootPolicy &policy, const Result<KeyPolicy> &group) {
     if (const auto usable = check_usable(policy, group); !usable) return usable.error().text;
     if (!is_next(policy.approval(), *group)) return {};
-    return fmt::format("it counts from generation {} on: xen-vtpm group renew {}", policy.approval().generation,
-                       group->group);
+    return fmt::format("it counts from generation {} on: xen-vtpm group revoke-approvals {}",
+                       policy.approval().generation, group->group);
 }
 
 }  // namespace

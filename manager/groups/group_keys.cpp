@@ -36,7 +36,7 @@ void tell_without_recovery_key(const GroupRecord &group) {
     if (!group.recovery.empty()) return;
     log::warning(
         "group '{0}' has no recovery key: once {1}its hardware TPM is gone, its vTPMs are lost for good: "
-        "xen-vtpm group export-recovery {0}",
+        "xen-vtpm group recovery-key {0}",
         group.name, group.pcrs.empty() ? "" : fmt::format("an update changes the PCRs {} or ", group.pcrs));
 }
 
@@ -142,7 +142,7 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     if (!used.empty() && !may_start_anew)
         return fail(ErrorCode::kRefused,
                     "the store is new, but the hardware TPM remembers one (NV index {:#x}): restore it from a backup; "
-                    "if it is lost for good: xen-vtpm recover --new-store",
+                    "if it is lost for good: xen-vtpm store reset",
                     used.front());
     VTPM_ASSIGN(Key key, random_key());
     VTPM_ASSIGN(const std::uint32_t index, new_index(store_, sealer));
@@ -273,7 +273,7 @@ Result<> GroupKeys::open(const std::string &name) {
 Result<> GroupKeys::accept_rollback(const std::string &name) {
     if (key(name)) {
         if (const auto found = stranger(); found && found->group == name) return accept_as(name);
-        return fail(ErrorCode::kInvalid, "group '{}' is open", name);
+        return fail(ErrorCode::kWrongState, "group '{}' is open", name);
     }
     VTPM_ASSIGN(const GroupRecord group, record(name));
     VTPM_ASSIGN(const auto opened, sealer());
@@ -432,8 +432,8 @@ Result<> GroupKeys::renew(const std::string &name) {
     VTPM_ASSIGN(const GroupRecord present, record(name));
     VTPM_ASSIGN(KeyPolicy policy, policy_of(present));
     if (!policy.approver)
-        return fail(ErrorCode::kInvalid, "group '{}' has no approver: what seals it anew is xen-vtpm group reseal",
-                    name);
+        return fail(ErrorCode::kWrongState,
+                    "group '{0}' has no approver: to seal it to something else, xen-vtpm group seal {0}", name);
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_ASSIGN(const bool opens, complete(*opened, present));
     const auto cut = cut_renewals_.find(name);
@@ -464,7 +464,8 @@ Result<> GroupKeys::require_approved(Sealer &sealer, const KeyPolicy &policy,
     return fail(
         ErrorCode::kRefused,
         "group '{0}' would not open any more: no boot policy of generation {1} approves this boot ({2}): xen-vtpm "
-        "policy predict --json, policy sign --group {0} --generation {1}, policy install, and then group renew",
+        "policy measure --json, policy sign --group {0} --generation {1}, policy install, and then group "
+        "revoke-approvals",
         policy.group, policy.generation, approved.error().text);
 }
 
@@ -506,7 +507,7 @@ Result<> GroupKeys::remove_former_launches(const KeyPolicy &policy, Change &chan
 
 Result<> GroupKeys::remove(const std::string &name) {
     VTPM_TRY(state_);
-    if (name == kDefaultGroup) return fail(ErrorCode::kInvalid, "the default group stays");
+    if (name == kDefaultGroup) return fail(ErrorCode::kRefused, "group 'default' cannot be deleted");
     VTPM_ASSIGN(const GroupRecord group, record(name));
     return remove(group, WithVtpms::kNo);
 }
@@ -517,7 +518,9 @@ Result<> GroupKeys::discard(const std::string &name) {
     if (!group && group.error().code == ErrorCode::kNotFound && known_groups().ids.contains(name)) return forget(name);
     if (!group) return tl::make_unexpected(group.error());
     const auto opened = key(name);
-    if (opened) return fail(ErrorCode::kInvalid, "group '{}' is open, not lost: destroy its vTPMs one by one", name);
+    if (opened)
+        return fail(ErrorCode::kWrongState,
+                    "group '{}' is open, not lost: delete its vTPMs one by one (xen-vtpm delete UUID)", name);
     // It is not lost either while it waits, or all do.
     const ErrorCode code = opened.error().code;
     if (state_ ? code == ErrorCode::kUnavailable : code != ErrorCode::kRefused)

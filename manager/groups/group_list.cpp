@@ -114,12 +114,12 @@ std::string GroupKeys::text_of(const Stranger &stranger) {
         return fmt::format(
             "the other groups' manifests know of a group '{0}', which the store does not have: somebody removed it "
             "from "
-            "the store (restore the present one); if it is gone for good: xen-vtpm group delete --lost {0}",
+            "the store (restore the present one); if it is gone for good: xen-vtpm group delete --with-vtpms {0}",
             stranger.group);
     return fmt::format(
         "the manifests of other groups ({1}) do not know the group '{0}' that the store has: somebody put it there, or "
         "them (restore the present store, or destroy what is not yours); if all are yours, and were refused when it "
-        "came: xen-vtpm recover --accept-rollback {0}",
+        "came: xen-vtpm group accept-rollback {0}",
         stranger.group, stranger.others);
 }
 

@@ -49,7 +49,7 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
     const bool another = !group.recovery.empty();
     if (another && replace == Replace::kNo)
         return fail(ErrorCode::kInUse,
-                    "group '{0}' has a recovery key, which was told once; --replace makes another. The former still "
+                    "group '{0}' has a recovery key, which was told once; --rotate makes another. The former still "
                     "opens older copies of the store and older backups, since the group's key stays. If somebody else "
                     "has it: xen-vtpm group rekey {0}",
                     name);
@@ -67,7 +67,7 @@ Result<GroupKeys::Recovered> GroupKeys::unwrap(const std::string &name, std::str
     VTPM_ASSIGN(GroupRecord group, record(name));
     if (group.recovery.empty())
         return fail(ErrorCode::kRefused, "group '{}' has no recovery key: {}", name,
-                    key(name) ? "xen-vtpm group export-recovery makes one" : "none was exported while it was open");
+                    key(name) ? "xen-vtpm group recovery-key makes one" : "none was exported while it was open");
     VTPM_ASSIGN(const Key recovery_key, recovery_key_from(text));
     VTPM_ASSIGN(Key group_key, unwrap_for_recovery(recovery_key, name, group.recovery));
     return Recovered{std::move(group), std::move(group_key)};
@@ -130,7 +130,7 @@ Result<KeyPolicy> GroupKeys::chosen_policy(const RecoveryCheck &check, KeyPolicy
 
 Result<> GroupKeys::recover(std::string_view text, RecoveryOrder order) {
     const std::string name = order.policy.group;
-    if (key(name)) return fail(ErrorCode::kInvalid, "group '{}' is open", name);
+    if (key(name)) return fail(ErrorCode::kWrongState, "group '{}' is open", name);
     VTPM_ASSIGN(Recovered recovered, unwrap(name, text));
     VTPM_ASSIGN(const auto present, open_sealer_({}));
     VTPM_ASSIGN(const RecoveryCheck checked, check(*present, recovered));

@@ -47,8 +47,7 @@ Result<> GroupKeys::rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms
     const KeyPolicy policy = next->policy;
     const auto adopted = adopt_key(*opened, name, std::move(*next), vtpms);
     if (!adopted) return stays(name, adopted.error());
-    log::warning("group '{0}' has another key: its former recovery key is void: xen-vtpm group export-recovery {0}",
-                 name);
+    log::warning("group '{0}' has another key: its former recovery key is void: xen-vtpm group recovery-key {0}", name);
     if (const auto advanced = opened->advance(adopted->key, policy); !advanced)
         return fail(advanced.error().code,
                     "group '{}' has another key, but a copy of the store may open by the former one still: {}; restart "
@@ -79,7 +78,7 @@ Result<> GroupKeys::require_same_pcrs(Sealer &sealer, GroupRecord present, Bytes
     if (same) return {};
     return fail(ErrorCode::kRefused,
                 "the PCRs {0} are not as they were when it was sealed, and the next boot may not have them so; if it "
-                "will: xen-vtpm group reseal {1} --pcrs {0}, and then group rekey",
+                "will: xen-vtpm group seal {1} --pcrs {0}, and then group rekey",
                 present.pcrs, present.name);
 }
 

@@ -89,7 +89,7 @@ Result<Epoch> kept_epoch(Sealer &sealer, const OpenGroup &group) {
 tl::unexpected<Error> rolled_back(const GroupRecord &record, std::string_view what) {
     return fail(ErrorCode::kRefused,
                 "{}: restore the present store, or take this one as it is, older vTPM states included: "
-                "xen-vtpm recover --accept-rollback {}",
+                "xen-vtpm group accept-rollback {}",
                 what, record.name);
 }
 

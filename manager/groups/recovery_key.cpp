@@ -42,7 +42,7 @@ tl::unexpected<Error> mistyped(std::string_view how) {
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
-// What `xen-vtpm --json group export-recovery` printed.
+// What `xen-vtpm --json group recovery-key` printed.
 std::string_view key_in_json(std::string_view text) {
     constexpr std::string_view kField = "\"recovery_key\"";
     const auto field = text.find(kField);

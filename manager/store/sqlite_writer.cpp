@@ -64,7 +64,9 @@ public:
 
     Result<> operator()(const DeleteGroup &edit) {
         VTPM_ASSIGN(const auto count, count_vtpms(edit.name));
-        if (count != 0) return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: destroy them first", edit.name, count);
+        if (count != 0)
+            return fail(ErrorCode::kInUse, "group '{}' has {} vTPMs: delete them first: xen-vtpm delete UUID",
+                        edit.name, count);
         VTPM_TRY(database_.execute("DELETE FROM policies WHERE group_name = ?", edit.name));
         VTPM_TRY(database_.execute("DELETE FROM launch_approvals WHERE group_name = ?", edit.name));
         removes_ = true;
@@ -217,7 +219,7 @@ private:
         return fail(
             ErrorCode::kRefused,
             "vTPM {} has a state, but the inventory has no such vTPM: it is damaged; restore the store, or give the "
-            "state up: xen-vtpm destroy {}",
+            "state up: xen-vtpm delete {}",
             uuid.to_string(), uuid.to_string());
     }
 

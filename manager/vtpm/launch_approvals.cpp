@@ -27,7 +27,7 @@ Result<std::vector<LaunchApproval>> approvals_in(Store &store, const std::string
     return approvals;
 }
 
-// One of the next generation is for `group renew`.
+// One of the next generation is for `group revoke-approvals`.
 Result<> check_generation(const LaunchTerms &terms, std::uint32_t present) {
     if (terms.generation == present || terms.generation == std::uint64_t{present} + 1) return {};
     return fail(ErrorCode::kRefused,
@@ -64,7 +64,8 @@ std::string LaunchApprovals::problem_of(const LaunchApproval &approval) const {
     if (const auto usable = check_usable(approval); !usable) return usable.error().text;
     const auto manifest = keys_.manifest(terms.group);
     if (!manifest || terms.generation == (*manifest)->terms().generation) return {};
-    return fmt::format("it counts from generation {} on: xen-vtpm group renew {}", terms.generation, terms.group);
+    return fmt::format("it counts from generation {} on: xen-vtpm group revoke-approvals {}", terms.generation,
+                       terms.group);
 }
 
 Result<std::string> LaunchApprovals::install(const std::string &document) {

@@ -177,7 +177,7 @@ std::string_view event_of(Vtpms::Order order) {
 }
 
 tl::unexpected<Error> nothing_signs() {
-    return fail(ErrorCode::kInvalid, "with sealing = \"file\" nothing signs certificates");
+    return fail(ErrorCode::kWrongState, "with sealing = \"file\" nothing signs certificates");
 }
 
 }  // namespace
@@ -187,7 +187,7 @@ Result<> Vtpms::reissue(const Uuid &uuid, Order order) {
     VTPM_TRY(services_.inventory.verify(record));
     VTPM_ASSIGN(const Endorsement endorsement, decode_endorsement(record.endorsement));
     if (endorsement.keys.empty())
-        return fail(ErrorCode::kInvalid,
+        return fail(ErrorCode::kWrongState,
                     "vTPM {} has no certificates: it is a TPM 1.2, did not run yet, or was made without any, and what "
                     "its keys are cannot be told any more",
                     uuid.to_string());
@@ -213,7 +213,7 @@ Result<> Vtpms::bind_launch(VtpmRecord &vtpm, LaunchPolicy launch) const {
     VTPM_ASSIGN(const Terms group, services_.inventory.terms(vtpm.group));
     if (group.approver.empty())
         return fail(ErrorCode::kInvalid,
-                    "group '{}' has no approver who could sign launches: xen-vtpm group reseal --approver, or another "
+                    "group '{}' has no approver who could sign launches: xen-vtpm group seal --approver, or another "
                     "group",
                     vtpm.group);
     vtpm.launch_approver = group.approver;
@@ -302,7 +302,7 @@ Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {
     VTPM_ASSIGN(const Key key, key_of(*group_key, record));
     const auto state = open_stored_state(services_.store, record, key, StateKind::kPermanent);
     if (!state && state.error().code == ErrorCode::kNotFound)
-        return fail(ErrorCode::kInvalid, "vTPM {} has no state yet: it never ran", uuid.to_string());
+        return fail(ErrorCode::kWrongState, "vTPM {} has no state yet: it never ran", uuid.to_string());
     if (!state) return tl::make_unexpected(state.error());
     VTPM_ASSIGN(GroupRecord group, keys_.record(record.group));
     VTPM_ASSIGN(std::string backup, make_backup(*group_key,
@@ -380,14 +380,15 @@ Result<std::optional<VtpmRecord>> Vtpms::replaced_by(const Backup &backup, const
         return fail(
             ErrorCode::kInUse,
             "vTPM {} is of another store ({}): two of it must never run; if the other is destroyed or lost, say "
-            "so: --original-is-gone",
+            "so: --confirm-original-destroyed",
             uuid, backup.header.store_id);
     VTPM_ASSIGN(auto former, services_.store.find_vtpm(backup.header.uuid));
     if (former && !order.replace)
         return fail(ErrorCode::kInUse, "vTPM {} exists: --replace makes it go back to what it was at {}", uuid,
                     to_utc(backup.header.time));
     if (former && former->group != group)
-        return fail(ErrorCode::kInUse, "vTPM {} exists in group '{}': destroy it first", uuid, former->group);
+        return fail(ErrorCode::kInUse, "vTPM {0} exists in group '{1}': delete it first: xen-vtpm delete {0}", uuid,
+                    former->group);
     if (former) VTPM_TRY(services_.inventory.verify(*former));
     return former;
 }

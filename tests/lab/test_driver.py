@@ -230,7 +230,7 @@ def test_a_guest_has_two_vtpms(driven):
     use_one = f"TPM2TOOLS_TCTI=device:/dev/tpmrm{one} tpm2_getrandom --hex 4"
     driven.sh(f"set -e; TPM2TOOLS_TCTI=device:/dev/tpmrm{other} tpm2_pcrextend 16:sha256=$(printf %064d 1); {use_one}; "
               f"! cmp /sys/class/tpm/tpm{one}/pcr-sha256/16 /sys/class/tpm/tpm{other}/pcr-sha256/16")
-    driven.lab.dom0(f"xl vtpm-detach {driven.name} {second}; xen-vtpm destroy {second}")
+    driven.lab.dom0(f"xl vtpm-detach {driven.name} {second}; xen-vtpm delete --yes {second}")
     driven.sh(f"set -e; timeout 60 sh -c 'while test -e /dev/tpm{other}; do sleep 0.5; done'; {use_one}")
 
 

@@ -19,21 +19,21 @@ def test_a_group_opens_in_the_boots_that_its_approver_signed(lab, tmp_path):
     group = lambda name="tenant": json.loads(lab.dom0(f"xen-vtpm --json group show {name}").stdout)
     push_approver(lab, tmp_path)
     lab.dom0("xen-vtpm group create tenant --approver approver.pub")
-    lab.dom0("xen-vtpm policy predict | grep -E '^PCR 7 +[0-9a-f]{64}$'")
-    lab.dom0("xen-vtpm policy predict --json > boot.json")
-    lab.dom0("xen-vtpm policy sign --key approver.pem --group tenant --values boot.json "
+    lab.dom0("xen-vtpm policy measure | grep -E '^PCR 7 +[0-9a-f]{64}$'")
+    lab.dom0("xen-vtpm policy measure --json > boot.json")
+    lab.dom0("xen-vtpm policy sign --key approver.pem --group tenant --measurements boot.json "
              "--not-after 2099-12-31T23:59:59Z > policy.json")
     policy = json.loads(lab.dom0("xen-vtpm --json policy install policy.json").stdout)["policy"]
     uuid = lab.dom0("xen-vtpm create --group tenant").stdout.strip()
     lab.dom0("systemctl restart xen-vtpm-managerd")
     assert group()["reason"] == ""
-    lab.dom0(f"xen-vtpm policy revoke {policy}; systemctl restart xen-vtpm-managerd")
+    lab.dom0(f"xen-vtpm policy remove {policy}; systemctl restart xen-vtpm-managerd")
     assert "approved no boot" in group()["reason"]
     assert "REFUSED" in lab.dom0("xen-vtpm status").stdout
     assert group("default")["reason"] == ""  # one group's refusal is no other's
     lab.dom0("xen-vtpm policy install policy.json")
     assert group()["reason"] == ""
-    lab.dom0(f"xen-vtpm destroy {uuid} && xen-vtpm group delete tenant")
+    lab.dom0(f"xen-vtpm delete --yes {uuid} && xen-vtpm group delete --yes tenant")
 
 
 def test_yesterdays_store_is_refused_until_the_administrator_takes_it(lab):
@@ -44,8 +44,8 @@ def test_yesterdays_store_is_refused_until_the_administrator_takes_it(lab):
     assert refused.returncode == 5 and "not the store that this host last used" in refused.stdout
     for group in json.loads(lab.dom0("xen-vtpm --json group list").stdout):
         if "last used" in group["reason"]:
-            lab.dom0(f"xen-vtpm recover --accept-rollback {group['group']}")
-    assert "rollback-accepted" in lab.dom0("xen-vtpm audit --verify").stdout
+            lab.dom0(f"xen-vtpm group accept-rollback {group['group']}")
+    assert "rollback-accepted" in lab.dom0("xen-vtpm audit verify").stdout
     lab.dom0("systemctl start xen-vtpmd && xen-vtpm status")
 
 
@@ -61,8 +61,8 @@ WantedBy=multi-user.target
 
 
 def test_a_host_that_boots_something_else_is_refused_until_its_approver_signs(lab, tmp_path):
-    approve = ("xen-vtpm policy predict --pcrs sha256:4 --json > boot.json && xen-vtpm policy sign --key approver.pem "
-               "--group fleet --values boot.json > policy.json && xen-vtpm policy install policy.json")
+    approve = ("xen-vtpm policy measure --pcrs sha256:4 --json > boot.json && xen-vtpm policy sign --key approver.pem "
+               "--group fleet --measurements boot.json > policy.json && xen-vtpm policy install policy.json")
     push_approver(lab, tmp_path)
     lab.dom0(f"xen-vtpm group create fleet --approver approver.pub && {approve}")
     uuid = lab.dom0("xen-vtpm create --group fleet").stdout.strip()
@@ -86,7 +86,7 @@ def test_a_host_that_boots_something_else_is_refused_until_its_approver_signs(la
 
 
 def test_another_hardware_tpm_is_refused_until_the_recovery_key_comes(lab):
-    key = json.loads(lab.dom0("xen-vtpm --json group export-recovery default").stdout)["recovery_key"]
+    key = json.loads(lab.dom0("xen-vtpm --json group recovery-key default").stdout)["recovery_key"]
     lab.run("reset", "--new-tpm", timeout=400, check=False)
     out = lab.dom0("xen-vtpm status", check=False).stdout
     assert "refus" in out and "not the hardware TPM" in out

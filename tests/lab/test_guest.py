@@ -75,7 +75,7 @@ def test_the_endorsement_certificates_lead_to_the_hosts_ca(lab, guest, tmp_path)
         timeout=400,
     ).stdout.split()
     rsa, ecc, p384, ek = (base64.b64decode(line) for line in lines)
-    (tmp_path / "ca.pem").write_text(lab.dom0("xen-vtpm ca export").stdout)
+    (tmp_path / "ca.pem").write_text(lab.dom0("xen-vtpm ca certificate").stdout)
 
     def openssl(*arguments, **options):
         return subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path, **options).stdout
@@ -95,7 +95,7 @@ def verifier(lab, guest, tmp_path_factory):
         return subprocess.run([XEN_VTPM, *arguments], cwd=place, check=check, capture_output=True, text=True)
 
     (place / "host.json").write_text(lab.dom0("xen-vtpm host identity").stdout)
-    challenge = run("host", "challenge", "host.json", "--any-tpm", "--answer", "expected").stdout
+    challenge = run("host", "challenge", "host.json", "--any-tpm", "--write-answer", "expected").stdout
     assert lab.dom0("xen-vtpm host answer -", input=challenge).stdout == (place / "expected").read_text()
     run.place = place
     return run
@@ -116,12 +116,12 @@ def install_xen_vtpm(lab, guest):
 def test_an_attestation_leads_from_the_hardware_tpm_to_the_guests_own_key(lab, guest, verifier):
     install_xen_vtpm(lab, guest)
     nonce = secrets.token_hex(16)
-    (verifier.place / "attestation.json").write_text(lab.guest(guest, f"xen-vtpm attest --nonce {nonce}").stdout)
-    (verifier.place / "boot.json").write_text(lab.dom0("xen-vtpm policy predict --pcrs sha256:7 --json").stdout)
+    (verifier.place / "attestation.json").write_text(lab.guest(guest, f"xen-vtpm attestation create --nonce {nonce}").stdout)
+    (verifier.place / "boot.json").write_text(lab.dom0("xen-vtpm policy measure --pcrs sha256:7 --json").stdout)
     ek = verifier.place / f"ek-{guest}.pub"
-    asked = ("verify-attestation", "attestation.json", "--host", "host.json", "--values", "boot.json")
-    verdict = verifier(*asked, "--nonce", nonce, "--endorsement-key", str(ek))
-    assert "The attestation is true." in verdict.stdout
+    asked = ("attestation", "verify", "attestation.json", "--host", "host.json", "--measurements", "boot.json")
+    verdict = verifier(*asked, "--nonce", nonce, "--write-ek", str(ek))
+    assert "Result: verified" in verdict.stdout
     assert json.loads(verifier("--json", *asked, "--nonce", nonce).stdout)["vtpm"] == lab.device(guest)["uuid"]
     assert verifier(*asked, "--nonce", secrets.token_hex(16), check=False).returncode == 5
 
@@ -144,14 +144,14 @@ def test_an_attestation_leads_from_the_hardware_tpm_to_the_guests_own_key(lab, g
 def test_the_administrators_attestation_of_the_same_vtpm_is_as_good(lab, guest, verifier):
     nonce = secrets.token_hex(16)
     uuid = lab.device(guest)["uuid"]
-    document = lab.dom0(f"xen-vtpm attest {uuid} --nonce {nonce} --pcrs sha256:0,7,10").stdout
+    document = lab.dom0(f"xen-vtpm attestation create {uuid} --nonce {nonce} --pcrs sha256:0,7,10").stdout
     (verifier.place / "attestation.json").write_text(document)
-    asked = ("verify-attestation", "attestation.json", "--host", "host.json", "--nonce", nonce, "--vtpm", uuid)
-    assert verifier(*asked, "--values", "attestation.json").returncode == 0
+    asked = ("attestation", "verify", "attestation.json", "--host", "host.json", "--nonce", nonce, "--uuid", uuid)
+    assert verifier(*asked, "--measurements", "attestation.json").returncode == 0
     changed = json.loads(document)
     changed["values"]["10"] = "0" * 64
     (verifier.place / "changed.json").write_text(json.dumps(changed))
-    asked = ("verify-attestation", "changed.json", "--host", "host.json", "--nonce", nonce, "--any-boot")
+    asked = ("attestation", "verify", "changed.json", "--host", "host.json", "--nonce", nonce, "--any-boot")
     result = verifier(*asked, check=False)
     assert result.returncode == 5 and "FAILED  host quote" in result.stdout
 

@@ -41,18 +41,18 @@ def rc_dom0(lab, command):
 
 
 def test_the_command_line_lists_shows_creates_and_destroys(lab):
-    uuid = lab.dom0("xen-vtpm create --tpm 1.2").stdout.strip()
+    uuid = lab.dom0("xen-vtpm create --tpm-version 1.2").stdout.strip()
     assert uuid in lab.dom0("xen-vtpm list").stdout
     shown = json.loads(lab.dom0(f"xen-vtpm --json show {uuid}").stdout)
     assert shown["tpm"] == "1.2"
-    lab.dom0(f"xen-vtpm destroy {uuid}")
+    lab.dom0(f"xen-vtpm delete --yes {uuid}")
     assert rc_dom0(lab, f"xen-vtpm show {uuid}") == 3
 
 
 def test_a_vtpm_in_use_is_not_destroyed(lab):
     in_use = [row["uuid"] for row in json.loads(lab.dom0("xen-vtpm --json list").stdout) if row["in_use"]]
     assert len(in_use) >= 2
-    assert rc_dom0(lab, f"xen-vtpm destroy {in_use[0]}") == 4
+    assert rc_dom0(lab, f"xen-vtpm delete --yes {in_use[0]}") == 4
 
 
 def test_without_the_manager_reads_work_writes_fail_and_recover(lab):

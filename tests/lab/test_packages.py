@@ -225,5 +225,5 @@ def test_a_purge_destroys_no_guest_unless_asked_to(host, packages):
                        f"{APT} purge xen-vtpm; test ! -e /var/lib/xen-vtpm")
     assert "the vTPMs in /var/lib/xen-vtpm are destroyed" in output.stdout + output.stderr
     install(host, packages)
-    assert "recover --new-store" in host.dom0("xen-vtpm status", check=False).stdout
-    host.dom0("xen-vtpm recover --new-store && xen-vtpm create")
+    assert "store reset" in host.dom0("xen-vtpm status", check=False).stdout
+    host.dom0("xen-vtpm store reset --yes && xen-vtpm create")

@@ -74,7 +74,7 @@ def test_a_verifier_needs_no_xen(chroot, packages):
     chroot.install(packages["xen-vtpm-verifier"])
     installed = chroot.sh("dpkg-query -W -f '${Package}\\n'")
     assert "libxen" not in installed and "xen-utils" not in installed and "libtpms" not in installed
-    assert "verify-attestation" in chroot.sh("xen-vtpm --help")
+    assert "attestation" in chroot.sh("xen-vtpm --help")
     assert chroot.sh("xen-vtpm status", status=6)
     words = "COMP_WORDS=(xen-vtpm group ch); COMP_CWORD=2; _xen_vtpm; echo ${COMPREPLY[@]}"
     assert chroot.sh(f"bash -c '. /usr/share/bash-completion/completions/xen-vtpm; {words}'") == "check-recovery\n"

@@ -32,12 +32,12 @@ struct Attested : Machine {
     }
     std::string identity() { return write("host.json", must({"host", "identity"})); }
     std::string attest(const std::string &nonce = kNonce) {
-        return write("attestation.json", must({"attest", uuid.to_string(), "--nonce", nonce}));
+        return write("attestation.json", must({"attestation", "create", uuid.to_string(), "--nonce", nonce}));
     }
     // The verifier has no bus, and no TPM.
     Output verify(const std::string &attestation, std::vector<std::string> trust, const std::string &nonce = kNonce) {
-        std::vector<std::string> arguments{"verify-attestation", attestation, "--nonce", nonce, "--host",
-                                           file("host.json")};
+        std::vector<std::string> arguments{"attestation", "verify", attestation,      "--nonce",
+                                           nonce,         "--host", file("host.json")};
         arguments.insert(arguments.end(), trust.begin(), trust.end());
         return cli("unix:path=/nonexistent", arguments);
     }
@@ -45,13 +45,13 @@ struct Attested : Machine {
         const Output verdict = verify(attestation, trust);
         CAPTURE(verdict.out, verdict.err);
         REQUIRE(verdict.status == 0);
-        REQUIRE_THAT(verdict.out, Contains("The attestation is true"));
+        REQUIRE_THAT(verdict.out, Contains("Result: verified"));
     }
     void fails(const std::string &attestation, const std::vector<std::string> &trust, const std::string &what) {
         const Output verdict = verify(attestation, trust);
         CAPTURE(verdict.out, verdict.err);
         REQUIRE(verdict.status == 5);
-        REQUIRE_THAT(verdict.out, Contains("FAILED  " + what) && Contains("DO NOT TRUST"));
+        REQUIRE_THAT(verdict.out, Contains("FAILED  " + what) && Contains("Result: NOT verified"));
     }
 
     void extend_host_pcr(ESYS_TR pcr) {
@@ -141,17 +141,17 @@ TEST_CASE("a verifier far away believes a host's attestation, and no part of ano
     machine.identity();
     const std::string attestation = machine.attest();
     machine.holds(attestation, {"--any-boot"});
-    machine.holds(attestation, {"--any-boot", "--vtpm", machine.uuid.to_string()});
-    machine.fails(attestation, {"--any-boot", "--vtpm", Uuid::random().to_string()}, "vTPM");
+    machine.holds(attestation, {"--any-boot", "--uuid", machine.uuid.to_string()});
+    machine.fails(attestation, {"--any-boot", "--uuid", Uuid::random().to_string()}, "vTPM");
     const Output other_nonce = machine.verify(attestation, {"--any-boot"}, "ffeeddccbbaa99887766554433221100");
     REQUIRE(other_nonce.status == 5);
     REQUIRE_THAT(other_nonce.out, Contains("FAILED  nonce") && Contains("ok      host quote"));
 
     // The PCRs that the verifier knows, and others.
     json known = parsed_file(attestation);
-    machine.holds(attestation, {"--values", attestation});
+    machine.holds(attestation, {"--measurements", attestation});
     known["values"]["7"] = std::string(64, 'a');
-    machine.fails(attestation, {"--values", machine.write("known.json", known.dump())}, "boot");
+    machine.fails(attestation, {"--measurements", machine.write("known.json", known.dump())}, "boot");
     machine.fails(attestation, {"--approver", approver(machine)}, "boot");
     REQUIRE(machine.verify(attestation, {}).status == 2);  // which boots are good is nobody's default
 
@@ -236,7 +236,7 @@ TEST_CASE("the endorsement keys of an attestation are those of the guest's TPM, 
     machine.identity();
     const std::string attestation = machine.attest();
     const std::string key = machine.file("ek.pub");
-    machine.holds(attestation, {"--any-boot", "--endorsement-key", key});
+    machine.holds(attestation, {"--any-boot", "--write-ek", key});
     std::ifstream stream(key, std::ios::binary);
     const std::string written(std::istreambuf_iterator<char>(stream), {});
     REQUIRE(written == text(machine.endorsement_public(EkTemplate::kRsa2048)));
@@ -264,12 +264,12 @@ TEST_CASE("a vTPM that was put back from a backup is attested as before") {
     machine.power_off();
     const std::string uuid = machine.uuid.to_string();
     machine.must({"export", uuid, machine.file("backup")});
-    machine.must({"destroy", uuid});
-    REQUIRE(machine.xen_vtpm({"attest", uuid, "--nonce", kNonce}).status == 3);
+    machine.must({"delete", "--yes", uuid});
+    REQUIRE(machine.xen_vtpm({"attestation", "create", uuid, "--nonce", kNonce}).status == 3);
     machine.must({"import", machine.file("backup")});
     const std::string attestation = machine.attest();
     REQUIRE(parsed_file(attestation)["endorsement_keys"] == before["endorsement_keys"]);
-    machine.holds(attestation, {"--any-boot", "--vtpm", uuid});
+    machine.holds(attestation, {"--any-boot", "--uuid", uuid});
 }
 
 TEST_CASE("an attestation says whether the group's approver approved this boot of the host") {
@@ -287,7 +287,7 @@ TEST_CASE("an attestation says whether the group's approver approved this boot o
         machine.write("boot.json", json{{"pcrs", values["pcrs"]}, {"values", values["values"]}}.dump());
     const std::string policy =
         machine.write("policy.json", machine.must({"policy", "sign", "--key", machine.file("approver.pem"), "--group",
-                                                   "tenant", "--values", boot, "--pcrs", "sha256:4,7"}));
+                                                   "tenant", "--measurements", boot, "--pcrs", "sha256:4,7"}));
     machine.must({"policy", "install", policy});
     const std::string approved = machine.attest();
     machine.holds(approved, {"--approver", pub});
@@ -307,8 +307,8 @@ TEST_CASE("an attestation says whether the group's approver approved this boot o
     REQUIRE(quote["reset_count"].is_number());
     REQUIRE(quote["restart_count"].is_number());
     REQUIRE(quote["firmware_version"].get<std::string>().size() == 16);
-    machine.fails(machine.write("attestation.json", machine.must({"attest", machine.uuid.to_string(), "--nonce", kNonce,
-                                                                  "--pcrs", "sha256:4"})),
+    machine.fails(machine.write("attestation.json", machine.must({"attestation", "create", machine.uuid.to_string(),
+                                                                  "--nonce", kNonce, "--pcrs", "sha256:4"})),
                   {"--approver", pub}, "boot");  // PCR 7 was not quoted
 
     // The host measures something else while it runs: no quote says otherwise, nor does the former policy.
@@ -346,13 +346,13 @@ TEST_CASE("a host's TPM answers a challenge that is for it, and no other does") 
         Bytes certificate = issued(issue);
         certificate.resize(certificate.size() + 20, 0xff);  // indices are larger than what is in them
         machine.define_certificate(ek_certificate_index(kind), certificate);
-        trusted = {"--makers", makers};
+        trusted = {"--tpm-ca", makers};
     }
     const std::string host = machine.identity();
     REQUIRE(parsed_file(host).contains("endorsement_certificate") == by_maker);
     const auto challenge = [&](const std::string &identity, const std::string &answer,
                                const std::vector<std::string> &tpms) {
-        std::vector<std::string> arguments{"host", "challenge", identity, "--answer", machine.file(answer)};
+        std::vector<std::string> arguments{"host", "challenge", identity, "--write-answer", machine.file(answer)};
         arguments.insert(arguments.end(), tpms.begin(), tpms.end());
         return cli("unix:path=/nonexistent", arguments);
     };
@@ -389,7 +389,7 @@ TEST_CASE("a host's TPM answers a challenge that is for it, and no other does") 
         REQUIRE(openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
                          machine.file("x.key"), "-out", machine.file("x.pem"), "-subj", "/CN=root"})
                     .status == 0);
-        REQUIRE(challenge(host, "no answer", {"--makers", machine.file("x.pem")}).status == 5);
+        REQUIRE(challenge(host, "no answer", {"--tpm-ca", machine.file("x.pem")}).status == 5);
         json stolen = parsed_file(host);
         stolen["endorsement_key"] = to_base64(expect(stranger.identity()).endorsement_key);
         REQUIRE(challenge(machine.write("stolen.json", stolen.dump()), "no answer", trusted).status == 5);
@@ -426,8 +426,8 @@ TEST_CASE("certificates between the TPM's and its maker's come from the TPM's NV
     const std::string makers = machine.write("makers.pem", to_pem("CERTIFICATE", maker()));
     const auto challenge = [&](const std::string &identity, const std::string &lists = {}) {
         std::filesystem::remove(machine.file("answer"));
-        std::vector<std::string> arguments{"host",     "challenge", identity, "--answer", machine.file("answer"),
-                                           "--makers", makers};
+        std::vector<std::string> arguments{"host",     "challenge", identity, "--write-answer", machine.file("answer"),
+                                           "--tpm-ca", makers};
         if (!lists.empty()) arguments.insert(arguments.end(), {"--crl", lists});
         return cli("unix:path=/nonexistent", arguments);
     };
@@ -475,7 +475,7 @@ TEST_CASE("a guest asks its own TPM for an attestation, now and then") {
     machine.power_on();
     machine.identity();
     const std::string attestation = machine.write("guest.json", machine.ask_all(kNonce));
-    machine.holds(attestation, {"--any-boot", "--vtpm", machine.uuid.to_string()});
+    machine.holds(attestation, {"--any-boot", "--uuid", machine.uuid.to_string()});
     REQUIRE(machine.ask_all(kNonce).size() == parsed_file(attestation).dump(4).size() + 1);  // read again
 
     // Another one so soon is put off; the TPM goes on meanwhile.
@@ -502,7 +502,7 @@ TEST_CASE("where there is nothing to attest by, the reason is said") {
     SECTION("no TPM seals") {
         Attested machine("sealing = \"file\"\n");
         machine.power_on();
-        REQUIRE(machine.xen_vtpm({"attest", machine.uuid.to_string(), "--nonce", kNonce}).status != 0);
+        REQUIRE(machine.xen_vtpm({"attestation", "create", machine.uuid.to_string(), "--nonce", kNonce}).status != 0);
         REQUIRE(machine.xen_vtpm({"host", "identity"}).status == 5);
         REQUIRE(return_code(machine.ask(kNonce, 0)) == 0x922);
         machine.host->run_for(std::chrono::milliseconds(500));
@@ -511,7 +511,7 @@ TEST_CASE("where there is nothing to attest by, the reason is said") {
     SECTION("no certificates were made") {
         Attested machine("ek_certificates = false\n");
         machine.power_on();
-        const Output refused = machine.xen_vtpm({"attest", machine.uuid.to_string(), "--nonce", kNonce});
+        const Output refused = machine.xen_vtpm({"attestation", "create", machine.uuid.to_string(), "--nonce", kNonce});
         REQUIRE(refused.status != 0);
         REQUIRE_THAT(refused.err, Contains("ek_certificates = false"));
     }
@@ -519,13 +519,14 @@ TEST_CASE("where there is nothing to attest by, the reason is said") {
         Attested machine("guest_attestation = false\n");
         machine.power_on();
         REQUIRE(return_code(machine.ask(kNonce, 0)) == 0x143);
-        machine.must({"attest", machine.uuid.to_string(), "--nonce", kNonce});
+        machine.must({"attestation", "create", machine.uuid.to_string(), "--nonce", kNonce});
     }
     SECTION("a nonce that is none") {
         Attested machine;
         machine.power_on();
         for (const std::string nonce : {"", "00", "0011223344556677889", "xyxyxyxyxyxyxyxy", "AABBCCDDEEFF0011"})
-            REQUIRE(machine.xen_vtpm({"attest", machine.uuid.to_string(), "--nonce", nonce}).status == 2);
+            REQUIRE(machine.xen_vtpm({"attestation", "create", machine.uuid.to_string(), "--nonce", nonce}).status ==
+                    2);
     }
 }
 

@@ -19,7 +19,7 @@ constexpr EkTemplate kKinds[] = {EkTemplate::kRsa2048, EkTemplate::kEccP256, EkT
 TEST_CASE("a new vTPM has endorsement keys with certificates that lead to its group's CA") {
     Machine machine;
     machine.power_on();
-    const Output exported = machine.xen_vtpm({"ca", "export"});
+    const Output exported = machine.xen_vtpm({"ca", "certificate"});
     REQUIRE(exported.status == 0);
     const std::string ca = machine.write("ca.pem", exported.out);
     REQUIRE(openssl({"verify", "-CAfile", ca, ca}).status == 0);
@@ -70,7 +70,7 @@ TEST_CASE("a guest can neither change nor remove its certificates") {
 
 TEST_CASE("with a certificate by another CA, new vTPMs have the chain that leads to it") {
     Machine machine;
-    const std::string request = machine.write("ca.csr", machine.xen_vtpm({"ca", "export", "--request"}).out);
+    const std::string request = machine.write("ca.csr", machine.xen_vtpm({"ca", "csr"}).out);
     const std::string root = machine.file("root.pem");
     const std::string key = machine.file("root.key");
     REQUIRE(openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
@@ -85,8 +85,8 @@ TEST_CASE("with a certificate by another CA, new vTPMs have the chain that leads
                                  "-extfile", extensions, "-days", "3650", "-out", signed_ca});
     CAPTURE(made.err);
     REQUIRE(made.status == 0);
-    REQUIRE(machine.xen_vtpm({"ca", "import-signed", root}).status == 2);
-    const Output imported = machine.xen_vtpm({"ca", "import-signed", signed_ca});
+    REQUIRE(machine.xen_vtpm({"ca", "install-certificate", root}).status == 2);
+    const Output imported = machine.xen_vtpm({"ca", "install-certificate", signed_ca});
     CAPTURE(imported.err);
     REQUIRE(imported.status == 0);
     REQUIRE_THAT(imported.out, Contains("CN=Our own CA"));
@@ -104,7 +104,7 @@ TEST_CASE("with a certificate by another CA, new vTPMs have the chain that leads
 
 TEST_CASE("a chain that no NV index has room for is there for the guest, and leads to the root") {
     Machine machine;
-    const std::string request = machine.write("ca.csr", machine.xen_vtpm({"ca", "export", "--request"}).out);
+    const std::string request = machine.write("ca.csr", machine.xen_vtpm({"ca", "csr"}).out);
     const auto key_of = [&](const char *name) { return machine.file(std::string(name) + ".key"); };
     const auto pem_of = [&](const char *name) { return machine.file(std::string(name) + ".pem"); };
     REQUIRE(openssl({"req", "-x509", "-newkey", "rsa:4096", "-nodes", "-keyout", key_of("root"), "-out", pem_of("root"),
@@ -129,10 +129,10 @@ TEST_CASE("a chain that no NV index has room for is there for the guest, and lea
     };
     const std::string chain =
         machine.write("chain.pem", read(machine.file("signed.pem")) + read(pem_of("between")) + read(pem_of("root")));
-    const Output imported = machine.xen_vtpm({"ca", "import-signed", chain});
+    const Output imported = machine.xen_vtpm({"ca", "install-certificate", chain});
     CAPTURE(imported.err);
     REQUIRE(imported.status == 0);
-    REQUIRE(machine.xen_vtpm({"ca", "export"}).out == read(machine.file("signed.pem")) + read(pem_of("between")));
+    REQUIRE(machine.xen_vtpm({"ca", "certificate"}).out == read(machine.file("signed.pem")) + read(pem_of("between")));
 
     machine.power_on();
     const Bytes first = machine.nv_content(kEkCertificateChainIndex);

@@ -99,7 +99,7 @@ TEST_CASE("a new vTPM has the PCR banks that it was created with") {
     REQUIRE(machine.banks() == "sha1");
     for (const std::string wrong : {"sha256,", "md5", "sha256,sha256", "SHA256"})
         REQUIRE(machine.xen_vtpm({"create", "--pcr-banks", wrong}).status == 2);
-    const Output on_12 = machine.xen_vtpm({"create", "--tpm", "1.2", "--pcr-banks", "sha1"});
+    const Output on_12 = machine.xen_vtpm({"create", "--tpm-version", "1.2", "--pcr-banks", "sha1"});
     REQUIRE(on_12.status == 2);
     REQUIRE_THAT(on_12.err, Contains("1.2"));
 }
@@ -110,7 +110,7 @@ TEST_CASE("a vTPM that was put back from a backup has the PCR banks that it had"
     machine.power_on();
     machine.power_off();
     REQUIRE(machine.xen_vtpm({"export", machine.uuid.to_string(), machine.file("backup")}).status == 0);
-    REQUIRE(machine.xen_vtpm({"destroy", machine.uuid.to_string()}).status == 0);
+    REQUIRE(machine.xen_vtpm({"delete", "--yes", machine.uuid.to_string()}).status == 0);
     REQUIRE(machine.xen_vtpm({"import", machine.file("backup")}).status == 0);
     REQUIRE_THAT(machine.shown(), Contains("\"pcr_banks\": \"sha384\""));
     machine.power_on();

@@ -38,7 +38,7 @@ struct Reissued : Machine {
     }
     // As its row has them.
     std::vector<Bytes> attested() {
-        const Output made = xen_vtpm({"attest", uuid.to_string(), "--nonce", std::string(32, 'a')});
+        const Output made = xen_vtpm({"attestation", "create", uuid.to_string(), "--nonce", std::string(32, 'a')});
         INFO(made.err);
         REQUIRE(made.status == 0);
         const nlohmann::json attestation = nlohmann::json::parse(made.out);
@@ -49,7 +49,7 @@ struct Reissued : Machine {
     }
     // From now on a root of ours is above the group's CA.
     std::string import_signed_ca() {
-        const std::string request = write("ca.csr", xen_vtpm({"ca", "export", "--request"}).out);
+        const std::string request = write("ca.csr", xen_vtpm({"ca", "csr"}).out);
         const std::string root = file("root.pem");
         REQUIRE(openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
                          file("root.key"), "-out", root, "-subj", "/CN=Our own CA"})
@@ -61,7 +61,7 @@ struct Reissued : Machine {
         REQUIRE(openssl({"x509", "-req", "-in", request, "-CA", root, "-CAkey", file("root.key"), "-CAcreateserial",
                          "-extfile", extensions, "-days", "3650", "-out", file("signed.pem")})
                     .status == 0);
-        REQUIRE(xen_vtpm({"ca", "import-signed", file("signed.pem")}).status == 0);
+        REQUIRE(xen_vtpm({"ca", "install-certificate", file("signed.pem")}).status == 0);
         return root;
     }
     std::string as_pem(const std::string &name, const Bytes &der) {
@@ -246,7 +246,7 @@ TEST_CASE("certificates that are signed when their group gets another CA are iss
         engine.end().close();
     }
     REQUIRE(machine.is_ordered());
-    const std::string ca = machine.write("ca.pem", machine.xen_vtpm({"ca", "export"}).out);
+    const std::string ca = machine.write("ca.pem", machine.xen_vtpm({"ca", "certificate"}).out);
     const auto leads_there = [&] {
         const Bytes certificate = machine.nv_content(ek_certificate_index(EkTemplate::kRsa2048));
         return openssl({"verify", "-CAfile", ca, machine.as_pem("ek.pem", certificate)}).status == 0;
@@ -287,12 +287,12 @@ TEST_CASE("a vTPM that has no certificates gets none") {
     SECTION("that did not run yet") {
         Reissued machine;
         REQUIRE(machine.xen_vtpm({"create", machine.uuid.to_string()}).status == 0);
-        refused(machine, 2, "did not run yet");
+        refused(machine, 7, "did not run yet");
     }
     SECTION("that was made without, or is a TPM 1.2") {
         Reissued machine(GENERATE("ek_certificates = false\n", "sealing = \"file\"\n", "default_tpm = \"1.2\"\n"));
         machine.power_on();
-        refused(machine, 2, "has no certificates");
+        refused(machine, 7, "has no certificates");
         machine.power_cycle();
     }
 }
@@ -301,15 +301,14 @@ TEST_CASE("where the keys lie in a file nothing is issued again") {
     Reissued machine;
     machine.power_on();
     machine.power_off();
-    const std::string key =
-        machine.write("recovery.key", machine.xen_vtpm({"group", "export-recovery", "default"}).out);
+    const std::string key = machine.write("recovery.key", machine.xen_vtpm({"group", "recovery-key", "default"}).out);
     const std::string backup = machine.file("backup");
     REQUIRE(machine.xen_vtpm({"export", machine.uuid.to_string(), backup}).status == 0);
     Reissued other("sealing = \"file\"\n");
     other.uuid = machine.uuid;
-    REQUIRE(other.xen_vtpm({"import", "--recovery-key", key, "--original-is-gone", backup}).status == 0);
+    REQUIRE(other.xen_vtpm({"import", "--recovery-key", key, "--confirm-original-destroyed", backup}).status == 0);
     const Output refused = other.xen_vtpm({"reissue", other.uuid.to_string()});
-    REQUIRE(refused.status == 2);
+    REQUIRE(refused.status == 7);
     REQUIRE_THAT(refused.err, Contains("nothing signs"));
     REQUIRE_FALSE(other.is_ordered());
     other.power_on();
@@ -320,14 +319,13 @@ TEST_CASE("a vTPM that came from another host is certified by the CA of this one
     Reissued machine;
     machine.power_on();
     machine.power_off();
-    const std::string key =
-        machine.write("recovery.key", machine.xen_vtpm({"group", "export-recovery", "default"}).out);
+    const std::string key = machine.write("recovery.key", machine.xen_vtpm({"group", "recovery-key", "default"}).out);
     const std::string backup = machine.file("backup");
     REQUIRE(machine.xen_vtpm({"export", machine.uuid.to_string(), backup}).status == 0);
     Reissued other;
     other.uuid = machine.uuid;
-    REQUIRE(other.xen_vtpm({"import", "--recovery-key", key, "--original-is-gone", backup}).status == 0);
-    const std::string ca = other.write("ca.pem", other.xen_vtpm({"ca", "export"}).out);
+    REQUIRE(other.xen_vtpm({"import", "--recovery-key", key, "--confirm-original-destroyed", backup}).status == 0);
+    const std::string ca = other.write("ca.pem", other.xen_vtpm({"ca", "certificate"}).out);
     const auto leads_here = [&] {
         const Bytes certificate = other.nv_content(ek_certificate_index(EkTemplate::kRsa2048));
         return openssl({"verify", "-CAfile", ca, other.as_pem("ek.pem", certificate)}).status == 0;

@@ -315,32 +315,32 @@ TEST_CASE_METHOD(Approved,
     // To sign with a key of his own, for his group or as the group's approver.
     fails({"launch", "install", signed_by(mine, {}, "evil")});
     fails({"launch", "install", signed_by(approver, {"--generation", "3"}, "evil")});
-    install(approver, {"--vtpm", Uuid::random().to_string()}, "evil");  // what the approver signed for another vTPM
+    install(approver, {"--uuid", Uuid::random().to_string()}, "evil");  // what the approver signed for another vTPM
     install(approver, {"--generation", "2"}, "evil");                   // and for a generation that has not begun
     refuses("evil", "its command line");
-    must({"group", "reseal", "tenant", "--approver", public_half(mine)});
+    must({"group", "seal", "tenant", "--approver", public_half(mine)});
     must({"launch", "install", signed_by(mine, {}, "evil")});
     refuses("evil", "its command line");
     fails({"launch", "set", id, "require-approved"});
-    must({"group", "reseal", "tenant", "--tpm-only"});
+    must({"group", "seal", "tenant", "--tpm-only"});
     refuses("evil", "its command line");
     // To have the state come back under another name, group or setting.
     must({"import", "--replace", backup});
     refuses("evil", "its command line");
-    must({"destroy", id});
+    must({"delete", "--yes", id});
     must({"import", backup});
     refuses("evil", "its command line");
-    must({"destroy", id});
+    must({"delete", "--yes", id});
     must({"group", "create", "other", "--approver", public_half(mine)});
     fails({"import", "--group", "other", backup});
     must({"import", backup});
-    const std::string recovery = write("recovery", must({"group", "export-recovery", "tenant"}));
+    const std::string recovery = write("recovery", must({"group", "recovery-key", "tenant"}));
     must({"export", id, file("with-key")});
-    must({"destroy", id});
+    must({"delete", "--yes", id});
     must({"import", "--group", "other", "--recovery-key", recovery, file("with-key")});
     must({"launch", "install", signed_by(mine, {}, "evil", "other")});
     refuses("evil", "none is installed for it");
-    must({"destroy", id});
+    must({"delete", "--yes", id});
     must({"import", backup});
     // To have other keys, or a manager that starts anew with another word in its configuration.
     must({"group", "rekey", "tenant"});
@@ -359,7 +359,7 @@ TEST_CASE_METHOD(Approved,
     const std::string word = release(approver);
     must({"launch", "set", id, "require", "--release", word});
     starts("evil");
-    must({"group", "reseal", "tenant", "--approver", public_half(approver)});
+    must({"group", "seal", "tenant", "--approver", public_half(approver)});
     must({"launch", "set", id, "require-approved"});
     fails({"launch", "set", id, "require", "--release", word});
 }
@@ -403,7 +403,7 @@ TEST_CASE("launch set holds from the next power-on, and stands in show, audit lo
         guest.manager.reset();
         guest.manager.emplace(guest.place);
     }
-    REQUIRE(guest.xen_vtpm({"destroy", uuid}).status == 0);
+    REQUIRE(guest.xen_vtpm({"delete", "--yes", uuid}).status == 0);
     REQUIRE(guest.xen_vtpm({"import", backup}).status == 0);
     REQUIRE_THAT(guest.xen_vtpm({"show", uuid}).out, Contains("measure"));
 }

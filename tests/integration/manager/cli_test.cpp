@@ -45,26 +45,19 @@ struct Fixture {
     }
 };
 
-// xen-vtpmd, which has one device with an engine.
-class BackendOnTheBus {
+// A daemon of some version.
+class DaemonOnTheBus {
 public:
-    BackendOnTheBus(const std::string &bus, const std::string &uuid)
-        : server_(loop_, kBackendBus,
-                  {{"ListDevices", "", "aa{sv}",
-                    [uuid](const bus::Arguments &) -> Result<bus::Reply> {
-                        return bus::Rows{{{"device", std::string("1/0")},
-                                          {"uuid", uuid},
-                                          {"engine_pid", static_cast<std::uint32_t>(::getpid())}}};
-                    }}},
-                  [](const std::string &) {}),
+    DaemonOnTheBus(const std::string &bus, const bus::Address &address, std::vector<bus::Method> methods)
+        : server_(loop_, address, std::move(methods), [](const std::string &) {}),
           ended_(expect(loop_.on_readable(end_.get(), [this] { loop_.stop(); }))) {
         ::setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.c_str(), 1);
         server_.start();
         thread_ = std::thread([this] { (void)loop_.run(); });
     }
-    BackendOnTheBus(const BackendOnTheBus &) = delete;
-    BackendOnTheBus &operator=(const BackendOnTheBus &) = delete;
-    ~BackendOnTheBus() {
+    DaemonOnTheBus(const DaemonOnTheBus &) = delete;
+    DaemonOnTheBus &operator=(const DaemonOnTheBus &) = delete;
+    ~DaemonOnTheBus() {
         const std::uint64_t one = 1;
         (void)!::write(end_.get(), &one, sizeof one);
         thread_.join();
@@ -77,6 +70,15 @@ private:
     EventSource ended_;
     std::thread thread_;
 };
+
+// xen-vtpmd's: one device with an engine.
+std::vector<bus::Method> device_with_engine(const std::string &uuid) {
+    return {{"ListDevices", "", "aa{sv}", [uuid](const bus::Arguments &) -> Result<bus::Reply> {
+                 return bus::Rows{{{"device", std::string("1/0")},
+                                   {"uuid", uuid},
+                                   {"engine_pid", static_cast<std::uint32_t>(::getpid())}}};
+             }}};
+}
 
 }  // namespace
 
@@ -100,22 +102,54 @@ TEST_CASE_METHOD(Fixture, "a vTPM of which only the backend knows that it is in 
         REQUIRE_THAT(refused.err, Contains("is in use: shut its guest down first"));
     };
     {
-        const BackendOnTheBus backend(bus.address(), kUuid);
-        require_refused({"destroy", kUuid});
+        const DaemonOnTheBus backend(bus.address(), kBackendBus, device_with_engine(kUuid));
+        require_refused({"delete", "--yes", kUuid});
         std::string capitals(kUuid);
         std::ranges::transform(capitals, capitals.begin(), [](char c) { return c >= 'a' && c <= 'f' ? c - 32 : c; });
-        require_refused({"destroy", capitals});
+        require_refused({"delete", "--yes", capitals});
         require_refused({"import", "--replace", backup});
-        require_refused({"group", "delete", "--lost", "tenant"});
+        require_refused({"group", "delete", "--yes", "--with-vtpms", "tenant"});
         REQUIRE(xen_vtpm({"create"}).status == 0);
     }
     REQUIRE(xen_vtpm({"import", "--replace", backup}).status == 0);
+    REQUIRE(xen_vtpm({"delete", "--yes", kUuid}).status == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "what destroys wants --yes where nobody can be asked") {
+    REQUIRE(xen_vtpm({"create", kUuid}).status == 0);
+    REQUIRE(xen_vtpm({"group", "create", "tenant", "--tpm-only"}).status == 0);
+    const std::vector<std::vector<std::string>> commands{
+        {"delete", kUuid}, {"group", "delete", "tenant"}, {"store", "reset"}};
+    for (const auto &command : commands) {
+        const Output refused = xen_vtpm(command);
+        CAPTURE(refused.err);
+        CHECK(refused.status == 5);
+        CHECK_THAT(refused.err, Contains("Nothing was changed: say --yes to do it"));
+    }
+    REQUIRE(xen_vtpm({"show", kUuid}).status == 0);
+    REQUIRE(xen_vtpm({"group", "show", "tenant"}).status == 0);
+    // The word of release 0.1 did not ask.
     REQUIRE(xen_vtpm({"destroy", kUuid}).status == 0);
+    REQUIRE(xen_vtpm({"show", kUuid}).status == 3);
+}
+
+TEST_CASE("a daemon of another version is told from one that fails") {
+    const TemporaryDirectory directory;
+    const PrivateBus bus{directory / "bus"};
+    const DaemonOnTheBus manager(
+        bus.address(), kManagerBus,
+        {{"Show", "", "a{sv}", [](const bus::Arguments &) -> Result<bus::Reply> { return bus::Dictionary{}; }}});
+    const std::vector<std::vector<std::string>> commands{{"show", kUuid}, {"group", "list"}};
+    for (const auto &command : commands) {
+        const Output refused = cli(bus.address(), command);
+        CHECK(refused.status == 1);
+        CHECK_THAT(refused.err, Contains("is of another version than this program"));
+    }
 }
 
 TEST_CASE_METHOD(Fixture, "the life of a vTPM on the command line") {
     REQUIRE(answer({"list"}) == json::array());
-    REQUIRE(xen_vtpm({"create", "--tpm", "1.2", kUuid}).out == std::string(kUuid) + "\n");
+    REQUIRE(xen_vtpm({"create", "--tpm-version", "1.2", kUuid}).out == std::string(kUuid) + "\n");
     REQUIRE(answer({"list"}).at(0).at("uuid") == kUuid);
     const json shown = answer({"show", kUuid});
     REQUIRE(shown.at("tpm") == "1.2");
@@ -123,7 +157,7 @@ TEST_CASE_METHOD(Fixture, "the life of a vTPM on the command line") {
     REQUIRE(shown.at("in_use") == false);
     REQUIRE(shown.at("sequence") == 0);
     REQUIRE(shown.at("devices") == json::array());
-    REQUIRE(answer({"destroy", kUuid}).at("destroyed") == true);
+    REQUIRE(answer({"delete", "--yes", kUuid}).at("deleted") == true);
     REQUIRE(xen_vtpm({"show", kUuid}).status == 3);
 }
 
@@ -158,9 +192,9 @@ TEST_CASE_METHOD(Fixture, "the life of a group on the command line") {
     REQUIRE(answer({"create", "--group", "tenant", kUuid}).at("uuid") == kUuid);
     REQUIRE(answer({"show", kUuid}).at("group") == "tenant");
     REQUIRE(answer({"group", "show", "tenant"}).at("vtpms") == 1);
-    REQUIRE(xen_vtpm({"group", "delete", "tenant"}).status == 4);
-    REQUIRE(xen_vtpm({"destroy", kUuid}).status == 0);
-    REQUIRE(answer({"group", "delete", "tenant"}).at("deleted") == true);
+    REQUIRE(xen_vtpm({"group", "delete", "--yes", "tenant"}).status == 4);
+    REQUIRE(xen_vtpm({"delete", "--yes", kUuid}).status == 0);
+    REQUIRE(answer({"group", "delete", "--yes", "tenant"}).at("deleted") == true);
     REQUIRE(xen_vtpm({"group", "show", "tenant"}).status == 3);
 }
 
@@ -182,7 +216,7 @@ struct ApproverFixture : Fixture {
             manager.end(SIGTERM);
         restarted.emplace(place);
     }
-    // What `policy predict` would say on a host with this TPM; read while no manager uses it.
+    // What `policy measure` would say on a host with this TPM; read while no manager uses it.
     [[nodiscard]] std::string prediction() const {
         HardwareTpm tpm = expect(HardwareTpm::open(swtpm.tcti(), {}));
         json file{{"pcrs", "sha256:4,7"}, {"values", json::object()}};
@@ -206,7 +240,7 @@ struct ApproverFixture : Fixture {
     [[nodiscard]] std::string signed_policy(const char *generation = "1") const {
         write("values.json", prediction());
         const Output policy =
-            sign({"--group", "tenant", "--generation", generation, "--values", directory / "values.json"});
+            sign({"--group", "tenant", "--generation", generation, "--measurements", directory / "values.json"});
         CAPTURE(policy.err);
         REQUIRE(policy.status == 0);
         const std::string name = fmt::format("policy{}.json", generation);
@@ -249,8 +283,8 @@ TEST_CASE_METHOD(ApproverFixture, "an approver signs for a boot before it happen
     REQUIRE(answer({"policy", "install", updated}).at("group") == "tenant");
     REQUIRE(refusal().empty());
     REQUIRE(answer({"policy", "list"}).size() == 2);
-    REQUIRE(answer({"policy", "revoke", id}).at("revoked") == true);
-    REQUIRE(xen_vtpm({"policy", "revoke", id}).status == 3);
+    REQUIRE(answer({"policy", "remove", id}).at("removed") == true);
+    REQUIRE(xen_vtpm({"policy", "remove", id}).status == 3);
     restart();
     REQUIRE(refusal().empty());
 }
@@ -262,13 +296,14 @@ TEST_CASE_METHOD(ApproverFixture, "a group is renewed when its next generation i
     const std::string next = signed_policy("2");
     restarted.emplace(place);
     const auto id = answer({"policy", "install", former}).at("policy").get<std::string>();
-    const Output too_early = xen_vtpm({"group", "renew", "tenant"});
+    const Output too_early = xen_vtpm({"group", "revoke-approvals", "tenant"});
     REQUIRE(too_early.status == 5);
     REQUIRE_THAT(too_early.err, Contains("policy sign --group tenant --generation 2"));
-    REQUIRE_THAT(answer({"policy", "install", next}).at("reason").get<std::string>(), Contains("group renew tenant"));
+    REQUIRE_THAT(answer({"policy", "install", next}).at("reason").get<std::string>(),
+                 Contains("group revoke-approvals tenant"));
     REQUIRE_THAT(xen_vtpm({"group", "show", "tenant"}).out, Contains("1 of generation 1, 1 of the next"));
 
-    const json renewed = answer({"group", "renew", "tenant"});
+    const json renewed = answer({"group", "revoke-approvals", "tenant"});
     REQUIRE(renewed.at("generation") == 2);
     REQUIRE(renewed.at("policies") == 1);
     REQUIRE(renewed.at("next_policies") == 0);
@@ -276,8 +311,8 @@ TEST_CASE_METHOD(ApproverFixture, "a group is renewed when its next generation i
     REQUIRE(xen_vtpm({"policy", "install", former}).status == 5);
     REQUIRE_THAT(xen_vtpm({"audit"}).out, Contains("group-renewed      tenant generation 2") &&
                                               Contains(id + " group tenant, generation 1 is over"));
-    REQUIRE(xen_vtpm({"group", "renew", "default"}).status == 2);
-    REQUIRE(xen_vtpm({"group", "renew", "nobody"}).status == 5);
+    REQUIRE(xen_vtpm({"group", "revoke-approvals", "default"}).status == 7);
+    REQUIRE(xen_vtpm({"group", "revoke-approvals", "nobody"}).status == 5);
     restarted->end(SIGKILL);
     restarted.emplace(place);
     REQUIRE(refusal().empty());
@@ -297,9 +332,9 @@ TEST_CASE_METHOD(ApproverFixture, "an older store is refused until the administr
     REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("not the store that this host last used"));
     REQUIRE(xen_vtpm({"status"}).status == 5);
     REQUIRE(xen_vtpm({"recover"}).status == 2);
-    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "nobody"}).status == 3);
-    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "default"}).status == 0);
-    REQUIRE(answer({"audit", "--verify"}).back().at("event") == "rollback-accepted");
+    REQUIRE(xen_vtpm({"group", "accept-rollback", "nobody"}).status == 3);
+    REQUIRE(xen_vtpm({"group", "accept-rollback", "default"}).status == 0);
+    REQUIRE(answer({"audit", "verify"}).back().at("event") == "rollback-accepted");
     REQUIRE_THAT(xen_vtpm({"audit"}).out, Contains("group-refused      default this is not the store"));
     REQUIRE(answer({"show", kUuid}).at("reason") == "");
     restart();
@@ -313,8 +348,8 @@ TEST_CASE_METHOD(ApproverFixture, "after the mainboard died the recovery key ope
         engine.store(Bytes(100, 7));
         REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
     }
-    const auto key = answer({"group", "export-recovery", "default"}).at("recovery_key").get<std::string>();
-    REQUIRE(xen_vtpm({"group", "export-recovery", "default"}).status == 4);
+    const auto key = answer({"group", "recovery-key", "default"}).at("recovery_key").get<std::string>();
+    REQUIRE(xen_vtpm({"group", "recovery-key", "default"}).status == 4);
     REQUIRE(answer({"group", "show", "default"}).at("recovery_key") == true);
     std::ofstream(directory / "key") << key << "\n";
     std::ofstream(directory / "wrong") << "0123-4567\n";
@@ -327,10 +362,12 @@ TEST_CASE_METHOD(ApproverFixture, "after the mainboard died the recovery key ope
     exchanged.tcti = other.tcti();
     restarted.emplace(exchanged);
     REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("not the hardware TPM"));
-    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "wrong"}).status == 2);
-    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "backup"}).status == 2);
-    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "key", "--yes"}).status == 5);
-    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", directory / "key", "--new-tpm", "--yes"}).status == 0);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--recovery-key", directory / "wrong"}).status == 2);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--recovery-key", directory / "backup"}).status == 2);
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--recovery-key", directory / "key", "--yes"}).status == 5);
+    REQUIRE(
+        xen_vtpm({"group", "recover", "default", "--recovery-key", directory / "key", "--new-tpm", "--yes"}).status ==
+        0);
     restarted.emplace(exchanged);
     BackendEnd backend(place.socket());
     EngineEnd engine = backend.open(*Uuid::parse(kUuid));
@@ -340,7 +377,7 @@ TEST_CASE_METHOD(ApproverFixture, "after the mainboard died the recovery key ope
     engine.close();
     REQUIRE(xen_vtpm({"import", directory / "backup"}).status == 4);
     REQUIRE(answer({"import", directory / "backup", "--replace"}).at("sequence") == 1);
-    REQUIRE(answer({"audit", "--verify"}).back().at("event") == "vtpm-imported");
+    REQUIRE(answer({"audit", "verify"}).back().at("event") == "vtpm-imported");
 }
 
 TEST_CASE_METHOD(ApproverFixture, "a store that was removed is not begun anew without a word") {
@@ -350,17 +387,17 @@ TEST_CASE_METHOD(ApproverFixture, "a store that was removed is not begun anew wi
     restarted.emplace(place);
     REQUIRE_THAT(restarted->wait_for_status("refusing"), Contains("the hardware TPM remembers one"));
     REQUIRE(xen_vtpm({"create", kUuid}).status == 5);
-    REQUIRE(xen_vtpm({"recover", "--new-store"}).status == 0);
+    REQUIRE(xen_vtpm({"store", "reset", "--yes"}).status == 0);
     REQUIRE(answer({"create", kUuid}).at("uuid") == kUuid);
 }
 
 TEST_CASE_METHOD(ApproverFixture, "an open group is sealed to an approver instead of PCRs, and back") {
-    REQUIRE(answer({"group", "reseal", "default", "--approver", directory / "approver.pub"}).at("pcrs") == "");
-    REQUIRE(answer({"group", "reseal", "default", "--pcrs", "sha256:7,4"}).at("pcrs") == "sha256:4,7");
+    REQUIRE(answer({"group", "seal", "default", "--approver", directory / "approver.pub"}).at("pcrs") == "");
+    REQUIRE(answer({"group", "seal", "default", "--pcrs", "sha256:7,4"}).at("pcrs") == "sha256:4,7");
     restart();
     REQUIRE(answer({"group", "show", "default"}).at("reason") == "");
     REQUIRE(answer({"group", "show", "default"}).at("approver") == "");
-    REQUIRE(xen_vtpm({"group", "reseal", "nobody", "--tpm-only"}).status == 3);
+    REQUIRE(xen_vtpm({"group", "seal", "nobody", "--tpm-only"}).status == 3);
 }
 
 TEST_CASE_METHOD(ApproverFixture,
@@ -369,21 +406,22 @@ TEST_CASE_METHOD(ApproverFixture,
     log.spec_id().event(0, 8, 1, Bytes(4)).event(4, 0x80000003, 2, image("\\EFI\\debian\\shimx64.efi"));
     write("log", {reinterpret_cast<const char *>(log.bytes.data()), log.bytes.size()});
     for (const bool as_json : {true, false}) {
-        std::vector<std::string> predict{"policy", "predict",          "--next", "--event-log", directory / "log",
-                                         "--root", directory / "none", "--pcrs", "sha256:0,2,4"};
+        std::vector<std::string> predict{"policy", "predict",          "--event-log", directory / "log",
+                                         "--root", directory / "none", "--pcrs",      "sha256:0,2,4"};
         if (as_json) predict.emplace_back("--json");
         const Output predicted = cli("unix:path=/nonexistent", predict);
         CAPTURE(predicted.err);
         REQUIRE(predicted.status == 0);
         REQUIRE_THAT(predicted.out, Contains("\\shimx64.efi is not on this host"));
         write("next", predicted.out);
-        REQUIRE_THAT(sign({"--values", directory / "next"}).err, Contains("does not know PCR 4"));
-        const Output policy = sign({"--values", directory / "next", "--pcrs", "sha256:0,2"});
+        REQUIRE_THAT(sign({"--measurements", directory / "next"}).err, Contains("does not know PCR 4"));
+        const Output policy = sign({"--measurements", directory / "next", "--pcrs", "sha256:0,2"});
         CAPTURE(policy.err);
         REQUIRE(json::parse(policy.out).at("pcrs") == "sha256:0,2");
-        REQUIRE_THAT(sign({"--values", directory / "next", "--pcrs", "sha256:0,4"}).err, Contains("no value of PCR 4"));
+        REQUIRE_THAT(sign({"--measurements", directory / "next", "--pcrs", "sha256:0,4"}).err,
+                     Contains("no value of PCR 4"));
     }
-    REQUIRE(cli("unix:path=/nonexistent", {"policy", "predict", "--root", directory.path()}).status == 2);
+    REQUIRE(cli("unix:path=/nonexistent", {"policy", "measure", "--root", directory.path()}).status == 2);
 }
 
 TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is told as such") {
@@ -395,18 +433,21 @@ TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is
     REQUIRE_THAT(with_approver("approver.pem").err, Contains("'PRIVATE KEY'"));
     REQUIRE_THAT(with_approver("none").err, Contains("cannot be read"));
     REQUIRE(xen_vtpm({"policy", "install", directory / "garbage"}).status == 2);
-    REQUIRE_THAT(sign({"--values", directory / "garbage"}).err, Contains("not what xen-vtpm policy predict prints"));
+    REQUIRE_THAT(sign({"--measurements", directory / "garbage"}).err,
+                 Contains("not what xen-vtpm policy measure prints"));
     write("values.json", prediction());
-    REQUIRE_THAT(sign({"--values", directory / "values.json", "--pcrs", "sha256:4,8"}).err,
+    REQUIRE_THAT(sign({"--measurements", directory / "values.json", "--pcrs", "sha256:4,8"}).err,
                  Contains("no value of PCR 8"));
-    REQUIRE_THAT(sign({"--values", directory / "values.json", "--pcrs", "sha384:4"}).err, Contains("not of sha384:4"));
-    REQUIRE_THAT(sign({"--values", directory / "values.json", "--not-after", "soon"}).err, Contains("no time such as"));
-    for (const Output &unsaid : {sign({}), sign({"--values", directory / "values.json", "--this-host"})}) {
+    REQUIRE_THAT(sign({"--measurements", directory / "values.json", "--pcrs", "sha384:4"}).err,
+                 Contains("not of sha384:4"));
+    REQUIRE_THAT(sign({"--measurements", directory / "values.json", "--not-after", "soon"}).err,
+                 Contains("no time such as"));
+    for (const Output &unsaid : {sign({}), sign({"--measurements", directory / "values.json", "--this-host"})}) {
         REQUIRE(unsaid.status == 2);  // which boot it is is nobody's default
         REQUIRE(unsaid.out.empty());
         REQUIRE_THAT(unsaid.err, Contains("--this-host"));
     }
-    const Output fewer = sign({"--values", directory / "values.json", "--pcrs", "sha256:4"});
+    const Output fewer = sign({"--measurements", directory / "values.json", "--pcrs", "sha256:4"});
     REQUIRE(json::parse(fewer.out).at("values").size() == 1);
 }
 
@@ -415,14 +456,14 @@ TEST_CASE_METHOD(Fixture, "each failure has its exit status, a text, and JSON wh
     REQUIRE(xen_vtpm({"show"}).status == 2);
     REQUIRE(xen_vtpm({"show", "not-a-uuid"}).status == 2);
     REQUIRE(xen_vtpm({"create", "--tpm", "3.0"}).status == 2);
-    REQUIRE(xen_vtpm({"destroy", kUuid}).status == 3);
+    REQUIRE(xen_vtpm({"delete", "--yes", kUuid}).status == 3);
     REQUIRE(xen_vtpm({"create", kUuid}).status == 0);
     REQUIRE(xen_vtpm({"create", kUuid}).status == 4);
 
     BackendEnd backend(place.socket());
     const EngineEnd engine = backend.open(*Uuid::parse(kUuid));
     REQUIRE(answer({"show", kUuid}).at("in_use") == true);
-    const Output busy = xen_vtpm({"--json", "destroy", kUuid});
+    const Output busy = xen_vtpm({"--json", "delete", "--yes", kUuid});
     REQUIRE(busy.status == 4);
     REQUIRE(busy.out.empty());
     const json error = json::parse(busy.err).at("error");
@@ -439,7 +480,7 @@ TEST_CASE_METHOD(Fixture, "a manager that does not run is told as such") {
 }
 
 TEST_CASE_METHOD(Fixture, "help and version need no daemon") {
-    REQUIRE_THAT(cli("unix:path=/nonexistent", {"--help"}).out, Contains("destroy"));
+    REQUIRE_THAT(cli("unix:path=/nonexistent", {"--help"}).out, Contains("delete"));
     REQUIRE(cli("unix:path=/nonexistent", {"--version"}).status == 0);
 }
 

@@ -306,7 +306,7 @@ TEST_CASE_METHOD(Fixture, "a backup that is made while a guest writes is a store
     std::filesystem::copy_file(file, std::filesystem::path(place.state_directory()) / "store.db");
     ManagerProcess manager(place);
     manager.wait_for_status("refusing");  // it is an older one
-    REQUIRE(cli(bus.address(), {"recover", "--accept-rollback", "default"}).status == 0);
+    REQUIRE(cli(bus.address(), {"group", "accept-rollback", "default"}).status == 0);
     BackendEnd backend(place.socket());
     EngineEnd engine = backend.open(uuid);
     engine.load();

@@ -84,7 +84,7 @@ TEST_CASE_METHOD(Fixture, "a boot that no approver approved is told by what was 
     const std::string approver = write("approver.pub", public_pem(p256()));
     const std::string policy =
         write("policy.json",
-              cli(bus.address(), {"policy", "sign", "--key", key, "--group", "tenant", "--values", values}).out);
+              cli(bus.address(), {"policy", "sign", "--key", key, "--group", "tenant", "--measurements", values}).out);
     {
         ManagerProcess manager(place);
         REQUIRE(cli(bus.address(), {"group", "create", "tenant", "--approver", approver}).status == 0);
@@ -96,7 +96,7 @@ TEST_CASE_METHOD(Fixture, "a boot that no approver approved is told by what was 
     REQUIRE_THAT(cli(bus.address(), {"group", "show", "tenant"}).out,
                  Contains("PCR 4 approved 0000") &&
                      Contains("PCR 4: the firmware's log has 2 of its events, at last "
-                              "EV_EFI_BOOT_SERVICES_APPLICATION '\\EFI\\grubx64.efi' (xen-vtpm policy predict"));
+                              "EV_EFI_BOOT_SERVICES_APPLICATION '\\EFI\\grubx64.efi' (xen-vtpm policy measure"));
 }
 
 }  // namespace vtpm::event_log_test

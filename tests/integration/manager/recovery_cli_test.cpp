@@ -120,23 +120,23 @@ struct Fixture {
 
 TEST_CASE_METHOD(Fixture, "anyone who has the disk does not choose what a recovery seals to") {
     store_a_state(7);
-    const std::string key = redirect("key", {"group", "export-recovery", "default"});
+    const std::string key = redirect("key", {"group", "recovery-key", "default"});
     stop();
     change_store("UPDATE groups SET pcrs = ''");
     start();
     REQUIRE_THAT(refusal(), Contains("group recover"));
 
-    const Output checked = xen_vtpm({"group", "check-recovery", "default", "--key", key});
+    const Output checked = xen_vtpm({"group", "check-recovery", "default", "--recovery-key", key});
     REQUIRE(checked.status == 0);
     REQUIRE_THAT(checked.out, Contains("PCRs sha256:7 as they are now") && Contains("somebody changed the store"));
     for (const char *option : {"--accept-rollback", "--yes"}) {  // nobody is asked, and nothing is taken for granted
-        const Output refused = xen_vtpm({"group", "recover", "default", "--key", key, option});
+        const Output refused = xen_vtpm({"group", "recover", "default", "--recovery-key", key, option});
         REQUIRE(refused.status == 5);
         REQUIRE_THAT(refused.err, Contains("the store says that group 'default' is sealed to this TPM only") &&
                                       Contains("says sha256:7") && Contains("--pcrs"));
         REQUIRE_FALSE(refusal().empty());
     }
-    const Output recovered = xen_vtpm({"group", "recover", "default", "--key", key, "--pcrs", "sha256:7"});
+    const Output recovered = xen_vtpm({"group", "recover", "default", "--recovery-key", key, "--pcrs", "sha256:7"});
     REQUIRE(recovered.status == 0);
     REQUIRE_THAT(recovered.err, Contains("somebody changed the store"));
     REQUIRE_THAT(recovered.out, Contains("this TPM, PCRs sha256:7"));
@@ -152,23 +152,23 @@ TEST_CASE_METHOD(Fixture, "anyone who has the disk does not choose what a recove
 
 TEST_CASE_METHOD(Fixture, "what an older store with its own manifest was sealed to is shown before it is sealed so") {
     must({"group", "create", "tenant", "--tpm-only"});
-    const std::string key = redirect("key", {"group", "export-recovery", "tenant"});
+    const std::string key = redirect("key", {"group", "recovery-key", "tenant"});
     stop();
     copy_store(place.state_directory(), file("older"));
     start();
-    must({"group", "reseal", "tenant", "--pcrs", "sha256:7"});
+    must({"group", "seal", "tenant", "--pcrs", "sha256:7"});
     stop();
     copy_store(file("older"), place.state_directory());
     start();
     REQUIRE_THAT(refusal("tenant"), Contains("older copy of the store"));
 
-    const Output older = xen_vtpm({"group", "recover", "tenant", "--key", key, "--yes"});
+    const Output older = xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--yes"});
     REQUIRE(older.status == 5);
     REQUIRE_THAT(older.err, Contains("not the store that this host last used"));
-    const Output unasked = xen_vtpm({"group", "recover", "tenant", "--key", key, "--accept-rollback"});
+    const Output unasked = xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--accept-rollback"});
     REQUIRE(unasked.status == 5);
     REQUIRE_THAT(unasked.err, Contains("this TPM only, whatever it booted") && Contains("--yes"));
-    must({"group", "recover", "tenant", "--key", key, "--accept-rollback", "--pcrs", "sha256:7"});
+    must({"group", "recover", "tenant", "--recovery-key", key, "--accept-rollback", "--pcrs", "sha256:7"});
     REQUIRE(group("tenant").at("pcrs") == "sha256:7");
     REQUIRE(refusal("tenant").empty());
 }
@@ -205,11 +205,11 @@ TEST_CASE_METHOD(Fixture, "what anyone wrote into the store is told on one line,
 }
 
 TEST_CASE_METHOD(Fixture, "a recovery is asked for at a terminal, and done when somebody says yes") {
-    const std::string key = redirect("key", {"group", "export-recovery", "default"});
+    const std::string key = redirect("key", {"group", "recovery-key", "default"});
     stop();
     boot_something_else();
     start();
-    const std::vector<std::string> recover{"group", "recover", "default", "--key", key};
+    const std::vector<std::string> recover{"group", "recover", "default", "--recovery-key", key};
     for (const char *no : {"n\n", "\n"}) {
         const Output refused = asked(recover, no);
         REQUIRE(refused.status == 5);
@@ -223,14 +223,14 @@ TEST_CASE_METHOD(Fixture, "a recovery is asked for at a terminal, and done when 
     CAPTURE(recovered.err);
     REQUIRE(recovered.status == 0);
     REQUIRE(refusal().empty());
-    REQUIRE(xen_vtpm({"group", "recover", "default", "--key", key, "--yes"}).status == 2);  // it is open
+    REQUIRE(xen_vtpm({"group", "recover", "default", "--recovery-key", key, "--yes"}).status == 7);  // it is open
     restart();
     REQUIRE(refusal().empty());
 }
 
 TEST_CASE_METHOD(Fixture, "another TPM gets a group only if that is said, whatever the store calls its TPM") {
     store_a_state(5);
-    const std::string key = redirect("key", {"group", "export-recovery", "default"});
+    const std::string key = redirect("key", {"group", "recovery-key", "default"});
     exchange_tpm();
     REQUIRE_THAT(refusal(), Contains("not the hardware TPM"));
     if (GENERATE(false, true)) {
@@ -241,13 +241,13 @@ TEST_CASE_METHOD(Fixture, "another TPM gets a group only if that is said, whatev
     }
     if (!manager) start();
     for (const char *policy : {"--yes", "--tpm-only"}) {
-        const Output refused = xen_vtpm({"group", "recover", "default", "--key", key, policy});
+        const Output refused = xen_vtpm({"group", "recover", "default", "--recovery-key", key, policy});
         REQUIRE(refused.status == 5);
         REQUIRE_THAT(refused.err, Contains("not the hardware TPM that group 'default' was last sealed to") &&
                                       Contains("--new-tpm") && Contains("somebody exchanged it"));
     }
     REQUIRE(expect(expect(HardwareTpm::open(other_tpm.tcti(), {})).nv_indices(0x0180a700, 0x0180a8ff)).empty());
-    must({"group", "recover", "default", "--key", key, "--new-tpm", "--yes"});
+    must({"group", "recover", "default", "--recovery-key", key, "--new-tpm", "--yes"});
     REQUIRE(stored_state() == 5);
     restart();
     REQUIRE(refusal().empty());
@@ -256,36 +256,37 @@ TEST_CASE_METHOD(Fixture, "another TPM gets a group only if that is said, whatev
 TEST_CASE_METHOD(Fixture, "an approver's group is recovered for him and his generation") {
     std::ofstream(file("approver.pub")) << public_pem(p256());
     must({"group", "create", "tenant", "--approver", file("approver.pub")});
-    const std::string key = redirect("key", {"group", "export-recovery", "tenant"});
+    const std::string key = redirect("key", {"group", "recovery-key", "tenant"});
     stop();
     change_store("UPDATE groups SET approver = x'', pcrs = '' WHERE name = 'tenant'");
     start();
     REQUIRE_FALSE(refusal("tenant").empty());
-    REQUIRE(xen_vtpm({"group", "recover", "tenant", "--key", key, "--yes"}).status == 5);
-    REQUIRE(xen_vtpm({"group", "recover", "tenant", "--key", key, "--generation", "2"}).status == 2);
-    must({"group", "recover", "tenant", "--key", key, "--approver", file("approver.pub"), "--generation", "3"});
+    REQUIRE(xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--yes"}).status == 5);
+    REQUIRE(xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--generation", "2"}).status == 2);
+    must(
+        {"group", "recover", "tenant", "--recovery-key", key, "--approver", file("approver.pub"), "--generation", "3"});
     REQUIRE(group("tenant").at("generation") == 3);
     REQUIRE_THAT(group("tenant").at("approver").get<std::string>(), Contains("SHA256:"));
     restart();  // no boot is approved
-    REQUIRE(
-        xen_vtpm({"group", "recover", "tenant", "--key", key, "--approver", file("approver.pub"), "--generation", "2"})
-            .status == 5);
-    must({"group", "recover", "tenant", "--key", key, "--yes"});
+    REQUIRE(xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--approver", file("approver.pub"),
+                      "--generation", "2"})
+                .status == 5);
+    must({"group", "recover", "tenant", "--recovery-key", key, "--yes"});
     REQUIRE(group("tenant").at("generation") == 3);
 }
 
 TEST_CASE_METHOD(Fixture,
                  "a recovery key that was redirected into a file is read from there, and from standard input") {
     const char *option = GENERATE("", "--json");
-    std::vector<std::string> exported{"group", "export-recovery", "default"};
+    std::vector<std::string> exported{"group", "recovery-key", "default"};
     if (*option != '\0') exported.emplace_back(option);
     const std::string key = redirect("key", exported);
-    must({"group", "check-recovery", "default", "--key", key});
+    must({"group", "check-recovery", "default", "--recovery-key", key});
     must({"group", "check-recovery", "default"}, file_with(content(key)).get());
     must({"group", "check-recovery", "default"}, file_with("# from the vault\n" + content(key)).get());
     store_a_state(9);
     must({"export", kUuid, file("backup")});
-    must({"destroy", kUuid});
+    must({"delete", "--yes", kUuid});
     must({"import", file("backup"), "--recovery-key", key});
     REQUIRE(stored_state() == 9);
     must({"import", file("backup"), "--replace", "--recovery-key", "-"}, file_with(content(key)).get());
@@ -330,17 +331,18 @@ TEST_CASE_METHOD(Fixture, "what the other commands print into files is read by t
                                     << "PCR 7   " << to_hex(values.at(7)) << "\n# words\n";
     }
     start();
-    const std::string policy = redirect("policy.json", with_json({"policy", "sign", "--key", file("approver.pem"),
-                                                                  "--group", "tenant", "--values", file("boot")}));
+    const std::string policy =
+        redirect("policy.json", with_json({"policy", "sign", "--key", file("approver.pem"), "--group", "tenant",
+                                           "--measurements", file("boot")}));
     both_ways({"policy", "install"}, policy);
     REQUIRE_THAT(xen_vtpm({"policy", "list"}).out, Contains("sha256:4,7"));
     // Whose TPM it is.
     const std::string host = redirect("host.json", with_json({"host", "identity"}));
-    const std::string question =
-        redirect("challenge.json", with_json({"host", "challenge", host, "--any-tpm", "--answer", file("expected")}));
+    const std::string question = redirect(
+        "challenge.json", with_json({"host", "challenge", host, "--any-tpm", "--write-answer", file("expected")}));
     both_ways({"host", "answer"}, question);
     REQUIRE(content(redirect("answer", {"host", "answer", question})) == content(file("expected")));
-    must({"host", "challenge", "-", "--any-tpm", "--answer", file("again")}, file_with(content(host)).get());
+    must({"host", "challenge", "-", "--any-tpm", "--write-answer", file("again")}, file_with(content(host)).get());
 }
 
 TEST_CASE_METHOD(Fixture, "without a recovery key the status, the journal and each backup say so") {
@@ -360,25 +362,25 @@ TEST_CASE_METHOD(Fixture, "without a recovery key the status, the journal and ea
     REQUIRE_THAT(xen_vtpm({"status"}).out, Contains("NO RECOVERY KEY") &&
                                                Contains("none of default: another mainboard, or an update that changes "
                                                         "its PCRs, loses its vTPMs for good") &&
-                                               Contains("xen-vtpm group export-recovery default") &&
-                                               Contains("xen-vtpm group export-recovery tenant"));
+                                               Contains("xen-vtpm group recovery-key default") &&
+                                               Contains("xen-vtpm group recovery-key tenant"));
     const Output worthless = xen_vtpm({"export", kUuid, file("worthless")});
     REQUIRE_THAT(worthless.out, Contains("THE GROUP HAS NO RECOVERY KEY"));
     REQUIRE_THAT(xen_vtpm({"export", kUuid, "-"}).err, Contains("THE GROUP HAS NO RECOVERY KEY"));
 
-    const std::string key = redirect("key", {"group", "export-recovery", "default"});
-    redirect("tenants-key", {"group", "export-recovery", "tenant"});
-    REQUIRE_THAT(xen_vtpm({"status"}).out, !Contains("RECOVERY KEY") && !Contains("export-recovery"));
+    const std::string key = redirect("key", {"group", "recovery-key", "default"});
+    redirect("tenants-key", {"group", "recovery-key", "tenant"});
+    REQUIRE_THAT(xen_vtpm({"status"}).out, !Contains("RECOVERY KEY") && !Contains("recovery-key"));
     restart();
     REQUIRE(told("default") == 2);
     REQUIRE_THAT(xen_vtpm({"export", kUuid, file("good")}).out, Contains("with the recovery key of group 'default'"));
-    REQUIRE_THAT(xen_vtpm({"group", "check-recovery", "default", "--key", key}).out,
+    REQUIRE_THAT(xen_vtpm({"group", "check-recovery", "default", "--recovery-key", key}).out,
                  Contains("This is the recovery key of group 'default'"));
-    const Output others = xen_vtpm({"group", "check-recovery", "tenant", "--key", key});
+    const Output others = xen_vtpm({"group", "check-recovery", "tenant", "--recovery-key", key});
     REQUIRE(others.status == 5);
     REQUIRE_THAT(others.err, Contains("not the recovery key of group 'tenant'"));
     std::ofstream(file("mistyped")) << content(key).substr(5);
-    REQUIRE(xen_vtpm({"group", "check-recovery", "default", "--key", file("mistyped")}).status == 2);
+    REQUIRE(xen_vtpm({"group", "check-recovery", "default", "--recovery-key", file("mistyped")}).status == 2);
 }
 
 }  // namespace vtpm::recovery_cli_test

@@ -68,7 +68,7 @@ struct Fixture {
     // How often a group got another key.
     [[nodiscard]] int rekeys() const {
         int count = 0;
-        for (const json &record : json::parse(must({"--json", "audit", "--verify"})))
+        for (const json &record : json::parse(must({"--json", "audit", "verify"})))
             count += record.at("event") == "group-rekeyed" ? 1 : 0;
         return count;
     }
@@ -162,28 +162,28 @@ private:
 
 TEST_CASE_METHOD(Fixture, "a group gets another key, says what is to be done now, and opens by it from then on") {
     store(3);
-    const std::string former = must({"group", "export-recovery", "default"});
-    REQUIRE_THAT(xen_vtpm({"group", "export-recovery", "default"}).err,
+    const std::string former = must({"group", "recovery-key", "default"});
+    REQUIRE_THAT(xen_vtpm({"group", "recovery-key", "default"}).err,
                  Contains("older copies of the store") && Contains("xen-vtpm group rekey default"));
     const std::string fingerprint = json::parse(must({"--json", "ca", "show"})).at("fingerprint");
     must({"export", uuid.to_string(), file("backup")});
     const auto indices = nv_indices();
 
     const std::string told = must({"group", "rekey", "default"});
-    REQUIRE_THAT(told, Contains("former recovery key is void") && Contains("xen-vtpm group export-recovery default") &&
+    REQUIRE_THAT(told, Contains("former recovery key is void") && Contains("xen-vtpm group recovery-key default") &&
                            Contains("destroy them"));
     REQUIRE(group().at("recovery_key") == false);
     REQUIRE(nv_indices() != indices);
     REQUIRE(nv_indices().size() == indices.size());
     REQUIRE(stored() == 3);
     REQUIRE(json::parse(must({"--json", "ca", "show"})).at("fingerprint") == fingerprint);
-    must({"ca", "export", "--request"});  // it signs
+    must({"ca", "csr"});  // it signs
     REQUIRE_THAT(xen_vtpm({"group", "check-recovery", "default"}, former).err, Contains("has no recovery key"));
     const Output exported = xen_vtpm({"import", "--replace", file("backup")});
     REQUIRE(exported.status == 5);
     REQUIRE_THAT(exported.err, Contains("--recovery-key"));
 
-    const std::string next = must({"group", "export-recovery", "default"});
+    const std::string next = must({"group", "recovery-key", "default"});
     must({"group", "check-recovery", "default"}, next);
     REQUIRE(xen_vtpm({"group", "check-recovery", "default"}, former).status == 5);
     for (const int signal : {SIGTERM, SIGKILL}) {
@@ -208,7 +208,7 @@ TEST_CASE_METHOD(Fixture, "only a group that is open, in the boot that it is sea
     const Output changed = xen_vtpm({"group", "rekey", "tenant"});
     REQUIRE(changed.status == 5);
     REQUIRE_THAT(changed.err,
-                 Contains("group 'tenant' keeps its key") && Contains("the PCRs sha256:4") && Contains("group reseal"));
+                 Contains("group 'tenant' keeps its key") && Contains("the PCRs sha256:4") && Contains("group seal"));
     end();
     start();
     const Output refused = xen_vtpm({"group", "rekey", "tenant"});
@@ -239,7 +239,7 @@ TEST_CASE_METHOD(Fixture,
     REQUIRE_THAT(rekeyed.err, Contains("group 'default' keeps its key") && Contains("another owner") &&
                                   Contains("tpm2_nvundefine -C o 0x180a900"));
     must({"group", "rekey", "tenant"});
-    must({"group", "delete", "tenant"});
+    must({"group", "delete", "--yes", "tenant"});
     are_there();
     end();
     start();
@@ -334,7 +334,7 @@ TEST_CASE_METHOD(Fixture, "whoever changes what a group's row says of its PCRs' 
         extend(ESYS_TR_PCR4);
         const Output rekeyed = xen_vtpm({"group", "rekey", "tenant"});
         REQUIRE(rekeyed.status == 5);
-        REQUIRE_THAT(rekeyed.err, Contains("the PCRs sha256:4") && Contains("group reseal tenant --pcrs sha256:4"));
+        REQUIRE_THAT(rekeyed.err, Contains("the PCRs sha256:4") && Contains("group seal tenant --pcrs sha256:4"));
     }
 }
 
@@ -343,7 +343,7 @@ TEST_CASE_METHOD(Fixture, "nothing from before a rekey is left in the store's fi
     BackendEnd backend(place.socket());
     std::vector<Uuid> vtpms;
     for (int i = 0; i < 20; ++i) store(backend, vtpms.emplace_back(Uuid::random()), 1, kStateSize);
-    must({"group", "export-recovery", "default"});
+    must({"group", "recovery-key", "default"});
     end();
     std::vector<std::string> before;
     {
@@ -376,7 +376,7 @@ TEST_CASE_METHOD(Fixture, "nothing from before a rekey is left in the store's fi
 // A thief who has a copy of the disk from before, and the recovery key of then.
 TEST_CASE_METHOD(Fixture, "a copy of the store from before a rekey opens what it had then, and only if that is said") {
     store(1);
-    const std::string former = must({"group", "export-recovery", "default"});
+    const std::string former = must({"group", "recovery-key", "default"});
     end();
     std::filesystem::copy(place.state_directory(), file("older"));
     start();
@@ -387,10 +387,10 @@ TEST_CASE_METHOD(Fixture, "a copy of the store from before a rekey opens what it
     std::filesystem::copy(file("older"), place.state_directory());
     start();
     REQUIRE_THAT(refusal(), Contains("older copy of the store"));
-    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "default"}).status == 5);
+    REQUIRE(xen_vtpm({"group", "accept-rollback", "default"}).status == 5);
     const Output recovered = xen_vtpm({"group", "recover", "default", "--yes"}, former);
     REQUIRE(recovered.status == 5);
-    REQUIRE_THAT(recovered.err, Contains("--accept-rollback"));
+    REQUIRE_THAT(recovered.err, Contains("accept-rollback"));
     must({"group", "recover", "default", "--yes", "--accept-rollback"}, former);
     REQUIRE(stored() == 1);
     end();
@@ -447,7 +447,7 @@ TEST_CASE_METHOD(Fixture, "a manager that is killed at any step of a rekey leave
             store(++byte);
             REQUIRE(nv_indices().size() == 2);
             if (killed && step % 8 != 0) continue;
-            must({"ca", "export", "--request"});
+            must({"ca", "csr"});
             const int now = rekeys();
             REQUIRE((now > done || killed));
             done = now;

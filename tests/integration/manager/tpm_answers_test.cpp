@@ -482,7 +482,7 @@ TEST_CASE_METHOD(Fixture, "an owner's password that was given while the manager 
     REQUIRE(xen_vtpm({"group", "create", "another", "--tpm-only"}).status == 0);
     REQUIRE(xen_vtpm({"group", "rekey", "tenant"}).status == 0);
     set_owner_password("pw", "");
-    REQUIRE_THAT(xen_vtpm({"group", "delete", "another"}).err + group("tenant"), Contains("tenant"));
+    REQUIRE_THAT(xen_vtpm({"group", "delete", "--yes", "another"}).err + group("tenant"), Contains("tenant"));
 }
 
 TEST_CASE_METHOD(Fixture, "an owner's password that was taken away is none any more, without a restart") {

@@ -103,7 +103,7 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
         REQUIRE(host.refusal("tenant").empty());
         REQUIRE(json::parse(host.xen_vtpm({"--json", "list"}).out).size() == 2);
         REQUIRE(host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key).status == 0);
-        REQUIRE(host.xen_vtpm({"audit", "--verify"}).status == 0);
+        REQUIRE(host.xen_vtpm({"audit", "verify"}).status == 0);
         REQUIRE(host.lost().empty());
     }
     REQUIRE(host.xen_vtpm({"group", "rekey", "tenant"}).status == 0);
@@ -130,14 +130,14 @@ TEST_CASE("a group that is removed from a store of a former schema is missed onc
     const Uuid unknown = Uuid::random();
     {
         host.restart();
-        REQUIRE_THAT(host.lost(), Contains("group 'tenant'") && Contains("xen-vtpm group delete --lost tenant"));
+        REQUIRE_THAT(host.lost(), Contains("group 'tenant'") && Contains("xen-vtpm group delete --with-vtpms tenant"));
         REQUIRE_THAT(host.xen_vtpm({"status"}).out, Contains("LOST GROUP"));
         const auto refused = BackendEnd(host.place.socket()).ask<PrepareVtpm>(unknown);
         REQUIRE(refused.code == ErrorCode::kRefused);
         REQUIRE_THAT(refused.text, Contains("group 'tenant'"));
     }
-    REQUIRE(host.xen_vtpm({"group", "delete", "--lost", "nobody"}).status == 3);
-    REQUIRE(host.xen_vtpm({"group", "delete", "--lost", "tenant"}).status == 0);
+    REQUIRE(host.xen_vtpm({"group", "delete", "--yes", "--with-vtpms", "nobody"}).status == 3);
+    REQUIRE(host.xen_vtpm({"group", "delete", "--yes", "--with-vtpms", "tenant"}).status == 0);
     host.restart();
     REQUIRE(host.lost().empty());
     REQUIRE(BackendEnd(host.place.socket()).ask<PrepareVtpm>(unknown).code == ErrorCode::kNone);
@@ -175,8 +175,8 @@ TEST_CASE_METHOD(Fixture, "a store of schema 8 that is not the last one is refus
     std::ofstream(place.state_directory() + "/store.id") << former.store_id;
     change_store(fixture(former, "store.sql"));
     restart();
-    REQUIRE_THAT(refusal("tenant"), Contains("--accept-rollback"));
-    REQUIRE(xen_vtpm({"recover", "--accept-rollback", "tenant"}).status == 0);
+    REQUIRE_THAT(refusal("tenant"), Contains("accept-rollback"));
+    REQUIRE(xen_vtpm({"group", "accept-rollback", "tenant"}).status == 0);
     REQUIRE(refusal("tenant").empty());
 }
 

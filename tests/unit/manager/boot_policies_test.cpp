@@ -181,7 +181,8 @@ TEST_CASE_METHOD(Fixture, "a renewal ends what was approved before, and what is 
     const auto list = expect(policies.list());
     REQUIRE(std::ranges::count_if(list, [](const BootPolicyInfo &info) { return info.problem.empty(); }) == 2);
     REQUIRE(std::ranges::count_if(list, [](const BootPolicyInfo &info) {
-                return info.problem.find("generation 2 on: xen-vtpm group renew tenant") != std::string::npos;
+                return info.problem.find("generation 2 on: xen-vtpm group revoke-approvals tenant") !=
+                       std::string::npos;
             }) == 1);
     REQUIRE(expect(keys.list()).at(1).policies == 2);
     REQUIRE(expect(keys.list()).at(1).next_policies == 1);
@@ -233,7 +234,7 @@ TEST_CASE_METHOD(Fixture, "nobody locks himself out by a renewal") {
     REQUIRE(tenant().generation == 1);
     REQUIRE(tpm.counters == counters);
     expect(restart(1));
-    REQUIRE(expect_error(keys.renew("default")).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(keys.renew("default")).code == ErrorCode::kWrongState);
     REQUIRE(expect_error(keys.renew("nobody")).code == ErrorCode::kRefused);
     REQUIRE_FALSE(restart(3));
     REQUIRE(expect_error(keys.renew("tenant")).code == ErrorCode::kRefused);  // it is not open

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/catch.hpp"
 
+#include <iterator>
+#include <sstream>
+
 #include "expect.hpp"
 #include "manager/boot/measured_boot.hpp"
 #include "manager/cli/exit_status.hpp"
+#include "manager/cli/old_words.hpp"
 #include "manager/cli/text.hpp"
 
 namespace vtpm::cli_test {
@@ -35,6 +39,7 @@ TEST_CASE("the exit statuses are those of the manual page") {
     REQUIRE(cli::exit_status(ErrorCode::kInUse) == 4);
     REQUIRE(cli::exit_status(ErrorCode::kRefused) == 5);
     REQUIRE(cli::exit_status(ErrorCode::kUnavailable) == 6);
+    REQUIRE(cli::exit_status(ErrorCode::kWrongState) == 7);
 }
 
 TEST_CASE("a status without any key is still a status") {
@@ -113,11 +118,59 @@ TEST_CASE("a group without a recovery key is told in the status, with what it lo
     };
     REQUIRE_THAT(status({{"recovery_key", false}, {"pcrs", "sha256:7"}}),
                  Contains("NO RECOVERY KEY") && Contains("an update that changes its PCRs") &&
-                     Contains("xen-vtpm group export-recovery tenant"));
+                     Contains("xen-vtpm group recovery-key tenant"));
     REQUIRE_THAT(status({{"recovery_key", false}, {"approver", "SHA256:00"}}), Contains("its approver's key"));
     REQUIRE_THAT(status({{"recovery_key", false}, {"sealing", "file"}}), Contains("the loss of the key file"));
     REQUIRE_THAT(status({{"recovery_key", false}}), Contains("another mainboard loses"));
     REQUIRE_THAT(status({{"recovery_key", true}}), !Contains("RECOVERY") && !Contains("export-recovery"));
+}
+
+TEST_CASE("the words of release 0.1 become the present ones") {
+    const auto split = [](const std::string &line) {
+        std::istringstream in(line);
+        return std::vector<std::string>(std::istream_iterator<std::string>(in), {});
+    };
+    const std::pair<const char *, const char *> cases[] = {
+        {"destroy U", "delete --yes U"},
+        {"--json destroy U", "delete --yes --json U"},
+        {"create --tpm 1.2 U", "create --tpm-version 1.2 U"},
+        {"create --tpm=1.2", "create --tpm-version=1.2"},
+        {"group renew g --json", "group revoke-approvals g --json"},
+        {"group --json reseal g --pcrs sha256:7", "group seal --json g --pcrs sha256:7"},
+        {"group export-recovery --replace g", "group recovery-key --rotate g"},
+        {"group delete g", "group delete g"},
+        {"group delete --lost g", "group delete --with-vtpms --yes g"},
+        {"group recover --key k g", "group recover --recovery-key k g"},
+        {"recover --accept-rollback g", "group accept-rollback g"},
+        {"recover --accept-rollback=g", "group accept-rollback g"},
+        {"recover --new-store", "store reset --yes"},
+        {"recover", "recover"},
+        {"ca export --request --group g", "ca csr --group g"},
+        {"ca export", "ca certificate"},
+        {"ca import-signed f", "ca install-certificate f"},
+        {"policy revoke p", "policy remove p"},
+        {"policy predict --next --pcrs sha256:7", "policy predict --pcrs sha256:7"},
+        {"policy sign --key k --values v", "policy sign --key k --measurements v"},
+        {"attest --nonce n U", "attestation create --nonce n U"},
+        {"verify-attestation f --vtpm U --values v --endorsement-key e",
+         "attestation verify f --uuid U --measurements v --write-ek e"},
+        {"host challenge f --makers m --answer a", "host challenge f --tpm-ca m --write-answer a"},
+        {"audit --verify", "audit verify"},
+        {"audit", "audit"},
+        // What is no command is left as it is.
+        {"show destroy", "show destroy"},
+        {"export U destroy", "export U destroy"},
+        {"group show renew", "group show renew"},
+        {"", ""},
+    };
+    for (const auto &[old, present] : cases) {
+        CAPTURE(old);
+        CHECK(cli::with_present_words(split(old)) == split(present));
+    }
+    for (const auto &[old, present] : cases) {
+        CAPTURE(present);
+        CHECK(cli::with_present_words(split(present)) == split(present));
+    }
 }
 
 }  // namespace vtpm::cli_test

@@ -199,7 +199,7 @@ TEST_CASE_METHOD(Fixture, "a group goes when it has no vTPM, the default group n
     expect(some.remove("tenant"));
     REQUIRE(expect_error(some.key("tenant")).code == ErrorCode::kRefused);
     REQUIRE(expect_error(some.remove("tenant")).code == ErrorCode::kNotFound);
-    REQUIRE(expect_error(some.remove("default")).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(some.remove("default")).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "a key file seals, and another one is refused") {

@@ -101,8 +101,8 @@ TEST_CASE_METHOD(Fixture, "a group that was removed with its rows and its NV ind
     for (int i = 0; i < 2; ++i) {
         const auto manager = start();
         is_missed(*manager);
-        REQUIRE_THAT(manager->keys.lost(),
-                     Contains("which the store does not have") && Contains("xen-vtpm group delete --lost tenant"));
+        REQUIRE_THAT(manager->keys.lost(), Contains("which the store does not have") &&
+                                               Contains("xen-vtpm group delete --with-vtpms tenant"));
         REQUIRE(expect(manager->store.last_audit_record()).value().event == "group-lost");
         REQUIRE(expect_error(manager->keys.discard("nobody")).code == ErrorCode::kNotFound);
         manager->keys.close();
@@ -252,7 +252,7 @@ TEST_CASE_METHOD(Fixture, "a group whose id is not the one that others remember 
     expect(manager->vtpms.prepare(vtpm));  // its manifest vouches for what it has
     expect(manager->keys.accept_rollback("tenant"));
     expect(manager->keys.all_open());
-    REQUIRE(expect_error(manager->keys.accept_rollback("tenant")).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(manager->keys.accept_rollback("tenant")).code == ErrorCode::kWrongState);
     manager->keys.close();
 }
 
@@ -338,7 +338,7 @@ TEST_CASE_METHOD(Fixture, "groups that were changed apart from each other tell w
         const std::string lost = manager->keys.lost();
         CAPTURE(lost);
         REQUIRE_THAT(lost, Contains("do not know the group"));
-        const std::string from = "--accept-rollback ";
+        const std::string from = "accept-rollback ";
         expect(manager->keys.accept_rollback(lost.substr(lost.find(from) + from.size())));
     }
     REQUIRE(expect(manager->keys.manifest("third"))->terms().groups.ids.size() == 5);

@@ -283,7 +283,7 @@ TEST_CASE_METHOD(Place, "a renewal ends the launches that were approved before, 
         expect(manager.approvals.install(former));
         const std::string next = expect(manager.approvals.install(document({"tenant", 2, {}, {approved("b", "rw")}})));
         REQUIRE_THAT(expect(manager.approvals.list()).at(1).problem + expect(manager.approvals.list()).at(0).problem,
-                     Contains("group renew tenant"));
+                     Contains("group revoke-approvals tenant"));
         REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("rw")));
         expect(manager.keys.renew("tenant"));
         expect(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("rw")));

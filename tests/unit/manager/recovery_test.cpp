@@ -123,7 +123,7 @@ TEST_CASE_METHOD(Fixture, "a recovery key is told once, and another makes it wor
     {
         const auto manager = start();
         REQUIRE_THAT(expect_error(manager->keys.export_recovery_key("default", Replace::kNo)).text,
-                     Contains("--replace"));
+                     Contains("--rotate"));
         REQUIRE(expect_error(manager->keys.export_recovery_key("nobody", Replace::kNo)).code == ErrorCode::kRefused);
         next = expect(manager->keys.export_recovery_key("default", Replace::kYes));
         manager->keys.close();
@@ -144,7 +144,7 @@ TEST_CASE_METHOD(Fixture, "on another TPM the recovery key opens its group, and 
         REQUIRE_FALSE(manager->vtpms.prepare(one));
         expect(manager->recover("default", recovery_key));
         REQUIRE(manager->state(one) == state_of(1));
-        REQUIRE(expect_error(manager->recover("default", recovery_key)).code == ErrorCode::kInvalid);
+        REQUIRE(expect_error(manager->recover("default", recovery_key)).code == ErrorCode::kWrongState);
         manager->store_state(one, 3);
         manager->keys.close();
     }
@@ -265,7 +265,7 @@ TEST_CASE_METHOD(Fixture, "whether a recovery key is right can be asked while al
     REQUIRE_THAT(expect_error(manager->keys.check_recovery("default", recovery_text(expect(random_key())))).text,
                  Contains("not the recovery key of group 'default'"));
     REQUIRE_THAT(expect_error(manager->keys.check_recovery("tenant", recovery_key)).text,
-                 Contains("group export-recovery"));
+                 Contains("group recovery-key"));
     const std::string next = expect(manager->keys.export_recovery_key("default", Replace::kYes));
     REQUIRE(expect_error(manager->keys.check_recovery("default", recovery_key)).code == ErrorCode::kRefused);
     REQUIRE(expect(manager->keys.check_recovery("default", next)).open);
@@ -365,7 +365,7 @@ TEST_CASE_METHOD(Fixture, "a row of a group that was changed or put back refuses
                .script(("UPDATE groups SET " + sql + " WHERE name = 'default'").c_str()));
     const auto manager = open();
     (void)manager->keys.unlock();
-    REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("--accept-rollback"));
+    REQUIRE_THAT(expect_error(manager->keys.key("default")).text, Contains("accept-rollback"));
     expect(manager->keys.accept_rollback("default"));
     REQUIRE(manager->state(one) == state_of(1));
     expect(manager->keys.key("tenant"));
@@ -445,7 +445,7 @@ TEST_CASE_METHOD(Fixture, "no backup makes a second running copy") {
     Manager second(elsewhere.path(), other_tpm);
     expect(second.keys.unlock());
     REQUIRE_THAT(expect_error(second.vtpms.import_vtpm(backup, {.recovery_key = recovery_key})).text,
-                 Contains("--original-is-gone"));
+                 Contains("--confirm-original-destroyed"));
     REQUIRE(expect_error(second.vtpms.import_vtpm(backup, {.original_is_gone = true})).code == ErrorCode::kRefused);
     expect(second.vtpms.import_vtpm(backup, {.recovery_key = recovery_key, .original_is_gone = true}));
     REQUIRE(second.state(one) == state_of(1));
@@ -466,7 +466,7 @@ TEST_CASE_METHOD(Fixture, "a backup of a group without a recovery key opens by t
 TEST_CASE_METHOD(Fixture, "a vTPM that never ran has no backup") {
     const auto manager = start();
     const Uuid fresh = expect(manager->vtpms.create(std::nullopt, std::nullopt));
-    REQUIRE(expect_error(manager->vtpms.export_vtpm(fresh)).code == ErrorCode::kInvalid);
+    REQUIRE(expect_error(manager->vtpms.export_vtpm(fresh)).code == ErrorCode::kWrongState);
     REQUIRE(expect_error(manager->vtpms.export_vtpm(Uuid::random())).code == ErrorCode::kNotFound);
 }
 

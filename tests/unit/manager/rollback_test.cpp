@@ -89,8 +89,7 @@ TEST_CASE_METHOD(Fixture, "an older copy of the store is refused once the manage
     start();  // and crashed
     put_back();
     for (const char *group : {"default", "tenant"})
-        REQUIRE_THAT(refusal(group),
-                     Contains("not the store that this host last used") && Contains("--accept-rollback"));
+        REQUIRE_THAT(refusal(group), Contains("not the store that this host last used") && Contains("accept-rollback"));
     REQUIRE_THAT(refusal("default"), Contains("later one"));  // it stays refused
 }
 
@@ -118,7 +117,7 @@ TEST_CASE_METHOD(Fixture, "a group that was removed with all its rows is missed"
         REQUIRE(error.code == ErrorCode::kRefused);
         REQUIRE_THAT(error.text, Contains("a group 'tenant', which the store does not have") &&
                                      Contains("xen-vtpm create " + two.to_string()));
-        REQUIRE_THAT(manager->keys.lost(), Contains("group 'tenant'") && Contains("group delete --lost tenant"));
+        REQUIRE_THAT(manager->keys.lost(), Contains("group 'tenant'") && Contains("group delete --with-vtpms tenant"));
         expect(manager->keys.discard("tenant"));  // the administrator says that it is gone for good
         REQUIRE_THAT(manager->keys.lost(), Contains("NV index 0x2"));
         tpm.epochs.erase(2);
@@ -177,7 +176,7 @@ TEST_CASE_METHOD(Fixture, "the administrator can take an older store as it is") 
         expect(manager->vtpms.prepare(one));
         REQUIRE_FALSE(manager->vtpms.prepare(two));  // of a group that he did not name
         expect(manager->keys.accept_rollback("tenant"));
-        REQUIRE(expect_error(manager->keys.accept_rollback("tenant")).code == ErrorCode::kInvalid);
+        REQUIRE(expect_error(manager->keys.accept_rollback("tenant")).code == ErrorCode::kWrongState);
         manager->store_state(one, 4);
     }
     const auto manager = start();
@@ -256,7 +255,7 @@ TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the
         "UPDATE groups SET manifest = x''", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);
-    for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("--accept-rollback"));
+    for (const char *group : {"default", "tenant"}) REQUIRE_THAT(refusal(group), Contains("accept-rollback"));
 }
 
 TEST_CASE_METHOD(Fixture, "a group whose NV index is changed in the store is sealed for another counter") {
@@ -291,7 +290,7 @@ TEST_CASE_METHOD(Fixture, "a store that is gone altogether is not begun anew wit
     std::filesystem::remove_all(directory.path());
     std::filesystem::create_directory(directory.path());
     auto manager = open();
-    REQUIRE_THAT(expect_error(manager->keys.unlock()).text, Contains("remembers one") && Contains("--new-store"));
+    REQUIRE_THAT(expect_error(manager->keys.unlock()).text, Contains("remembers one") && Contains("store reset"));
     REQUIRE_FALSE(manager->vtpms.prepare(one));
     expect(manager->keys.start_anew());
     expect(manager->vtpms.prepare(one));
@@ -313,7 +312,7 @@ TEST_CASE_METHOD(Fixture, "a group that is lost can be given up, with its vTPMs,
         REQUIRE_FALSE(manager->vtpms.prepare(one));  // nothing is made anew without being asked for
         expect(manager->keys.create({"default", {}, {}, 1}));
         expect(manager->vtpms.create(one, std::nullopt));
-        REQUIRE(expect_error(manager->keys.discard("default")).code == ErrorCode::kInvalid);
+        REQUIRE(expect_error(manager->keys.discard("default")).code == ErrorCode::kWrongState);
     }
     expect(start()->vtpms.prepare(one));
 }

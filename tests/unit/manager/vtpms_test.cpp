@@ -444,7 +444,7 @@ TEST_CASE_METHOD(Fixture,
     expect(vtpms.create(uuid, TpmVersion::k12));
     const Error refused =
         expect_error(attestor.attest(uuid, Bytes(16, 1), std::nullopt, Attestor::Asked::kByTheAdministrator));
-    CHECK(refused.code == ErrorCode::kInvalid);
+    CHECK(refused.code == ErrorCode::kWrongState);
     CHECK_THAT(refused.text, Contains("is a TPM 1.2") && Contains("--pcrs sha1:"));
 }
 

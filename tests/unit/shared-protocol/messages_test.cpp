@@ -116,6 +116,14 @@ TEST_CASE("values outside the protocol are rejected") {
     CHECK_FALSE(decode<EngineReady>(ready));
 }
 
+TEST_CASE("an error that only D-Bus knows is told to an engine as a refusal") {
+    const Bytes bytes = encoded(GiveAttestation{ErrorCode::kWrongState, "it never ran", {}});
+    const auto answer = decode<GiveAttestation>(bytes);
+    REQUIRE(answer);
+    CHECK(answer->code == ErrorCode::kRefused);
+    CHECK(answer->text == "it never ran");
+}
+
 TEST_CASE("a length beyond the message or the bound is rejected") {
     Bytes bytes = encoded(StoreState{StateKind::kPermanent, Bytes(4, 0)});
     for (const std::uint32_t length : {5U, 0xffffffffU, static_cast<std::uint32_t>(kMaxState + 1)}) {

@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Whether xen-vtpm(1) and the completion for bash have the commands and options that --help has, and no others.
+
+check.py PROGRAM MANUAL COMPLETION
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+PROGRAM, MANUAL, COMPLETION = sys.argv[1:]
+OF_ALL = {"--help", "--json", "--version"}
+
+
+def help_of(words):
+    return subprocess.run([PROGRAM, *words, "--help"], check=True, capture_output=True, text=True).stdout
+
+
+def commands_in(text):
+    listed = re.search(r"^Subcommands:\n(.*?)\n\n", text, re.M | re.S)
+    return re.findall(r"^  ([a-z-]+) ", listed[1], re.M) if listed else []
+
+
+def options_in(text):
+    return set(re.findall(r"^ +(?:-h,)?(--[a-z-]+)", text, re.M)) - OF_ALL
+
+
+def walk(words=()):
+    """Each command with its options; a word that only has commands below it is none."""
+    text = help_of(words)
+    below = commands_in(text)
+    if words and (not below or "[SUBCOMMAND]" in text):
+        yield " ".join(words), options_in(text)
+    for word in below:
+        yield from walk((*words, word))
+
+
+def plain(line):
+    line = re.sub(r'^\.[BI]+ ', "", line)
+    return re.sub(r"\\f.", "", line).replace("\\-", "-").replace('"', "")
+
+
+def manual():
+    """The headings of the manual's section on commands."""
+    section = re.search(r"^\.SH DESCRIPTION\n(.*?)^\.SH OPTIONS", pathlib.Path(MANUAL).read_text(), re.M | re.S)[1]
+    for heading in re.findall(r"^\.TP\n(.*)$", section, re.M):
+        line = plain(heading)
+        words = re.match(r"[a-z]+(?:[ -][a-z]+)*", line)[0]
+        yield words, set(re.findall(r"--[a-z-]+", line))
+
+
+def completed(words, current):
+    line = ["xen-vtpm", *words, current]
+    script = (f'source {COMPLETION}; xen-vtpm() {{ {PROGRAM} "$@"; }}; '
+              f"COMP_WORDS=({' '.join(repr(word) for word in line)}); COMP_CWORD={len(line) - 1}; _xen_vtpm; "
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    return set(subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True).stdout.split())
+
+
+def main():
+    wrong = []
+    offered = dict(walk())
+    described = list(manual())
+    for command in sorted({command for command, _ in described} ^ offered.keys()):
+        wrong.append(f"{command}: {'not in the manual' if command in offered else 'only in the manual'}")
+    for command, options in described:
+        if differing := options ^ offered.get(command, options):
+            wrong.append(f"{command}: the manual and --help do not agree on {sorted(differing)}")
+    if len(described) != len(dict(described)):
+        wrong.append("the manual has a command twice")
+    for command, options in offered.items():
+        if (found := completed(command.split(), "--") - OF_ALL) != options:
+            wrong.append(f"{command}: the completion has {sorted(found)}, --help has {sorted(options)}")
+    for words in {tuple(command.split()[:-1]) for command in offered}:
+        if (found := completed(words, "")) != set(commands_in(help_of(words))):
+            wrong.append(f"{' '.join(words)}: the completion has {sorted(found)}")
+    print("\n".join(wrong))
+    return bool(wrong)
+
+
+sys.exit(main())
