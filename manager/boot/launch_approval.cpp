@@ -6,7 +6,6 @@
 #include <set>
 
 #include "base/big_endian.hpp"
-#include "launch/pcrs.hpp"
 #include "manager/boot/approval_fields.hpp"
 #include "manager/boot/signing_key.hpp"
 #include "manager/tpm/policy_digest.hpp"
@@ -114,7 +113,8 @@ Result<> LaunchApproval::verify(const ApproverKey &approver) const {
     if (approver.fingerprint() != approver_)
         return fail(ErrorCode::kRefused, "the launch approval for group '{}' is signed by {}, the approver is {}",
                     terms_.group, approver_, approver.fingerprint());
-    if (!approver.verify(document(), signature_))
+    if (!is_his_) is_his_ = approver.verify(document(), signature_);
+    if (!is_his_)
         return fail(ErrorCode::kRefused,
                     "the launch approval for group '{}' was changed after it was signed: its 'signature' is not the "
                     "approver's",
@@ -139,13 +139,10 @@ Bytes LaunchApproval::document() const {
     return document.field(bytes_of(approver_)).bytes();
 }
 
-Result<std::vector<std::string>> deviations(const ApprovedLaunch &approved, const launch::Events &events) {
-    const auto bank = launch::hash_of_algorithm(approved.pcrs.tpm().pcrSelections[0].hash);
-    if (!bank) return fail(ErrorCode::kInvalid, "there is no bank {}", approved.pcrs.to_string());
-    VTPM_ASSIGN(const launch::PcrBank present, launch::pcrs_after(events, *bank));
+std::vector<std::string> deviations(const ApprovedLaunch &approved, const launch::PcrBank &present) {
     const auto differs = [&](unsigned pcr, const Bytes &value) {
         const auto found = present.find(pcr);
-        return found == present.end() ? value != Bytes(launch::digest_size(*bank)) : value != found->second;
+        return found == present.end() ? value != Bytes(value.size()) : value != found->second;
     };
     const auto line = approved.values.find(kCommandLinePcr);
     const bool knows_line = line != approved.values.end();

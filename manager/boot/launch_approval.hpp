@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/uuid.hpp"
-#include "launch/event_log.hpp"
+#include "launch/pcrs.hpp"
 #include "manager/boot/approver_key.hpp"
 #include "manager/tpm/pcr_values.hpp"
 
@@ -46,8 +46,8 @@ public:
     // Of everything it says, 16 hexadecimal digits: its name in lists.
     [[nodiscard]] std::string id() const;
 
-    // kRefused unless the approver signed exactly this. Whether it is for the group, the generation and the vTPM in
-    // question is left to compare.
+    // kRefused unless the approver signed exactly this, which is asked once. Whether it is for the group, the
+    // generation and the vTPM in question is left to compare.
     [[nodiscard]] Result<> verify(const ApproverKey &approver) const;
 
     [[nodiscard]] const LaunchTerms &terms() const { return terms_; }
@@ -62,13 +62,14 @@ private:
     LaunchTerms terms_;
     std::string approver_;
     Bytes signature_;
+    mutable bool is_his_ = false;  // whose fingerprint it has: it was verified
 };
 
 // kInvalid names the field that is not as LaunchTerms says, or of which there is too much.
 Result<> check(const LaunchTerms &terms);
 
-// The PCRs of `approved` that `events` make otherwise, in words: "its kernel (PCR 4)"; empty: it is that launch.
-// kInvalid: the events have no digests of its bank.
-Result<std::vector<std::string>> deviations(const ApprovedLaunch &approved, const launch::Events &events);
+// The PCRs of `approved` that are otherwise in `present`, of the same bank, in words: "its kernel (PCR 4)"; empty: it
+// is that launch.
+std::vector<std::string> deviations(const ApprovedLaunch &approved, const launch::PcrBank &present);
 
 }  // namespace vtpm

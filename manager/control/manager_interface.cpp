@@ -207,9 +207,8 @@ Result<bus::Reply> create_group(GroupKeys &keys, const bus::Arguments &arguments
 }
 
 Result<bus::Reply> reseal_group(GroupKeys &keys, const bus::Arguments &arguments) {
-    VTPM_ASSIGN(KeyPolicy policy, key_policy(arguments[0], arguments[1], arguments[2]));
-    VTPM_ASSIGN(const KeyPolicy present, keys.policy(policy.group));
-    policy.generation = present.generation;
+    VTPM_ASSIGN(const KeyPolicy policy, key_policy(arguments[0], arguments[1], arguments[2]));
+    VTPM_TRY(keys.policy(policy.group));
     VTPM_TRY(keys.reseal(policy));
     return std::monostate{};
 }

@@ -11,20 +11,23 @@ constexpr std::string_view kMagic = "xvtpm\r\n\x1a";  // shows a text-mode trans
 constexpr std::uint16_t kEnvelopeVersion = 1;
 constexpr std::size_t kMaxGroupName = 64;
 
-enum class Content : std::uint8_t { kPermanentState = 1, kVolatileState = 2, kVtpmKey = 3 };
+enum class Content : std::uint8_t { kPermanentState = 1, kVolatileState = 2, kVtpmKey = 3, kBoundVtpmKey = 4 };
 
 Content content_of(StateKind kind) {
     return kind == StateKind::kPermanent ? Content::kPermanentState : Content::kVolatileState;
 }
+
+Content key_content(ByteView binding) { return binding.empty() ? Content::kVtpmKey : Content::kBoundVtpmKey; }
 
 struct Header {
     Content content;
     VtpmIdentity vtpm;
     std::uint64_t sequence;
     std::uint32_t length;  // of the plaintext
+    ByteView binding{};    // of a bound key
 };
 
-using HeaderBuffer = std::array<std::uint8_t, 128>;
+using HeaderBuffer = std::array<std::uint8_t, 160>;
 
 // Magic and version first, so that any later version can be told from a damaged envelope.
 ByteView encode_header(const Header &header, HeaderBuffer &buffer) {
@@ -37,6 +40,7 @@ ByteView encode_header(const Header &header, HeaderBuffer &buffer) {
     encoder.text(header.vtpm.group, kMaxGroupName);
     encoder.u64(header.sequence);
     encoder.u32(header.length);
+    encoder.raw(header.binding);
     return encoder.message();
 }
 
@@ -57,14 +61,18 @@ std::string difference(const Header &expected, ByteView envelope) {
         return "it is not an envelope of xen-vtpm";
     if (const auto version = decoder.u16(); version != kEnvelopeVersion)
         return fmt::format("its format is version {}, this program knows {}", version, kEnvelopeVersion);
-    if (decoder.u8() != static_cast<std::uint8_t>(expected.content)) return "it holds something else";
+    if (const std::uint8_t content = decoder.u8(); content != static_cast<std::uint8_t>(expected.content))
+        return content == static_cast<std::uint8_t>(Content::kBoundVtpmKey)
+                   ? "it is bound to launches that an approver signs, and its row says something else"
+                   : "it holds something else";
     if (decoder.u8() != static_cast<std::uint8_t>(expected.vtpm.version)) return "it is of another TPM version";
     if (const Uuid uuid = decoder.uuid(); uuid != expected.vtpm.uuid)
         return fmt::format("it belongs to vTPM {}", uuid.to_string());
     if (decoder.text(kMaxGroupName) != expected.vtpm.group) return "it belongs to another group";
     if (const auto sequence = decoder.u64(); sequence != expected.sequence)
         return fmt::format("its sequence is {}, the inventory says {}", sequence, expected.sequence);
-    return "its length differs: truncated or extended";
+    if (decoder.u32() != expected.length) return "its length differs: truncated or extended";
+    return "it is bound to another approver, or by another binding, than its row says";
 }
 
 // The header is not believed but expected: built from what the inventory says, and compared.
@@ -97,12 +105,12 @@ Result<SecretBytes> open_state(const Key &vtpm_key, const VtpmIdentity &vtpm, St
     return state;
 }
 
-Result<Bytes> wrap_key(const Key &group_key, const VtpmIdentity &vtpm, const Key &vtpm_key) {
-    return seal(group_key, {Content::kVtpmKey, vtpm, 0, kKeySize}, vtpm_key.view());
+Result<Bytes> wrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView binding, const Key &vtpm_key) {
+    return seal(group_key, {key_content(binding), vtpm, 0, kKeySize, binding}, vtpm_key.view());
 }
 
-Result<Key> unwrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView wrapped) {
-    const auto plaintext = open(group_key, {Content::kVtpmKey, vtpm, 0, 0}, wrapped);
+Result<Key> unwrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView binding, ByteView wrapped) {
+    const auto plaintext = open(group_key, {key_content(binding), vtpm, 0, 0, binding}, wrapped);
     if (!plaintext) return cannot_open("the key", vtpm, plaintext.error());
     return key_from(plaintext->view());
 }

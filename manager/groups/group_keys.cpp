@@ -291,6 +291,12 @@ Result<KeyPolicy> GroupKeys::policy(const std::string &group) const {
     return record(group).and_then([](const GroupRecord &found) { return policy_of(found); });
 }
 
+Result<GroupRecord> GroupKeys::sealed_record(const std::string &name) {
+    VTPM_ASSIGN(const Manifest *manifest, this->manifest(name));
+    VTPM_ASSIGN(GroupRecord group, record(name));
+    return as_remembered(std::move(group), manifest->terms());
+}
+
 Result<GroupRecord> GroupKeys::record(const std::string &name) const {
     VTPM_ASSIGN(const auto groups, store_.groups());
     const auto found = std::ranges::find(groups, name, &GroupRecord::name);
@@ -417,9 +423,9 @@ Result<> GroupKeys::change_terms(const std::string &name, const std::function<vo
 }
 
 Result<> GroupKeys::reseal(KeyPolicy policy) {
-    VTPM_TRY(key(policy.group));
-    VTPM_ASSIGN(const GroupRecord present, record(policy.group));
+    VTPM_ASSIGN(const GroupRecord present, sealed_record(policy.group));
     policy.nv_index = present.nv_index;
+    policy.generation = present.generation;
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_TRY(complete(*opened, present));
     return seal_anew(*opened, policy, [&](Change &change) {
@@ -428,8 +434,7 @@ Result<> GroupKeys::reseal(KeyPolicy policy) {
 }
 
 Result<> GroupKeys::renew(const std::string &name) {
-    VTPM_TRY(key(name));
-    VTPM_ASSIGN(const GroupRecord present, record(name));
+    VTPM_ASSIGN(const GroupRecord present, sealed_record(name));
     VTPM_ASSIGN(KeyPolicy policy, policy_of(present));
     if (!policy.approver)
         return fail(ErrorCode::kWrongState,

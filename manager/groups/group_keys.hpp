@@ -116,9 +116,9 @@ public:
         NewTpm new_tpm = NewTpm::kNo;
     };
     Result<> recover(std::string_view text, RecoveryOrder order);
-    // An open group's key, from now on under `policy`, whose generation is the present one or a later one. Whatever it
-    // was sealed under before opens nothing any more, wherever a copy of it lies. An error that says
-    // so: until that is said again, or the manager starts again, it may.
+    // An open group's key, from now on under `policy`, in the present generation, whatever that says of it. What it was
+    // sealed under before opens nothing any more, wherever a copy of it lies. An error that says so: until that is said
+    // again, or the manager starts again, it may.
     Result<> reseal(KeyPolicy policy);
     // The same under its approver's next generation: his approvals of this one are void for good. kRefused unless one
     // of the next approves the present boot. kInvalid: the group has no approver.
@@ -149,6 +149,8 @@ public:
 
 private:
     Result<> require_sealing(const Pin &pin) const;
+    // Of an open group: nobody changes its generation who has the disk.
+    Result<GroupRecord> sealed_record(const std::string &name);
     // group_recovery.cpp
     struct Recovered;
     Result<Recovered> unwrap(const std::string &name, std::string_view text) const;

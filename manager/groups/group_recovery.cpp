@@ -16,13 +16,6 @@ std::string with_generation(const KeyPolicy &policy) {
     return policy.approver ? fmt::format("{}, generation {}", describe(policy), policy.generation) : describe(policy);
 }
 
-GroupRecord as_remembered(GroupRecord group, const Terms &terms) {
-    group.pcrs = terms.pcrs;
-    group.approver = terms.approver;
-    group.generation = terms.generation;
-    return group;
-}
-
 std::string another_sealer(const std::string &name, const Sealer &sealer, std::string_view former) {
     if (sealer.sealing() == "file" && former != "file")
         return fmt::format(
@@ -115,16 +108,14 @@ Result<RecoveryCheck> GroupKeys::check(const Sealer &sealer, const Recovered &re
     return check;
 }
 
-// Of the same approver, no generation before the one that he is at.
+// No generation before the present one, whoever is to be the approver: launches that a former one took back would count
+// again for the vTPMs that are bound to him.
 Result<KeyPolicy> GroupKeys::chosen_policy(const RecoveryCheck &check, KeyPolicy policy) {
     const std::uint32_t last = check.policy ? check.policy->generation : 1;
     if (policy.generation == 0) policy.generation = last;
-    const bool same = check.policy && check.policy->approver && policy.approver &&
-                      check.policy->approver->public_area() == policy.approver->public_area();
-    if (check.remembered && same && policy.generation < last)
-        return fail(ErrorCode::kRefused,
-                    "group '{}' is at generation {} of its approver: what he approved for {} is void", policy.group,
-                    last, policy.generation);
+    if (check.remembered && policy.generation < last)
+        return fail(ErrorCode::kRefused, "group '{}' is at generation {}: what was approved for {} is void",
+                    policy.group, last, policy.generation);
     return policy;
 }
 

@@ -36,10 +36,11 @@ struct GroupKeys::NextKey {
 };
 
 Result<> GroupKeys::rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms) {
-    VTPM_ASSIGN(const GroupRecord present, record(name));
+    VTPM_TRY(record(name));
     if (const auto open = key(name); !open)
         return stays(name, open.error(),
                      fmt::format("; it must be open: xen-vtpm group open {0}, or group recover {0}", name));
+    VTPM_ASSIGN(const GroupRecord present, sealed_record(name));
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_TRY(complete(*opened, present));
     auto next = prepare_key(*opened, present, new_ca);
@@ -100,7 +101,7 @@ Result<CaRecord> GroupKeys::next_ca(Sealer &sealer, const GroupRecord &present, 
 // In one turn: what was said of the group while the TPM was asked is in the store, and nobody says more meanwhile.
 Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms) {
     VTPM_ASSIGN(const OpenGroup *former, open_group_named(name));
-    VTPM_ASSIGN(GroupRecord group, record(name));
+    VTPM_ASSIGN(GroupRecord group, sealed_record(name));
     if (group.recovery != next.recovery)
         return fail(ErrorCode::kInUse, "it got a recovery key meanwhile, which would be void: say it again");
     group.key = std::move(next.sealed.key);

@@ -176,6 +176,13 @@ Bytes digest_of(ByteView bytes) {
     return digest;
 }
 
+GroupRecord as_remembered(GroupRecord group, const Terms &terms) {
+    group.pcrs = terms.pcrs;
+    group.approver = terms.approver;
+    group.generation = terms.generation;
+    return group;
+}
+
 Terms terms_of(const GroupRecord &group, std::string_view sealing, ByteView identity, std::string_view store_id) {
     return {group.pcrs,       group.approver,
             group.generation, std::string(sealing),

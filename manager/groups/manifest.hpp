@@ -68,6 +68,8 @@ struct Terms {
 
     bool operator==(const Terms &) const = default;
 };
+// The group's row, with what its key is sealed under as its manifest has that.
+GroupRecord as_remembered(GroupRecord group, const Terms &terms);
 Terms terms_of(const GroupRecord &group, std::string_view sealing, ByteView identity, std::string_view store_id);
 Bytes digest_of(ByteView bytes);
 

@@ -70,8 +70,8 @@ struct DropAuditRecords {
 struct InsertVtpm {
     VtpmRecord vtpm;
 };
-// What changes of a vTPM without a state that is stored: its key and the tags, its certificates, what it asks of
-// launches.
+// What changes of a vTPM without a state that is stored: its key, of which the former stays in no file, and the tags,
+// its certificates, what it asks of launches.
 struct UpdateVtpm {
     VtpmRecord vtpm;
 };

@@ -134,6 +134,7 @@ public:
 
     Result<> operator()(const UpdateVtpm &edit) {
         const VtpmRecord &vtpm = edit.vtpm;
+        removes_ = true;
         return change_one(
             "UPDATE vtpms SET wrapped_key = ?, tag = ?, volatile_tag = ?, endorsement = ?, launch = ?, "
             "launch_approver = ?, launch_binding = ? WHERE uuid = ?",

@@ -56,7 +56,7 @@ Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next
     if (!states && states.error().code != ErrorCode::kRefused) return tl::make_unexpected(states.error());
     if (!states) VTPM_TRY(tell_of(vtpm.uuid, states.error(), change));
     const Key &key = states ? another : present;
-    VTPM_ASSIGN(vtpm.wrapped_key, wrap_key(next, {vtpm.uuid, vtpm.version, vtpm.group}, key));
+    VTPM_TRY(wrap_key_of(vtpm, next, key));
     change.add(UpdateVtpm{vtpm});
     VTPM_TRY(rows.put(vtpm));
     if (!states) return {};

@@ -11,22 +11,6 @@
 namespace vtpm {
 namespace {
 
-// What is damaged is left out, and logged: it approves nothing.
-Result<std::vector<LaunchApproval>> approvals_in(Store &store, const std::string &group) {
-    VTPM_ASSIGN(const auto records, store.launch_approvals());
-    std::vector<LaunchApproval> approvals;
-    for (const PolicyRecord &record : records) {
-        if (record.group != group) continue;
-        auto approval = LaunchApproval::parse(record.document);
-        if (approval)
-            approvals.push_back(std::move(*approval));
-        else
-            log::error("store: launch approval {} of group '{}' is damaged: {}", record.id, group,
-                       approval.error().text);
-    }
-    return approvals;
-}
-
 // One of the next generation is for `group revoke-approvals`.
 Result<> check_generation(const LaunchTerms &terms, std::uint32_t present) {
     if (terms.generation == present || terms.generation == std::uint64_t{present} + 1) return {};
@@ -37,6 +21,25 @@ Result<> check_generation(const LaunchTerms &terms, std::uint32_t present) {
 }
 
 }  // namespace
+
+// What is damaged is left out, and logged: it approves nothing.
+Result<std::span<const LaunchApproval>> LaunchApprovals::approvals_in(const std::string &group) const {
+    VTPM_ASSIGN(auto records, store_.launch_approvals());
+    std::erase_if(records, [&](const PolicyRecord &record) { return record.group != group; });
+    Read &read = read_[group];
+    if (std::ranges::equal(records, read.documents, {}, &PolicyRecord::document)) return read.approvals;
+    read = {};
+    for (PolicyRecord &record : records) {
+        auto approval = LaunchApproval::parse(record.document);
+        if (approval)
+            read.approvals.push_back(std::move(*approval));
+        else
+            log::error("store: launch approval {} of group '{}' is damaged: {}", record.id, group,
+                       approval.error().text);
+        read.documents.push_back(std::move(record.document));
+    }
+    return read.approvals;
+}
 
 // The group's approver, or one whom a vTPM is bound to since he was.
 Result<> LaunchApprovals::check_approver(const LaunchApproval &approval, const Terms &group) const {
@@ -117,7 +120,7 @@ Result<> LaunchApprovals::remove(const std::string &id) {
 Result<> LaunchApprovals::require_approved(const VtpmRecord &vtpm, ByteView launch) const {
     if (vtpm.launch != LaunchPolicy::kRequireApproved) return {};
     VTPM_ASSIGN(const Manifest *manifest, keys_.manifest(vtpm.group));
-    VTPM_ASSIGN(const auto approvals, approvals_in(store_, vtpm.group));
+    VTPM_ASSIGN(const auto approvals, approvals_in(vtpm.group));
     VTPM_ASSIGN(const std::string label, approved_launch(vtpm, launch, manifest->terms().generation, approvals));
     log::info("vTPM {}: its launch is '{}', which its approver signed", vtpm.uuid.to_string(), label);
     return {};

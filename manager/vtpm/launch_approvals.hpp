@@ -2,6 +2,9 @@
 // The launches of guests that approvers signed, as far as they are installed in this host's store.
 #pragma once
 
+#include <map>
+#include <span>
+
 #include "manager/boot/launch_approval.hpp"
 #include "manager/groups/group_keys.hpp"
 
@@ -34,9 +37,18 @@ private:
     [[nodiscard]] Result<> check_usable(const LaunchApproval &approval) const;
     [[nodiscard]] Result<> check_approver(const LaunchApproval &approval, const Terms &group) const;
     [[nodiscard]] std::string problem_of(const LaunchApproval &approval) const;
+    [[nodiscard]] Result<std::span<const LaunchApproval>> approvals_in(const std::string &group) const;
+
+    // Of a group, as they were when they were last needed: to parse and to verify them all takes longer than the rest
+    // of a power-on.
+    struct Read {
+        std::vector<std::string> documents;
+        std::vector<LaunchApproval> approvals;
+    };
 
     Store &store_;
     GroupKeys &keys_;
+    mutable std::map<std::string, Read> read_;
 };
 
 }  // namespace vtpm

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <optional>
 
 #include "launch/event_log.hpp"
@@ -70,20 +71,31 @@ std::string_view to_string(Use use) {
     return "";
 }
 
-bool has_bank(const launch::Banks &banks, const ApprovedLaunch &launch) {
+using PcrBanksAfter = std::map<launch::Hash, launch::PcrBank>;
+
+Result<PcrBanksAfter> banks_after(const launch::EventLog &log) {
+    PcrBanksAfter all;
+    for (const launch::Hash bank : log.banks) {
+        VTPM_ASSIGN(all[bank], launch::pcrs_after(log.events, bank));
+    }
+    return all;
+}
+
+// Null: the vTPM has not the bank whose values are approved.
+const launch::PcrBank *bank_for(const PcrBanksAfter &present, const ApprovedLaunch &launch) {
     const auto bank = launch::hash_of_algorithm(launch.pcrs.tpm().pcrSelections[0].hash);
-    return bank && std::ranges::find(banks, *bank) != banks.end();
+    const auto found = bank ? present.find(*bank) : present.end();
+    return found == present.end() ? nullptr : &found->second;
 }
 
 Use use_of(const LaunchApproval &approval, const VtpmRecord &vtpm, const ApproverKey &approver,
-           std::uint32_t generation) {
+           std::uint32_t generation, const PcrBanksAfter &present) {
     const LaunchTerms &terms = approval.terms();
     if (terms.group != vtpm.group) return Use::kOtherGroup;
     if (!approval.verify(approver)) return Use::kOtherApprover;
     if (terms.generation != generation) return Use::kOtherGeneration;
     if (!approval.is_for(vtpm.uuid)) return Use::kOtherVtpm;
-    const launch::Banks banks = banks_of(vtpm);
-    const bool usable = std::ranges::any_of(terms.launches, [&](const auto &one) { return has_bank(banks, one); });
+    const bool usable = std::ranges::any_of(terms.launches, [&](const auto &one) { return bank_for(present, one); });
     return usable ? Use::kCounts : Use::kOtherBank;
 }
 
@@ -124,17 +136,18 @@ Result<std::string> approved_launch(const VtpmRecord &vtpm, ByteView launch, std
     if (launch.empty()) VTPM_TRY(may_be_unmeasured(vtpm));
     VTPM_ASSIGN(const ApproverKey approver, ApproverKey::from_public_area(vtpm.launch_approver));
     VTPM_ASSIGN(const launch::EventLog recorded, launch::read_event_log(launch));
-    const launch::Banks banks = banks_of(vtpm);
-    VTPM_ASSIGN(const launch::EventLog here, launch::in_banks(recorded, banks));
+    VTPM_ASSIGN(const launch::EventLog here, launch::in_banks(recorded, banks_of(vtpm)));
+    VTPM_ASSIGN(const PcrBanksAfter present, banks_after(here));
     std::optional<Nearest> nearest;
     Use best = Use::kOtherGroup;
     for (const LaunchApproval &approval : approvals) {
-        const Use use = use_of(approval, vtpm, approver, generation);
+        const Use use = use_of(approval, vtpm, approver, generation, present);
         best = std::max(best, use);
         if (use != Use::kCounts) continue;
         for (const ApprovedLaunch &one : approval.terms().launches) {
-            if (!has_bank(banks, one)) continue;
-            VTPM_ASSIGN(auto differs, deviations(one, here.events));
+            const launch::PcrBank *const bank = bank_for(present, one);
+            if (bank == nullptr) continue;
+            auto differs = deviations(one, *bank);
             if (differs.empty()) return one.label;
             if (!nearest || differs.size() < nearest->differs.size()) nearest = {one.label, std::move(differs)};
         }

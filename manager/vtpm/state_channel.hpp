@@ -76,6 +76,7 @@ public:
         vtpm_.launch = row.launch;
         vtpm_.launch_approver = row.launch_approver;
         vtpm_.launch_binding = row.launch_binding;
+        vtpm_.wrapped_key = row.wrapped_key;
     }
     // What its certificates are to be is decided, and not yet stored.
     [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }

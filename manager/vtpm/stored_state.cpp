@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/stored_state.hpp"
 
+#include "manager/groups/manifest.hpp"
+
 namespace vtpm {
 namespace {
 
 VtpmIdentity identity_of(const VtpmRecord &vtpm) { return {vtpm.uuid, vtpm.version, vtpm.group}; }
+
+// To whom, and by what; nothing, if it asks for less than approved launches.
+Bytes binding_of(const VtpmRecord &vtpm) {
+    if (vtpm.launch != LaunchPolicy::kRequireApproved) return {};
+    Bytes both = vtpm.launch_approver;
+    both.insert(both.end(), vtpm.launch_binding.begin(), vtpm.launch_binding.end());
+    return digest_of(both);
+}
 
 // A permanent state is there from the first store on; a volatile one comes and goes, and its tag with it.
 tl::unexpected<Error> absent(const VtpmRecord &vtpm, StateKind kind) {
@@ -17,7 +27,12 @@ tl::unexpected<Error> absent(const VtpmRecord &vtpm, StateKind kind) {
 }  // namespace
 
 Result<Key> key_of(const Key &group_key, const VtpmRecord &vtpm) {
-    return unwrap_key(group_key, identity_of(vtpm), vtpm.wrapped_key);
+    return unwrap_key(group_key, identity_of(vtpm), binding_of(vtpm), vtpm.wrapped_key);
+}
+
+Result<> wrap_key_of(VtpmRecord &vtpm, const Key &group_key, const Key &key) {
+    VTPM_ASSIGN(vtpm.wrapped_key, wrap_key(group_key, identity_of(vtpm), binding_of(vtpm), key));
+    return {};
 }
 
 Result<SecretBytes> open_stored_state(Store &store, const VtpmRecord &vtpm, const Key &key, StateKind kind) {

@@ -120,7 +120,7 @@ Result<Uuid> Vtpms::create(std::optional<Uuid> wanted, std::optional<TpmVersion>
     VTPM_ASSIGN(const auto existing, services_.store.find_vtpm(record.uuid));
     if (existing) return fail(ErrorCode::kInUse, "vTPM {} exists already", record.uuid.to_string());
     VTPM_ASSIGN(const Key key, random_key());
-    VTPM_ASSIGN(record.wrapped_key, wrap_key(*group_key, {record.uuid, record.version, record.group}, key));
+    VTPM_TRY(wrap_key_of(record, *group_key, key));
     VTPM_TRY(services_.inventory.insert(record));
     log::info("vTPM {} created: TPM {}, group '{}'", record.uuid.to_string(), to_string(record.version), group);
     return record.uuid;
@@ -255,6 +255,9 @@ Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch, std::string_vi
     // Said again, it stays bound as it is.
     if (bound && release.empty() && record.launch_approver == former.launch_approver) return {};
     if (bound) VTPM_TRY(require_released(former, release));
+    VTPM_ASSIGN(const Key *group_key, keys_.key(record.group));
+    VTPM_ASSIGN(const Key key, key_of(*group_key, former));
+    VTPM_TRY(wrap_key_of(record, *group_key, key));
     const std::string detail = describe_launch(record) + (bound ? ", released by its approver" : "");
     VTPM_TRY(services_.inventory.update(record.group, {&record, 1}, "launch-policy-set", uuid.to_string(), detail));
     if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_launch(record);
@@ -355,7 +358,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
     record.created = std::time(nullptr);
     const VtpmIdentity identity{record.uuid, record.version, record.group};
     VTPM_ASSIGN(const Key key, random_key());
-    VTPM_ASSIGN(record.wrapped_key, wrap_key(*group_key, identity, key));
+    VTPM_TRY(wrap_key_of(record, *group_key, key));
     VTPM_ASSIGN(Bytes envelope, seal_state(key, identity, StateKind::kPermanent, 1, state.view()));
     const StateWrite write{
         record.uuid, group, StateKind::kPermanent, 1, std::move(envelope), backup.header.endorsement};

@@ -49,7 +49,7 @@ std::vector<Uuid> fill(const std::string &directory, std::size_t count) {
                 vtpm.group = "default";
                 const VtpmIdentity identity{vtpm.uuid, vtpm.version, vtpm.group};
                 const Key key = expect(random_key());
-                vtpm.wrapped_key = expect(wrap_key(group_key, identity, key));
+                vtpm.wrapped_key = expect(wrap_key(group_key, identity, {}, key));
                 Bytes state(kState);
                 expect(random_bytes(state));
                 StateWrite write{vtpm.uuid,

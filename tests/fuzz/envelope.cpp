@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     static const VtpmIdentity vtpm{*Uuid::parse("00112233-4455-6677-8899-aabbccddeeff"), TpmVersion::k20, "default"};
     const ByteView input(data, size);
     require(!open_state(key, vtpm, StateKind::kPermanent, 3, input), "an envelope that was never sealed");
-    require(!unwrap_key(key, vtpm, input), "a key that was never wrapped");
+    require(!unwrap_key(key, vtpm, {}, input), "a key that was never wrapped");
     // The input as what is sealed, and one byte of the envelope turned.
     const auto sealed = seal_state(key, vtpm, StateKind::kPermanent, 3, input);
     if (!sealed) return 0;

@@ -271,6 +271,11 @@ TEST_CASE_METHOD(Fixture, "an approver's group is recovered for him and his gene
     REQUIRE(xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--approver", file("approver.pub"),
                       "--generation", "2"})
                 .status == 5);
+    // A vTPM may be bound to the former one.
+    std::ofstream(file("another.pub")) << public_pem(rsa_2048());
+    REQUIRE(xen_vtpm({"group", "recover", "tenant", "--recovery-key", key, "--approver", file("another.pub"),
+                      "--generation", "2"})
+                .status == 5);
     must({"group", "recover", "tenant", "--recovery-key", key, "--yes"});
     REQUIRE(group("tenant").at("generation") == 3);
 }

@@ -86,21 +86,33 @@ TEST_CASE_METHOD(Fixture, "the same state sealed twice gives two envelopes") {
 
 TEST_CASE_METHOD(Fixture, "a wrapped key opens for its vTPM only, and not with any bit flipped") {
     const Key vtpm_key = expect(random_key());
-    const Bytes wrapped = expect(wrap_key(key, vtpm, vtpm_key));
-    REQUIRE(std::ranges::equal(expect(unwrap_key(key, vtpm, wrapped)).view(), vtpm_key.view()));
+    const Bytes wrapped = expect(wrap_key(key, vtpm, {}, vtpm_key));
+    REQUIRE(std::ranges::equal(expect(unwrap_key(key, vtpm, {}, wrapped)).view(), vtpm_key.view()));
     VtpmIdentity other = vtpm;
     other.uuid = Uuid::random();
-    REQUIRE(expect_error(unwrap_key(key, other, wrapped)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(unwrap_key(key, other, {}, wrapped)).code == ErrorCode::kRefused);
     for (std::size_t i = 0; i < wrapped.size(); ++i) {
         Bytes changed = wrapped;
         changed[i] ^= 0x10;
-        REQUIRE(expect_error(unwrap_key(key, vtpm, changed)).code == ErrorCode::kRefused);
+        REQUIRE(expect_error(unwrap_key(key, vtpm, {}, changed)).code == ErrorCode::kRefused);
     }
+}
+
+TEST_CASE_METHOD(Fixture, "a key that is bound opens as it is bound, and not as one that is not") {
+    const Key vtpm_key = expect(random_key());
+    const Bytes binding(32, 1);
+    const Bytes other(32, 2);
+    const Bytes bound = expect(wrap_key(key, vtpm, binding, vtpm_key));
+    REQUIRE(std::ranges::equal(expect(unwrap_key(key, vtpm, binding, bound)).view(), vtpm_key.view()));
+    REQUIRE_THAT(expect_error(unwrap_key(key, vtpm, {}, bound)).text, Contains("bound to launches that an approver"));
+    REQUIRE_THAT(expect_error(unwrap_key(key, vtpm, other, bound)).text, Contains("to another approver"));
+    REQUIRE(expect_error(unwrap_key(key, vtpm, binding, expect(wrap_key(key, vtpm, {}, vtpm_key)))).code ==
+            ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture, "a state is not a key") {
     const Bytes as_state = expect(seal_state(key, vtpm, StateKind::kPermanent, 0, Bytes(kKeySize)));
-    REQUIRE(expect_error(unwrap_key(key, vtpm, as_state)).code == ErrorCode::kRefused);
+    REQUIRE(expect_error(unwrap_key(key, vtpm, {}, as_state)).code == ErrorCode::kRefused);
 }
 
 }  // namespace vtpm::envelope_test

@@ -54,7 +54,8 @@ struct Fixture {
 };
 
 std::vector<std::string> differ(const ApprovedLaunch &approved, const Bytes &log) {
-    return expect(deviations(approved, expect(launch::read_event_log(log)).events));
+    const auto bank = launch::hash_of_algorithm(approved.pcrs.tpm().pcrSelections[0].hash);
+    return deviations(approved, expect(launch::pcrs_after(expect(launch::read_event_log(log)).events, *bank)));
 }
 
 }  // namespace
@@ -176,10 +177,6 @@ TEST_CASE("what a launch differs in is named") {
     uki.values[11] = Bytes(32);
     uki.values[12] = Bytes(32);  // as in a launch without a UKI
     REQUIRE(differ(uki, launch_log("ro")) == std::vector<std::string>{"what its UKI consists of (PCR 11)"});
-    REQUIRE(expect_error(
-                deviations(launch,
-                           expect(launch::read_event_log(launch_log("ro", 'k', 'i', {launch::Hash::kSha1}))).events))
-                .code == ErrorCode::kInvalid);
 }
 
 TEST_CASE("a release is for one binding of one vTPM, and the approver's") {

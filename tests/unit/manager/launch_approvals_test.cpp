@@ -259,9 +259,73 @@ TEST_CASE_METHOD(Fixture, "a row that is bound to nobody any more, on the disk o
         changed.launch_binding.clear();
     }
     expect(edited(store, UpdateVtpm{changed}));
-    REQUIRE_THAT(expect_error(start(launch_log("ro"))).text, Contains("not as it was last written"));
+    REQUIRE_THAT(expect_error(start(launch_log("ro"))).text, Contains("it is bound to"));
     REQUIRE_FALSE(vtpms.open(uuid, launch_log("ro")));
-    REQUIRE_FALSE(vtpms.set_launch(uuid, LaunchPolicy::kOff));
+    REQUIRE_THAT(expect_error(vtpms.set_launch(uuid, LaunchPolicy::kOff)).text, Contains("not as it was last written"));
+}
+
+TEST_CASE_METHOD(Place, "rows that were changed do not free a bound vTPM, if the store is taken as it is") {
+    const Uuid uuid = Uuid::random();
+    VtpmRecord good;
+    {
+        ManagerInProcess manager(directory.path(), tpm);
+        expect(manager.keys.unlock());
+        expect(manager.keys.create({"tenant", {}, {}, 1}));
+        expect(manager.keys.reseal({"tenant", {}, key_of(p256()), 1}));
+        expect(manager.vtpms.create(uuid, std::nullopt, "tenant", std::nullopt, LaunchPolicy::kRequireApproved));
+        expect(manager.keys.reseal({"tenant", {}, {}, 1}));
+        good = expect(manager.store.find_vtpm(uuid)).value();
+        manager.keys.close();
+    }
+    VtpmRecord changed = good;
+    SECTION("to no approver") {
+        changed.launch = GENERATE(LaunchPolicy::kOff, LaunchPolicy::kMeasure, LaunchPolicy::kRequire);
+        if (GENERATE(false, true)) changed.launch_approver = changed.launch_binding = {};
+    }
+    SECTION("to another approver") { changed.launch_approver = key_of(rsa_2048()).public_area(); }
+    SECTION("to another binding") { changed.launch_binding = Bytes(16, 1); }
+    {
+        SqliteStore store = expect(SqliteStore::open(directory.path()));
+        expect(edited(store, UpdateVtpm{changed}));
+    }
+    ManagerInProcess manager(directory.path(), tpm);
+    (void)manager.keys.unlock();
+    REQUIRE_FALSE(manager.keys.key("tenant"));
+    expect(manager.keys.accept_rollback("tenant"));
+    REQUIRE_THAT(expect_error(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro"))).text,
+                 Contains("cannot be opened: it is bound to"));
+    REQUIRE_FALSE(manager.vtpms.open(uuid, launch_log("ro")));
+    REQUIRE_FALSE(manager.vtpms.set_launch(uuid, LaunchPolicy::kMeasure));
+    REQUIRE_FALSE(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("tenant")));
+}
+
+TEST_CASE_METHOD(Place, "a group's row that was changed brings no former generation back") {
+    ManagerInProcess manager(directory.path(), tpm);
+    expect(manager.keys.unlock());
+    expect(manager.keys.create({"tenant", {}, key_of(p256()), 1}));
+    BootPolicies policies(manager.store, manager.keys);
+    for (const std::uint32_t generation : {1, 2}) {
+        const BootApproval boot{
+            "tenant", expect(PcrSelection::parse("sha256:4")), {{4, Bytes(32, 1)}}, std::nullopt, generation};
+        expect(policies.install(expect(BootPolicy::sign(view(private_pem(p256())), boot)).to_json()));
+    }
+    const Uuid uuid = expect(
+        manager.vtpms.create(std::nullopt, std::nullopt, "tenant", std::nullopt, LaunchPolicy::kRequireApproved));
+    const std::string former = document(terms());
+    expect(manager.approvals.install(former));
+    expect(manager.keys.renew("tenant"));
+    GroupRecord row = expect(manager.store.groups()).at(1);
+    row.generation = 1;
+    expect(edited(manager.store, SealGroup{row}));
+    SECTION("resealed") { expect(manager.keys.reseal({"tenant", {}, {}, 1})); }
+    SECTION("rekeyed") {
+        expect(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("tenant")));
+    }
+    SECTION("renewed") { REQUIRE_THAT(expect_error(manager.keys.renew("tenant")).text, Contains("--generation 3")); }
+    REQUIRE_THAT(expect_error(manager.approvals.install(former)).text, Contains("which is at 2"));
+    expect(edited(manager.store, InsertLaunchApproval{{"back", "tenant", former, 1}}));
+    REQUIRE_THAT(expect_error(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro"))).text,
+                 Contains("for another generation"));
 }
 
 TEST_CASE_METHOD(Place, "a renewal ends the launches that were approved before, and a restart changes nothing") {
