@@ -15,6 +15,7 @@
 #include "manager/groups/boot_policies.hpp"
 #include "manager/groups/file_sealer.hpp"
 #include "manager/groups/tpm_sealer.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "manager/systemd_unit.hpp"
 #include "manager/tpm/tpm_device.hpp"
 #include "manager/unlocker.hpp"
@@ -68,9 +69,9 @@ Result<> run(const Config &config) {
     // Others find the TPM free, and its slots empty, as soon as we have no more to ask.
     const auto reuse = std::make_shared<TpmReuse>();
     worker->when_idle([reuse] { reuse->disconnect(); });
-    auto store_opened = Store::open(config.state_directory);
+    auto store_opened = SqliteStore::open(config.state_directory);
     if (!store_opened) return advised(store_opened.error(), config);
-    Store store = std::move(*store_opened);
+    SqliteStore store = std::move(*store_opened);
     GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file",
                    worker->giving_the_turn(sealer_of(config, reuse)),
                    config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());

@@ -63,36 +63,45 @@ Result<Bytes> beginning_of(const std::vector<AuditRecord> &records) {
 }  // namespace
 
 Result<> Audit::record(std::string_view event, std::string_view subject, std::string_view detail) {
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(append(event, subject, detail));
-    VTPM_TRY(shorten());
-    return transaction.commit();
+    return store_.commit([&](Change &change) { return record(change, event, subject, detail); });
 }
 
-Result<> Audit::shorten() {
-    VTPM_ASSIGN(const auto last, store_.last_audit_record());
-    require(last.has_value(), "one has just been appended");
-    VTPM_ASSIGN(const auto oldest, store_.last_audit_record(last->number - kMostRecords));
+Result<> Audit::record(Change &change, std::string_view event, std::string_view subject, std::string_view detail) {
+    VTPM_TRY(append(change, event, subject, detail));
+    return shorten(change);
+}
+
+Result<std::optional<AuditRecord>> Audit::last(const Change &change) {
+    if (const auto *appended = change.last<AuditRecord>()) return *appended;
+    return store_.last_audit_record();
+}
+
+// Once in a change.
+Result<> Audit::shorten(Change &change) {
+    if (change.last<DropAuditRecords>() != nullptr) return {};
+    const std::int64_t last = change.last<AuditRecord>()->number;
+    VTPM_ASSIGN(const auto oldest, store_.last_audit_record(last - kMostRecords));
     if (!oldest) return {};
-    VTPM_ASSIGN(const auto dropped, store_.last_audit_record(last->number - kKeptRecords));
+    VTPM_ASSIGN(const auto dropped, store_.last_audit_record(last - kKeptRecords));
     require(dropped.has_value(), "what is older than the oldest that stays is there: the oldest record is");
-    VTPM_TRY(append(kShortened, "", end_of(*dropped)));
-    return store_.delete_audit_records_to(dropped->number);
+    change.add(DropAuditRecords{dropped->number});
+    return append(change, kShortened, "", end_of(*dropped));
 }
 
-Result<> Audit::append(std::string_view event, std::string_view subject, std::string_view detail) {
-    VTPM_ASSIGN(const auto last, store_.last_audit_record());
+Result<> Audit::append(Change &change, std::string_view event, std::string_view subject, std::string_view detail) {
+    VTPM_ASSIGN(const auto last, this->last(change));
     if (last && (last->number < 1 || last->number > kLastNumber))
         return fail(ErrorCode::kRefused, "store: the audit log has a record {}: somebody changed it; restore the store",
                     last->number);
     AuditRecord record{last ? last->number + 1 : 1,   std::time(nullptr),           std::string(event),
                        legible(std::string(subject)), legible(std::string(detail)), {}};
     VTPM_ASSIGN(record.chain, chained(last ? ByteView(last->chain) : ByteView(), record));
-    return store_.append_audit_record(record);
+    change.add(std::move(record));
+    return {};
 }
 
-Result<Bytes> Audit::head() {
-    VTPM_ASSIGN(const auto last, store_.last_audit_record());
+Result<Bytes> Audit::head(const Change &change) {
+    VTPM_ASSIGN(const auto last, this->last(change));
     if (!last) return Bytes();
     Bytes head = last->chain;
     append_number(head, last->number);

@@ -44,11 +44,11 @@ Result<std::string> BootPolicies::install(const std::string &document) {
     const BootApproval &approval = policy.approval();
     VTPM_TRY(check_usable(policy, keys_.policy(approval.group)));
     VTPM_TRY(keys_.read(approval.pcrs));  // are there such PCRs?
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(Audit(store_).record("policy-installed", policy.id(),
-                                  fmt::format("group {}, {}", approval.group, approval.pcrs.to_string())));
-    VTPM_TRY(store_.insert_policy({policy.id(), approval.group, policy.to_json(), std::time(nullptr)}));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(store_.commit([&](Change &change) {
+        change.add(InsertPolicy{{policy.id(), approval.group, policy.to_json(), std::time(nullptr)}});
+        return Audit(store_).record(change, "policy-installed", policy.id(),
+                                    fmt::format("group {}, {}", approval.group, approval.pcrs.to_string()));
+    }));
     log::info("boot policy {} installed for group '{}'", policy.id(), approval.group);
     if (!keys_.key(approval.group))
         if (const auto opened = keys_.open(approval.group); !opened)
@@ -71,10 +71,10 @@ Result<std::vector<BootPolicyInfo>> BootPolicies::list() const {
 }
 
 Result<> BootPolicies::revoke(const std::string &id) {
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(store_.delete_policy(id));
-    VTPM_TRY(Audit(store_).record("policy-revoked", id));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(store_.commit([&](Change &change) {
+        change.add(DeletePolicy{id});
+        return Audit(store_).record(change, "policy-revoked", id);
+    }));
     log::info("boot policy {} revoked", id);
     return {};
 }

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "manager/boot/launch_approval.hpp"
+#include "manager/groups/drafts.hpp"
 
 namespace vtpm {
 namespace {
@@ -152,10 +153,12 @@ Result<> GroupKeys::first_start(Sealer &sealer, bool may_start_anew) {
     VTPM_ASSIGN(OpenGroup group,
                 new_group(store_, sealer, record, std::move(key), id, GroupList{1, {{record.name, id}}}));
     const ByteView identity = sealer.identity();
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("store-begun", store_.id(), used.empty() ? "" : "in the place of one that is lost"));
-    VTPM_TRY(store_.initialise({sealing_, Bytes(identity.begin(), identity.end())}, record));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(store_.commit([&](Change &change) {
+        change.add(SetPin{{sealing_, Bytes(identity.begin(), identity.end())}});
+        change.add(InsertGroup{record});
+        return audit_.record(change, "store-begun", store_.id(),
+                             used.empty() ? "" : "in the place of one that is lost");
+    }));
     VTPM_TRY(begin(sealer, record, group));
     groups_.insert_or_assign(record.name, std::move(group));
     all_tried_ = true;
@@ -252,7 +255,7 @@ Result<std::unique_ptr<Sealer>> GroupKeys::sealer() const {
     return open_sealer_(pin->identity);
 }
 
-Result<> GroupKeys::require_sealing(const Store::Pin &pin) const {
+Result<> GroupKeys::require_sealing(const Pin &pin) const {
     if (pin.sealing == sealing_) return {};
     return fail(ErrorCode::kRefused, "this store is sealed by '{}', the configuration says sealing = \"{}\"",
                 pin.sealing, sealing_);
@@ -321,7 +324,10 @@ Result<> GroupKeys::begin(Sealer &sealer, const GroupRecord &record, OpenGroup &
     VTPM_ASSIGN(const KeyPolicy policy, policy_of(record));
     GroupRecord begun = record;
     VTPM_TRY(seal_into(sealer, group.key, policy, Sealer::Opens::kFromAdvance, begun));
-    VTPM_TRY(begin_epoch(store_, sealer, group, [&] { return store_.update_group(begun); }));
+    VTPM_TRY(begin_epoch(store_, sealer, group, [&](Change &change) -> Result<> {
+        change.add(SealGroup{begun});
+        return {};
+    }));
     return sealer.advance(begun.key, policy);
 }
 
@@ -348,11 +354,10 @@ Result<> GroupKeys::create(KeyPolicy policy) {
     VTPM_ASSIGN(const Bytes id, random_group_id());
     VTPM_ASSIGN(const GroupList groups, known_groups_with(record.name, id));
     VTPM_ASSIGN(OpenGroup group, new_group(store_, *opened, record, std::move(key), id, groups));
-    const auto write = [&]() -> Result<> {
-        VTPM_TRY(audit_.record("group-created", policy.group, describe(policy)));
-        return store_.insert_group(record);
-    };
-    VTPM_TRY(remember_groups(groups, write));
+    VTPM_TRY(remember_groups(groups, [&](Change &change) -> Result<> {
+        change.add(InsertGroup{record});
+        return audit_.record(change, "group-created", policy.group, describe(policy));
+    }));
     if (auto begun = begin(*opened, record, group); !begun) {
         // What fails goes first: an index that stays is of a group that is in the store, which would be missed
         // otherwise; and a group that stays has its indices.
@@ -381,21 +386,21 @@ Result<bool> GroupKeys::complete(Sealer &sealer, const GroupRecord &group) {
 
 // First the store, then the counter: a crash in between leaves an object that opens by one step of the counter, which
 // is made at the next start.
-Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record) {
+Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const Store::Edits &more) {
     VTPM_ASSIGN(const Key *open_key, key(policy.group));
     GroupRecord group;
     group.name = policy.group;
     VTPM_TRY(seal_into(sealer, *open_key, policy, Sealer::Opens::kFromAdvance, group));
-    const auto write = [&]() -> Result<> {
-        VTPM_TRY(record());
-        return store_.update_group(group);
+    const auto edits = [&](Change &change) -> Result<> {
+        change.add(SealGroup{group});
+        return more(change);
     };
     const auto edit = [&](Terms &terms) {
         terms.pcrs = group.pcrs;
         terms.approver = group.approver;
         terms.generation = group.generation;
     };
-    VTPM_TRY(change_terms(policy.group, edit, write));
+    VTPM_TRY(change_terms(policy.group, edit, edits));
     if (const auto advanced = sealer.advance(group.key, policy); !advanced)
         return fail(
             advanced.error().code,
@@ -407,19 +412,14 @@ Result<> GroupKeys::seal_anew(Sealer &sealer, const KeyPolicy &policy, const std
 }
 
 Result<> GroupKeys::change_terms(const std::string &name, const std::function<void(Terms &)> &edit,
-                                 const std::function<Result<>()> &write) {
-    VTPM_ASSIGN(Manifest * manifest, this->manifest(name));
-    Terms terms = manifest->terms();
-    edit(terms);
-    Manifest::Change change(*manifest);
-    change.put(std::move(terms));
-    VTPM_ASSIGN(Bytes sealed, change.seal());
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(write());
-    VTPM_TRY(store_.write_manifest({name, std::move(sealed)}));
-    VTPM_TRY(transaction.commit());
-    manifest->adopt(std::move(change));
-    return {};
+                                 const Store::Edits &more) {
+    return commit(store_, [&](Change &change, Drafts &drafts) -> Result<> {
+        VTPM_ASSIGN(Manifest *const manifest, this->manifest(name));
+        Terms terms = manifest->terms();
+        edit(terms);
+        drafts.of(name, *manifest).put(std::move(terms));
+        return more(change);
+    });
 }
 
 Result<> GroupKeys::reseal(KeyPolicy policy) {
@@ -428,7 +428,9 @@ Result<> GroupKeys::reseal(KeyPolicy policy) {
     policy.generation = present.generation;
     VTPM_ASSIGN(const auto opened, sealer());
     VTPM_TRY(complete(*opened, present));
-    return seal_anew(*opened, policy, [&] { return audit_.record("group-resealed", policy.group, describe(policy)); });
+    return seal_anew(*opened, policy, [&](Change &change) {
+        return audit_.record(change, "group-resealed", policy.group, describe(policy));
+    });
 }
 
 Result<> GroupKeys::renew(const std::string &name) {
@@ -451,10 +453,11 @@ Result<> GroupKeys::renew(Sealer &sealer, const KeyPolicy &policy) {
     VTPM_ASSIGN(const auto approvals, approvals_of(store_, policy));
     VTPM_TRY(require_approved(sealer, policy, approvals));
     cut_renewals_[policy.group] = policy.generation;
-    return seal_anew(sealer, policy, [&]() -> Result<> {
+    return seal_anew(sealer, policy, [&](Change &change) -> Result<> {
         VTPM_TRY(require_installed(approvals));
-        VTPM_TRY(audit_.record("group-renewed", policy.group, fmt::format("generation {}", policy.generation)));
-        return remove_former_policies(policy);
+        VTPM_TRY(audit_.record(change, "group-renewed", policy.group, fmt::format("generation {}", policy.generation)));
+        VTPM_TRY(remove_former_policies(policy, change));
+        return remove_former_launches(policy, change);
     });
 }
 
@@ -481,27 +484,27 @@ Result<> GroupKeys::require_installed(const std::vector<BootPolicy> &approvals) 
     return {};
 }
 
-Result<> GroupKeys::remove_former_policies(const KeyPolicy &policy) {
+Result<> GroupKeys::remove_former_policies(const KeyPolicy &policy, Change &change) {
     VTPM_ASSIGN(const auto records, store_.policies());
     for (const PolicyRecord &record : records) {
         const auto boot = BootPolicy::parse(record.document);
         if (record.group != policy.group || !boot || boot->approval().generation >= policy.generation) continue;
-        VTPM_TRY(store_.delete_policy(record.id));
+        change.add(DeletePolicy{record.id});
         VTPM_TRY(
-            audit_.record("policy-removed", record.id,
+            audit_.record(change, "policy-removed", record.id,
                           fmt::format("group {}, generation {} is over", policy.group, boot->approval().generation)));
     }
-    return remove_former_launches(policy);
+    return {};
 }
 
-Result<> GroupKeys::remove_former_launches(const KeyPolicy &policy) {
+Result<> GroupKeys::remove_former_launches(const KeyPolicy &policy, Change &change) {
     VTPM_ASSIGN(const auto records, store_.launch_approvals());
     for (const PolicyRecord &record : records) {
         const auto approval = LaunchApproval::parse(record.document);
         if (record.group != policy.group || !approval || approval->terms().generation >= policy.generation) continue;
-        VTPM_TRY(store_.delete_launch_approval(record.id));
+        change.add(DeleteLaunchApproval{record.id});
         VTPM_TRY(
-            audit_.record("launches-removed", record.id,
+            audit_.record(change, "launches-removed", record.id,
                           fmt::format("group {}, generation {} is over", policy.group, approval->terms().generation)));
     }
     return {};
@@ -532,12 +535,11 @@ Result<> GroupKeys::discard(const std::string &name) {
 
 Result<> GroupKeys::remove(const GroupRecord &group, WithVtpms with_vtpms) {
     const bool discarded = with_vtpms == WithVtpms::kYes;
-    const auto write = [&]() -> Result<> {
-        VTPM_TRY(audit_.record(discarded ? "group-discarded" : "group-deleted", group.name));
-        if (discarded) VTPM_TRY(store_.delete_vtpms_of(group.name));
-        return store_.delete_group(group.name);
-    };
-    VTPM_TRY(remember_groups(known_groups_without(group.name), write));
+    VTPM_TRY(remember_groups(known_groups_without(group.name), [&](Change &change) {
+        if (discarded) change.add(DeleteVtpmsOf{group.name});
+        change.add(DeleteGroup{group.name});
+        return audit_.record(change, discarded ? "group-discarded" : "group-deleted", group.name);
+    }));
     groups_.erase(group.name);
     incomplete_.erase(group.name);
     cut_renewals_.erase(group.name);

@@ -52,8 +52,8 @@ public:
     VtpmKeys(const VtpmKeys &) = delete;
     VtpmKeys &operator=(const VtpmKeys &) = delete;
     virtual ~VtpmKeys() = default;
-    // In the transaction of the group's new key, before the group has it.
-    virtual Result<> rotate(const Key &former, const Key &next) = 0;
+    // A part of the change that has the group's new key. `rows`: all of them, as they are after it.
+    virtual Result<> rotate(const Key &former, const Key &next, Change &change, Manifest::Draft &rows) = 0;
     // It is committed, and nobody had a turn since. `another_ca`: what is being certified just now is so by one that
     // the group has no more.
     virtual void rotated(bool another_ca) = 0;
@@ -149,7 +149,7 @@ public:
     [[nodiscard]] const std::string &sealer_description() const { return sealer_description_; }
 
 private:
-    Result<> require_sealing(const Store::Pin &pin) const;
+    Result<> require_sealing(const Pin &pin) const;
     // Of an open group: nobody changes its generation who has the disk.
     Result<GroupRecord> sealed_record(const std::string &name);
     // group_recovery.cpp
@@ -174,8 +174,8 @@ private:
     [[nodiscard]] std::optional<Stranger> unknown_to(const GroupList &groups) const;
     [[nodiscard]] std::optional<Stranger> stranger() const;
     Result<> tell_of_stranger();
-    // `write` writes what belongs into the same transaction.
-    Result<> remember_groups(const GroupList &groups, const std::function<Result<>()> &write);
+    // `more` is a part of the same change.
+    Result<> remember_groups(const GroupList &groups, const Store::Edits &more);
     Result<> settle_groups();
     Result<> accept_as(const std::string &name);
     Result<> forget(const std::string &name);
@@ -196,16 +196,15 @@ private:
     Result<> remove(const GroupRecord &group, WithVtpms with_vtpms);
     Result<> begin(Sealer &sealer, const GroupRecord &record, OpenGroup &group);
     Result<OpenGroup> open_or_begin(Sealer &sealer, const GroupRecord &record, Key key);
-    // `record` writes what belongs into the same transaction.
-    Result<> seal_anew(Sealer &sealer, const KeyPolicy &policy, const std::function<Result<>()> &record);
+    // `more` is a part of the same change.
+    Result<> seal_anew(Sealer &sealer, const KeyPolicy &policy, const Store::Edits &more);
     // What the store says of an open group, together with what its manifest says.
-    Result<> change_terms(const std::string &name, const std::function<void(Terms &)> &edit,
-                          const std::function<Result<>()> &write);
+    Result<> change_terms(const std::string &name, const std::function<void(Terms &)> &edit, const Store::Edits &more);
     Result<> renew(Sealer &sealer, const KeyPolicy &policy);
     Result<> require_approved(Sealer &sealer, const KeyPolicy &policy, const std::vector<BootPolicy> &approvals);
     Result<> require_installed(const std::vector<BootPolicy> &approvals);
-    Result<> remove_former_policies(const KeyPolicy &policy);
-    Result<> remove_former_launches(const KeyPolicy &policy);
+    Result<> remove_former_policies(const KeyPolicy &policy, Change &change);
+    Result<> remove_former_launches(const KeyPolicy &policy, Change &change);
     Result<> forget_indices(const GroupRecord &group) const;
     Result<> attempt(bool may_start_anew);
     Result<> try_unlock(bool may_start_anew);

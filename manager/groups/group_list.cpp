@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "manager/groups/drafts.hpp"
 #include "manager/groups/group_keys.hpp"
 
 namespace vtpm {
@@ -123,25 +124,16 @@ std::string GroupKeys::text_of(const Stranger &stranger) {
 }
 
 // Those that are open, and that it names: who put another one there learns nothing.
-Result<> GroupKeys::remember_groups(const GroupList &groups, const std::function<Result<>()> &write) {
-    std::vector<std::pair<OpenGroup *, Manifest::Change>> changes;
-    for (auto &[name, group] : groups_) {
-        if (!group || !names(groups, *group)) continue;
-        Manifest::Change change(group->manifest);
-        Terms terms = group->manifest.terms();
-        terms.groups = groups;
-        change.put(std::move(terms));
-        changes.emplace_back(&*group, std::move(change));
-    }
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(write());
-    for (const auto &[group, change] : changes) {
-        VTPM_ASSIGN(Bytes sealed, change.seal());
-        VTPM_TRY(store_.write_manifest({group->name, std::move(sealed)}));
-    }
-    VTPM_TRY(transaction.commit());
-    for (auto &[group, change] : changes) group->manifest.adopt(std::move(change));
-    return {};
+Result<> GroupKeys::remember_groups(const GroupList &groups, const Store::Edits &more) {
+    return commit(store_, [&](Change &change, Drafts &drafts) {
+        for (auto &[name, group] : groups_) {
+            if (!group || !names(groups, *group)) continue;
+            Terms terms = group->manifest.terms();
+            terms.groups = groups;
+            drafts.of(name, group->manifest).put(std::move(terms));
+        }
+        return more(change);
+    });
 }
 
 // After an attempt at all groups: a first list, if none has one yet and all are open; and the last one for those that
@@ -164,7 +156,7 @@ Result<> GroupKeys::settle_groups() {
         for (const auto &[name, group] : groups_) groups.ids.emplace(name, group->manifest.terms().id);
         behind = true;
     }
-    if (behind) VTPM_TRY(remember_groups(groups, [] { return Result<>(); }));
+    if (behind) VTPM_TRY(remember_groups(groups, [](Change &) { return Result<>(); }));
     return tell_of_stranger();
 }
 
@@ -183,13 +175,15 @@ Result<> GroupKeys::accept_as(const std::string &name) {
     if (groups.number == 0 || names(groups, *group)) return {};
     groups.gone.erase(group->manifest.terms().id);
     groups.ids.insert_or_assign(name, group->manifest.terms().id);
-    return remember_groups(next_of(std::move(groups)), [&] { return audit_.record("group-accepted", name); });
+    return remember_groups(next_of(std::move(groups)),
+                           [&](Change &change) { return audit_.record(change, "group-accepted", name); });
 }
 
 Result<> GroupKeys::forget(const std::string &name) {
     GroupList groups = known_groups();
     groups.erase(name);
-    VTPM_TRY(remember_groups(next_of(std::move(groups)), [&] { return audit_.record("group-discarded", name); }));
+    VTPM_TRY(remember_groups(next_of(std::move(groups)),
+                             [&](Change &change) { return audit_.record(change, "group-discarded", name); }));
     log::warning("group '{}', which the store did not have any more, is given up", name);
     return {};
 }

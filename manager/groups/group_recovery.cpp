@@ -49,11 +49,10 @@ Result<std::string> GroupKeys::export_recovery_key(const std::string &name, Repl
     VTPM_ASSIGN(const Key recovery_key, random_key());
     VTPM_ASSIGN(group.recovery, wrap_for_recovery(recovery_key, name, *group_key));
     const auto edit = [&](Terms &terms) { terms.recovery = digest_of(group.recovery); };
-    const auto write = [&]() -> Result<> {
-        VTPM_TRY(audit_.record("recovery-key-exported", name, another ? "in the place of another one" : ""));
-        return store_.set_recovery(name, group.recovery);
-    };
-    VTPM_TRY(change_terms(name, edit, write));
+    VTPM_TRY(change_terms(name, edit, [&](Change &change) {
+        change.add(SetRecovery{name, group.recovery});
+        return audit_.record(change, "recovery-key-exported", name, another ? "in the place of another one" : "");
+    }));
     return recovery_text(recovery_key);
 }
 
@@ -152,14 +151,14 @@ Result<OpenGroup> GroupKeys::recover_here(Sealer &sealer, Recovered recovered, K
     GroupRecord &group = recovered.group;
     policy.nv_index = group.nv_index;
     VTPM_TRY(seal_into(sealer, recovered.key, policy, Sealer::Opens::kFromAdvance, group));
-    const auto write = [&]() -> Result<> {
-        VTPM_TRY(
-            audit_.record("group-recovered", group.name, "on the TPM that sealed it, to " + with_generation(policy)));
-        return store_.update_group(group);
+    const auto edits = [&](Change &change) {
+        change.add(SealGroup{group});
+        return audit_.record(change, "group-recovered", group.name,
+                             "on the TPM that sealed it, to " + with_generation(policy));
     };
     VTPM_ASSIGN(OpenGroup open, accept == AcceptRollback::kYes
-                                    ? accept_group(store_, sealer, group, std::move(recovered.key), write)
-                                    : open_recovered_group(store_, sealer, group, std::move(recovered.key), write));
+                                    ? accept_group(store_, sealer, group, std::move(recovered.key), edits)
+                                    : open_recovered_group(store_, sealer, group, std::move(recovered.key), edits));
     VTPM_TRY(sealer.advance(group.key, policy));
     return open;
 }
@@ -180,11 +179,13 @@ Result<OpenGroup> GroupKeys::recover_elsewhere(Sealer &sealer, Recovered recover
     VTPM_ASSIGN(OpenGroup open, new_group(store_, sealer, group, std::move(recovered.key), std::move(terms.id),
                                           std::move(terms.groups)));
     const ByteView identity = sealer.identity();
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(audit_.record("group-recovered", group.name,
-                           fmt::format("on another TPM: {}, to {}", sealer.description(), with_generation(policy))));
-    VTPM_TRY(store_.move_to({sealing_, Bytes(identity.begin(), identity.end())}, group));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(store_.commit([&](Change &change) {
+        change.add(SetPin{{sealing_, Bytes(identity.begin(), identity.end())}});
+        change.add(ReplaceGroup{group});
+        change.add(ManifestWrite{group.name, group.manifest});
+        return audit_.record(change, "group-recovered", group.name,
+                             fmt::format("on another TPM: {}, to {}", sealer.description(), with_generation(policy)));
+    }));
     VTPM_TRY(begin(sealer, group, open));
     return open;
 }

@@ -109,13 +109,13 @@ Result<GroupRecord> GroupKeys::adopt_key(const Sealer &sealer, const std::string
     const bool another_ca = !group.ca.certificates.empty() && next.ca.certificates.empty();
     group.ca = std::move(next.ca);
     group.recovery.clear();
-    const auto write = [&](const Key &key) -> Result<> {
-        VTPM_TRY(audit_.record("group-rekeyed", name, "the former recovery key is void"));
-        VTPM_TRY(store_.rekey_group(group));
-        return vtpms.rotate(former->key, key);
+    const auto edits = [&](const Key &key, Change &change, Manifest::Draft &rows) -> Result<> {
+        VTPM_TRY(audit_.record(change, "group-rekeyed", name, "the former recovery key is void"));
+        change.add(ReplaceGroup{group});
+        return vtpms.rotate(former->key, key, change, rows);
     };
     VTPM_ASSIGN(OpenGroup open,
-                rekeyed_group(store_, sealer, *former, group, std::move(next.key), std::move(next.epoch), write));
+                rekeyed_group(store_, sealer, *former, group, std::move(next.key), std::move(next.epoch), edits));
     groups_.insert_or_assign(name, std::move(open));
     vtpms.rotated(another_ca);
     return group;

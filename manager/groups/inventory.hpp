@@ -2,7 +2,9 @@
 // Every change of what the store says of vTPMs, each with the manifest of its group.
 #pragma once
 
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "manager/groups/group_keys.hpp"
 
@@ -20,19 +22,22 @@ public:
                      std::string_view origin);
     // What certifies the vTPMs of `group`; `event` for the audit log.
     Result<> set_ca(const std::string &group, const CaRecord &ca, std::string_view event);
+    // As they are said to be from now on, all of `group` (UpdateVtpm); the rest for the audit log.
+    Result<> update(const std::string &group, std::span<const VtpmRecord> vtpms, std::string_view event,
+                    std::string_view subject, std::string_view detail);
+    Result<> end_volatile_state(const VtpmRecord &vtpm);
+    // All of them at once; `done` hears when they are durable, or that none is.
+    void write(std::vector<std::shared_ptr<const StateWrite>> states, const Store::Done &done);
+
     // kRefused: its row is not what was written last, whatever the store has now.
     [[nodiscard]] Result<> verify(const VtpmRecord &vtpm) const;
-    // Whether their certificates are to be issued again, as what each has in `endorsement` says. All of `group`.
-    Result<> order_reissue(const std::string &group, std::span<const VtpmRecord> vtpms, std::string_view event,
-                           std::string_view subject, std::string_view detail = {});
-    // To what `vtpm` asks of launches; `detail` for the audit log.
-    Result<> set_launch(const VtpmRecord &vtpm, std::string_view detail);
     // What its manifest remembers of a group.
     [[nodiscard]] Result<Terms> terms(const std::string &group) const;
-    Result<> end_volatile_state(const VtpmRecord &vtpm);
-    Result<> write(std::span<const StateWrite *const> writes);
 
 private:
+    template <typename Edit>
+    Result<> change(const std::string &group, Edit edit);
+
     Store &store_;
     GroupKeys &keys_;
 };

@@ -234,16 +234,21 @@ bool operator==(const Epoch &left, const Epoch &right) {
 Result<Key> epoch_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm epoch authorization"); }
 Result<Key> ca_authorization(const Key &group_key) { return derive_key(group_key, "xen-vtpm CA authorization"); }
 
-Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, Store &store, Terms terms) {
+Result<Manifest> Manifest::without_rows(const Key &group_key, const GroupRecord &group, Store &store, Terms terms) {
     Manifest manifest(store);
     manifest.place_ = fmt::format("index {:#010x}, group {}", group.nv_index, group.name);
     manifest.terms_ = std::move(terms);
     VTPM_ASSIGN(manifest.rows_key_, derive_key(group_key, "xen-vtpm manifest rows"));
     VTPM_ASSIGN(manifest.ca_key_, derive_key(group_key, "xen-vtpm manifest CA"));
     VTPM_ASSIGN(manifest.envelope_key_, derive_key(group_key, "xen-vtpm manifest envelope"));
-    Change ca(manifest);
+    Draft ca(manifest);
     VTPM_TRY(ca.put(group.ca));
     manifest.adopt(std::move(ca));
+    return manifest;
+}
+
+Result<Manifest> Manifest::over(const Key &group_key, const GroupRecord &group, Store &store, Terms terms) {
+    VTPM_ASSIGN(Manifest manifest, without_rows(group_key, group, store, std::move(terms)));
     VTPM_TRY(store.each_vtpm_of(group.name, [&](const VtpmRecord &vtpm) -> Result<> {
         VTPM_ASSIGN(const Sum digest, manifest.digest(vtpm));
         add(manifest.sum_, digest);
@@ -289,11 +294,11 @@ Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum 
     return encrypt(envelope_key_, associated(groups_version(terms.groups), place_), out.message());
 }
 
-void Manifest::adopt(Change &&change) {
-    sum_ = change.sum_;
-    ca_ = change.ca_;
-    terms_ = std::move(change.terms_);
-    for (auto &[uuid, row] : change.rows_) {
+void Manifest::adopt(Draft &&draft) {
+    sum_ = draft.sum_;
+    ca_ = draft.ca_;
+    terms_ = std::move(draft.terms_);
+    for (auto &[uuid, row] : draft.rows_) {
         if (row) {
             digests_.insert_or_assign(uuid, row->digest);
             remember(std::move(row->vtpm));
@@ -347,7 +352,7 @@ Result<Manifest::Sum> Manifest::digest(const CaRecord &ca) const {
     return digest;
 }
 
-Result<> Manifest::Change::put(const CaRecord &ca) {
+Result<> Manifest::Draft::put(const CaRecord &ca) {
     VTPM_ASSIGN(const Sum digest, manifest_->digest(ca));
     add(sum_, ca_);
     add(sum_, digest);
@@ -355,7 +360,7 @@ Result<> Manifest::Change::put(const CaRecord &ca) {
     return {};
 }
 
-Result<> Manifest::Change::put(const VtpmRecord &vtpm) {
+Result<> Manifest::Draft::put(const VtpmRecord &vtpm) {
     VTPM_ASSIGN(const Sum digest, manifest_->digest(vtpm));
     if (const Sum *before = find(vtpm.uuid)) add(sum_, *before);
     add(sum_, digest);
@@ -363,19 +368,19 @@ Result<> Manifest::Change::put(const VtpmRecord &vtpm) {
     return {};
 }
 
-Result<> Manifest::Change::put(const StateWrite &state) {
+Result<> Manifest::Draft::put(const StateWrite &state) {
     VTPM_ASSIGN(VtpmRecord vtpm, row(state.uuid));
     apply(state, vtpm);
     return put(vtpm);
 }
 
-Result<> Manifest::Change::end_volatile_state(const Uuid &uuid) {
+Result<> Manifest::Draft::end_volatile_state(const Uuid &uuid) {
     VTPM_ASSIGN(VtpmRecord vtpm, row(uuid));
     vtpm.volatile_tag.clear();
     return put(vtpm);
 }
 
-Result<> Manifest::Change::remove(const Uuid &uuid) {
+Result<> Manifest::Draft::remove(const Uuid &uuid) {
     const Sum *before = find(uuid);
     if (before == nullptr) return unknown(uuid);
     add(sum_, *before);
@@ -383,7 +388,7 @@ Result<> Manifest::Change::remove(const Uuid &uuid) {
     return {};
 }
 
-const Manifest::Sum *Manifest::Change::find(const Uuid &uuid) const {
+const Manifest::Sum *Manifest::Draft::find(const Uuid &uuid) const {
     if (const auto changed = rows_.find(uuid); changed != rows_.end())
         return changed->second ? &changed->second->digest : nullptr;
     const auto found = manifest_->digests_.find(uuid);
@@ -391,7 +396,7 @@ const Manifest::Sum *Manifest::Change::find(const Uuid &uuid) const {
 }
 
 // From the store if need be, where it must be as it was last written.
-Result<VtpmRecord> Manifest::Change::row(const Uuid &uuid) const {
+Result<VtpmRecord> Manifest::Draft::row(const Uuid &uuid) const {
     const Sum *digest = find(uuid);
     if (digest == nullptr) return unknown(uuid);
     if (const auto changed = rows_.find(uuid); changed != rows_.end()) return changed->second->vtpm;
@@ -403,7 +408,7 @@ Result<VtpmRecord> Manifest::Change::row(const Uuid &uuid) const {
     return std::move(*stored);
 }
 
-Result<Bytes> Manifest::Change::seal() const {
+Result<Bytes> Manifest::Draft::seal() const {
     return manifest_->seal(manifest_->epoch_, manifest_->epoch_, sum_, terms_);
 }
 

@@ -80,6 +80,8 @@ public:
     // The keys are derived from the group's. A manifest is good for the NV index of `group` only, where the epoch is
     // kept, and for its CA. `store` has the rows, of which the digests stay here. `terms`: what seal() writes.
     static Result<Manifest> over(const Key &group_key, const GroupRecord &group, Store &store, Terms terms);
+    // The same before any row is put into it.
+    static Result<Manifest> without_rows(const Key &group_key, const GroupRecord &group, Store &store, Terms terms);
     [[nodiscard]] std::size_t count_vtpms() const { return digests_.size(); }
 
     // What an envelope says.
@@ -115,10 +117,10 @@ public:
         Sum digest;
     };
 
-    // What a commit will change. Nothing has happened until adopt().
-    class Change {
+    // As it will be after a commit. Nothing has happened until adopt().
+    class Draft {
     public:
-        explicit Change(const Manifest &manifest)
+        explicit Draft(const Manifest &manifest)
             : manifest_(&manifest), sum_(manifest.sum_), ca_(manifest.ca_), terms_(manifest.terms_) {}
         Result<> put(const VtpmRecord &vtpm);
         // kNotFound: the group has no such vTPM.
@@ -140,7 +142,7 @@ public:
         Terms terms_;
         std::map<Uuid, std::optional<Row>> rows_;  // none: removed
     };
-    void adopt(Change &&change);
+    void adopt(Draft &&draft);
 
 private:
     // As many of the rows that were last used as there is room for: those of vTPMs that run.

@@ -9,8 +9,12 @@
 namespace vtpm {
 namespace {
 
+Terms terms_in(Store &store, const Sealer &sealer, const GroupRecord &record) {
+    return terms_of(record, sealer.sealing(), sealer.identity(), store.id());
+}
+
 Result<Manifest> manifest_of(Store &store, const Sealer &sealer, const GroupRecord &record, const Key &key) {
-    return Manifest::over(key, record, store, terms_of(record, sealer.sealing(), sealer.identity(), store.id()));
+    return Manifest::over(key, record, store, terms_in(store, sealer, record));
 }
 
 // What no column has goes from one manifest to the next, if there is one that can be read. A group that has no id yet
@@ -32,17 +36,17 @@ Result<OpenGroup> over_rows(Store &store, const Sealer &sealer, const GroupRecor
     return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
 }
 
-using Write = std::function<Result<>()>;
-
-// What `more` writes goes into the same transaction.
-Result<> write_epochs(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next, const Write &more = {}) {
-    VTPM_ASSIGN(Transaction transaction, store.transaction());
-    if (more) VTPM_TRY(more());
-    VTPM_ASSIGN(Bytes head, Audit(store).head());
-    group.manifest.set_audit_head(std::move(head));
-    VTPM_ASSIGN(Bytes sealed, group.manifest.seal(present, next));
-    VTPM_TRY(store.write_manifest({group.name, std::move(sealed)}));
-    return transaction.commit();
+// `more` is a part of the same change.
+Result<> write_epochs(Store &store, OpenGroup &group, const Epoch &present, const Epoch &next,
+                      const Store::Edits &more = {}) {
+    return store.commit([&](Change &change) -> Result<> {
+        if (more) VTPM_TRY(more(change));
+        VTPM_ASSIGN(Bytes head, Audit(store).head(change));
+        group.manifest.set_audit_head(std::move(head));
+        VTPM_ASSIGN(Bytes sealed, group.manifest.seal(present, next));
+        change.add(ManifestWrite{group.name, std::move(sealed)});
+        return {};
+    });
 }
 
 // Guests do without the log's past; who reads it must know.
@@ -55,7 +59,8 @@ Result<> check_audit_log(Store &store, const std::string &group, ByteView head) 
 }
 
 // From the epoch that the store knows to a new one.
-Result<> move_from(Store &store, Sealer &sealer, OpenGroup &group, const Epoch &present, const Write &more = {}) {
+Result<> move_from(Store &store, Sealer &sealer, OpenGroup &group, const Epoch &present,
+                   const Store::Edits &more = {}) {
     if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), more);
     VTPM_ASSIGN(Epoch next, random_epoch());
     VTPM_TRY(write_epochs(store, group, present, next, more));
@@ -179,12 +184,12 @@ Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &reco
 }
 
 // A first epoch, in the TPM before the store knows it: no manifest that is good without one is written any more.
-Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const Write &write) {
-    if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), write);
+Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const Store::Edits &more) {
+    if (group.nv_index == 0) return write_epochs(store, group, Epoch(), Epoch(), more);
     VTPM_ASSIGN(Epoch first, random_epoch());
     VTPM_TRY(sealer.write_epoch(group.nv_index, group.epoch_authorization, first.view()));
     group.manifest.set_beginning({});
-    VTPM_TRY(write_epochs(store, group, first, first, write));
+    VTPM_TRY(write_epochs(store, group, first, first, more));
     group.manifest.set_epoch(std::move(first));
     group.begun = true;
     return {};
@@ -205,31 +210,36 @@ Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &re
 }
 
 Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
-                                       const std::function<Result<>()> &write) {
+                                       const Store::Edits &more) {
     VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
     VTPM_ASSIGN(const Manifest::Content content, read(record, group.manifest));
     VTPM_TRY(verify(store, record, group.manifest, content));
     VTPM_ASSIGN(const Epoch kept, present_epoch(sealer, record, group, content));
-    VTPM_TRY(move_from(store, sealer, group, kept, write));
+    VTPM_TRY(move_from(store, sealer, group, kept, more));
     return group;
 }
 
 Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
-                               const std::function<Result<>()> &write) {
+                               const Store::Edits &more) {
     VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
     if (group.nv_index != 0) VTPM_TRY(sealer.remove_epoch(group.nv_index));
-    VTPM_TRY(begin_epoch(store, sealer, group, write));
+    VTPM_TRY(begin_epoch(store, sealer, group, more));
     return group;
 }
 
 Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
-                                Key key, Epoch epoch, const std::function<Result<>(const Key &key)> &write) {
-    VTPM_ASSIGN(Transaction transaction, store.transaction());
-    VTPM_TRY(write(key));
-    VTPM_ASSIGN(OpenGroup group, over_rows(store, sealer, record, std::move(key)));
-    group.manifest.remember(former.manifest.terms().id, former.manifest.terms().groups);
-    VTPM_TRY(write_epochs(store, group, epoch, epoch));
-    VTPM_TRY(transaction.commit());
+                                Key key, Epoch epoch, const EditsOfRekey &edits) {
+    VTPM_ASSIGN(Manifest manifest, Manifest::without_rows(key, record, store, terms_in(store, sealer, record)));
+    manifest.remember(former.manifest.terms().id, former.manifest.terms().groups);
+    VTPM_ASSIGN(Key authorization, epoch_authorization(key));
+    OpenGroup group{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
+    const auto with_rows = [&](Change &change) -> Result<> {
+        Manifest::Draft rows(group.manifest);
+        VTPM_TRY(edits(group.key, change, rows));
+        group.manifest.adopt(std::move(rows));
+        return {};
+    };
+    VTPM_TRY(write_epochs(store, group, epoch, epoch, with_rows));
     group.manifest.set_epoch(std::move(epoch));
     return group;
 }

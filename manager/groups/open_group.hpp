@@ -29,9 +29,9 @@ Result<> seal_into(Sealer &sealer, const Key &key, const KeyPolicy &policy, Seal
 // manifest, which remembers `id` and `groups`. Write it, then begin_epoch().
 Result<OpenGroup> new_group(Store &store, const Sealer &sealer, GroupRecord &record, Key key, Bytes id,
                             GroupList groups);
-// `write` puts the key, as it is sealed to be opened from advance() on, into the store; advance() must follow. Then
+// `more` has the key, as it is sealed to be opened from advance() on; advance() must follow. Then
 // what the store was before opens nothing any more. Crash at any point: the group opens, not begun or begun.
-Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const std::function<Result<>()> &write);
+Result<> begin_epoch(Store &store, Sealer &sealer, OpenGroup &group, const Store::Edits &more);
 
 // What the group's manifest says, as far as its key vouches for that: not which epoch it is of. Nothing: it is damaged,
 // or not its own. An error is the store's.
@@ -43,17 +43,18 @@ Result<> verify_rows(Store &store, const Sealer &sealer, const GroupRecord &reco
 // kRefused: the store, or a row of it, was put back. kStoreFailed: the epoch cannot move now; try again later.
 Result<OpenGroup> open_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key);
 // The same for a group whose key a recovery key brought. What it was sealed under is what `record` says from now on:
-// `write` puts that into the store, in the transaction of the manifest.
+// `more` has that, in the change that has the manifest.
 Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
-                                       const std::function<Result<>()> &write);
+                                       const Store::Edits &more);
 // The same, whatever the store says: the administrator takes it as it is.
 Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
-                               const std::function<Result<>()> &write = {});
+                               const Store::Edits &more = {});
 
-// `former`, which is open, under another key. `epoch`: what the TPM keeps at the index of `record`. `write` puts the
-// record and the rows of its vTPMs into the store, in the transaction of the manifest.
+// `former`, which is open, under another key. `epoch`: what the TPM keeps at the index of `record`. `edits` has
+// the record and the rows of its vTPMs, which it puts into the manifest.
+using EditsOfRekey = std::function<Result<>(const Key &key, Change &change, Manifest::Draft &rows)>;
 Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
-                                Key key, Epoch epoch, const std::function<Result<>(const Key &key)> &write);
+                                Key key, Epoch epoch, const EditsOfRekey &edits);
 
 // A new epoch. Crash at any point: the store and the TPM agree on the one or on the other.
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group);

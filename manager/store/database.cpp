@@ -144,17 +144,14 @@ Result<std::int64_t> Database::integer(std::string_view sql) {
     return statement.integer(0);
 }
 
-Result<Transaction> Transaction::begin(Database &database) {
-    if (sqlite3_get_autocommit(database.raw()) == 0) return Transaction(nullptr);
-    VTPM_TRY(database.execute("BEGIN IMMEDIATE"));
-    database.wipe_log_ = false;
-    return Transaction(&database);
-}
-
-// A failure leaves what was removed in the log, until the next checkpoint.
 void Database::wipe_log() {
     if (const auto wiped = script("PRAGMA wal_checkpoint(TRUNCATE)"); !wiped)
         log::warning("what was removed is in the store's log until the next checkpoint: {}", wiped.error().text);
+}
+
+Result<Transaction> Transaction::begin(Database &database) {
+    VTPM_TRY(database.execute("BEGIN IMMEDIATE"));
+    return Transaction(&database);
 }
 
 Transaction::~Transaction() {
@@ -163,9 +160,7 @@ Transaction::~Transaction() {
 }
 
 Result<> Transaction::commit() {
-    if (database_ == nullptr) return {};
     VTPM_TRY(database_->execute("COMMIT"));
-    if (database_->wipe_log_) database_->wipe_log();
     database_ = nullptr;
     return {};
 }

@@ -88,9 +88,9 @@ public:
     Result<> copy_to(const std::string &path, const std::function<void()> &between);
     // The only value of the only row, as PRAGMA gives it.
     Result<std::int64_t> integer(std::string_view sql);
-    // What the transaction removes is to be gone from SQLite's log as well, once it is committed (secure_delete wipes
-    // the database's pages only). Without a transaction it means nothing.
-    void wipe_log_after_commit() { wipe_log_ = true; }
+    // What was removed is to be gone from SQLite's log as well (secure_delete wipes the database's pages only). A
+    // failure leaves it there until the next checkpoint, and is logged. No statement may be half done.
+    void wipe_log();
     // While it lives the file is mapped: all of it is read several times as fast.
     class Mapped {
     public:
@@ -107,22 +107,19 @@ public:
     [[nodiscard]] sqlite3 *raw() { return connection_.get(); }
 
 private:
-    friend class Transaction;
     struct Close {
         void operator()(sqlite3 *connection) const { sqlite3_close_v2(connection); }
     };
     explicit Database(sqlite3 *connection) : connection_(connection) {}
     Result<Statement> prepare_only(std::string_view sql);
-    void wipe_log();
     std::unique_ptr<sqlite3, Close> connection_;
     std::shared_ptr<Statement::Idle> idle_ = std::make_shared<Statement::Idle>();
-    bool wipe_log_ = false;
 };
 
 // All of the file, as it lies there. Before it is mapped: a page that cannot be read ends who has it mapped.
 Result<> require_readable(const std::string &path);
 
-// All or nothing: what is not committed is undone. One that begins inside another is a part of that.
+// All or nothing: what is not committed is undone.
 class Transaction {
 public:
     static Result<Transaction> begin(Database &database);
@@ -131,12 +128,12 @@ public:
     Transaction(const Transaction &) = delete;
     Transaction &operator=(const Transaction &) = delete;
     ~Transaction();
-    // Returns when the changes are durable; that of a part leaves it to the whole.
+    // Returns when the changes are durable.
     Result<> commit();
 
 private:
     explicit Transaction(Database *database) : database_(database) {}
-    Database *database_;  // null: a part, or committed
+    Database *database_;  // null: committed
 };
 
 }  // namespace vtpm

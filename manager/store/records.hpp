@@ -16,6 +16,12 @@
 
 namespace vtpm {
 
+// What a store is sealed to.
+struct Pin {
+    std::string sealing;  // Sealer::sealing() and identity()
+    Bytes identity;
+};
+
 // What certifies a group's vTPMs. All empty: there is none yet.
 struct CaRecord {
     TpmKey key;

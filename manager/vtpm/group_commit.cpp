@@ -26,16 +26,14 @@ void GroupCommit::commit() {
     std::vector<std::shared_ptr<PendingStore>> batch;
     for (const auto &waiting : std::exchange(waiting_, {}))
         if (auto pending = waiting.lock()) batch.push_back(std::move(pending));
-    if (!batch.empty()) commit_now(batch);
-}
-
-void GroupCommit::commit_now(const std::vector<std::shared_ptr<PendingStore>> &batch) {
-    std::vector<const StateWrite *> writes;
-    writes.reserve(batch.size());
-    for (const auto &pending : batch) writes.push_back(&pending->write);
-    const Result<> written = inventory_.write(writes);
-    if (!written) log::error("{} states were not stored: {}", batch.size(), written.error().text);
-    for (const auto &pending : batch) pending->done(written);
+    if (batch.empty()) return;
+    std::vector<std::shared_ptr<const StateWrite>> states;
+    states.reserve(batch.size());
+    for (const auto &pending : batch) states.emplace_back(pending, &pending->write);
+    inventory_.write(std::move(states), [batch = std::move(batch)](const Result<> &written) {
+        if (!written) log::error("{} states were not stored: {}", batch.size(), written.error().text);
+        for (const auto &pending : batch) pending->done(written);
+    });
 }
 
 }  // namespace vtpm

@@ -26,7 +26,6 @@ public:
 
 private:
     void commit();
-    void commit_now(const std::vector<std::shared_ptr<PendingStore>> &batch);
 
     EventLoop &loop_;
     Inventory &inventory_;

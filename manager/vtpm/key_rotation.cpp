@@ -33,32 +33,34 @@ Result<std::vector<Resealed>> reseal_states(Store &store, VtpmRecord &vtpm, cons
 
 }  // namespace
 
-Result<> KeyRotation::rotate(const Key &former, const Key &next) {
-    VTPM_ASSIGN(const auto rows, store_.vtpms_of(group_));
-    for (const VtpmRecord &row : rows) VTPM_TRY(rotate(row, former, next));
+Result<> KeyRotation::rotate(const Key &former, const Key &next, Change &change, Manifest::Draft &rows) {
+    VTPM_ASSIGN(const auto vtpms, store_.vtpms_of(group_));
+    for (const VtpmRecord &vtpm : vtpms) VTPM_TRY(rotate(vtpm, former, next, change, rows));
     return {};
 }
 
 // Who can put its state back has it under the former key: that is for the administrator to know.
-Result<> KeyRotation::tell_of(const Uuid &vtpm, const Error &why) {
+Result<> KeyRotation::tell_of(const Uuid &vtpm, const Error &why, Change &change) {
     log::error("vTPM {} keeps its own key, since {}", vtpm.to_string(), why.text);
-    return Audit(store_).record("vtpm-not-rekeyed", vtpm.to_string(), "its state does not open");
+    return Audit(store_).record(change, "vtpm-not-rekeyed", vtpm.to_string(), "its state does not open");
 }
 
 // What does not open now is not made to open by this, nor lost: a vTPM whose state was put back keeps its key, by which
 // the right one opens.
-Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next) {
+Result<> KeyRotation::rotate(VtpmRecord vtpm, const Key &former, const Key &next, Change &change,
+                             Manifest::Draft &rows) {
     VTPM_TRY(inventory_.verify(vtpm));
     VTPM_ASSIGN(Key present, key_of(former, vtpm));
     VTPM_ASSIGN(Key another, random_key());
     auto states = reseal_states(store_, vtpm, present, another);
     if (!states && states.error().code != ErrorCode::kRefused) return tl::make_unexpected(states.error());
-    if (!states) VTPM_TRY(tell_of(vtpm.uuid, states.error()));
+    if (!states) VTPM_TRY(tell_of(vtpm.uuid, states.error(), change));
     const Key &key = states ? another : present;
     VTPM_TRY(wrap_key_of(vtpm, next, key));
-    VTPM_TRY(store_.rekey_vtpm(vtpm));
+    change.add(UpdateVtpm{vtpm});
+    VTPM_TRY(rows.put(vtpm));
     if (!states) return {};
-    for (const auto &[kind, envelope] : *states) VTPM_TRY(store_.replace_envelope(vtpm.uuid, kind, envelope));
+    for (auto &[kind, envelope] : *states) change.add(ReplaceEnvelope{vtpm.uuid, kind, std::move(envelope)});
     StateChannel *const channel = find_channel_(vtpm.uuid);
     if (channel == nullptr) return {};
     VTPM_ASSIGN(Bytes pending, channel->pending_under(another));

@@ -18,7 +18,7 @@ public:
     KeyRotation(Store &store, const Inventory &inventory, std::string group, FindChannel find_channel)
         : store_(store), inventory_(inventory), group_(std::move(group)), find_channel_(std::move(find_channel)) {}
 
-    Result<> rotate(const Key &former, const Key &next) override;
+    Result<> rotate(const Key &former, const Key &next, Change &change, Manifest::Draft &rows) override;
     void rotated(bool another_ca) override;
 
 private:
@@ -28,8 +28,8 @@ private:
         Key key;
         Bytes pending;
     };
-    Result<> rotate(VtpmRecord vtpm, const Key &former, const Key &next);
-    Result<> tell_of(const Uuid &vtpm, const Error &why);
+    Result<> rotate(VtpmRecord vtpm, const Key &former, const Key &next, Change &change, Manifest::Draft &rows);
+    Result<> tell_of(const Uuid &vtpm, const Error &why, Change &change);
 
     Store &store_;
     const Inventory &inventory_;

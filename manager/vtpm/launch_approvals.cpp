@@ -84,12 +84,12 @@ Result<std::string> LaunchApprovals::install(const std::string &document) {
                     "group '{}' has {} launch approvals already: remove those that nobody needs (xen-vtpm launch "
                     "approvals, launch remove), or have several launches signed in one",
                     terms.group, others);
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(Audit(store_).record(
-        "launches-installed", id,
-        fmt::format("group {}, {} launches of {}", terms.group, terms.launches.size(), approval.approver())));
-    VTPM_TRY(store_.insert_launch_approval({id, terms.group, approval.to_json(), std::time(nullptr)}));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(store_.commit([&](Change &change) {
+        change.add(InsertLaunchApproval{{id, terms.group, approval.to_json(), std::time(nullptr)}});
+        return Audit(store_).record(
+            change, "launches-installed", id,
+            fmt::format("group {}, {} launches of {}", terms.group, terms.launches.size(), approval.approver()));
+    }));
     log::info("launch approval {} installed for group '{}'", id, terms.group);
     return id;
 }
@@ -108,10 +108,10 @@ Result<std::vector<LaunchApprovalInfo>> LaunchApprovals::list() const {
 }
 
 Result<> LaunchApprovals::remove(const std::string &id) {
-    VTPM_ASSIGN(Transaction transaction, store_.transaction());
-    VTPM_TRY(store_.delete_launch_approval(id));
-    VTPM_TRY(Audit(store_).record("launches-removed", id));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(store_.commit([&](Change &change) {
+        change.add(DeleteLaunchApproval{id});
+        return Audit(store_).record(change, "launches-removed", id);
+    }));
     log::info("launch approval {} removed", id);
     return {};
 }

@@ -139,10 +139,10 @@ Result<TpmProfile> Vtpms::profile_of(TpmVersion version, const std::optional<Pcr
 
 // What a damaged row left: no group's manifest knows of it.
 Result<> Vtpms::destroy_remains(const Uuid &uuid) {
-    VTPM_ASSIGN(Transaction transaction, services_.store.transaction());
-    VTPM_TRY(services_.store.delete_orphaned_states(uuid));
-    VTPM_TRY(Audit(services_.store).record("vtpm-remains-destroyed", uuid.to_string()));
-    VTPM_TRY(transaction.commit());
+    VTPM_TRY(services_.store.commit([&](Change &change) {
+        change.add(DeleteOrphanedStates{uuid});
+        return Audit(services_.store).record(change, "vtpm-remains-destroyed", uuid.to_string());
+    }));
     log::warning("vTPM {}: the state that was left of it is destroyed", uuid.to_string());
     return {};
 }
@@ -198,7 +198,7 @@ Result<> Vtpms::reissue(const Uuid &uuid, Order order) {
     services_.reissues.forget(uuid);
     VTPM_ASSIGN(const bool changed, order_in(record, order));
     if (!changed) return {};
-    VTPM_TRY(services_.inventory.order_reissue(record.group, {&record, 1}, event_of(order), uuid.to_string()));
+    VTPM_TRY(services_.inventory.update(record.group, {&record, 1}, event_of(order), uuid.to_string(), {}));
     log::info("vTPM {}: its certificates {}", uuid.to_string(),
               order == Order::kGive ? "are issued again at its next power-on" : "stay, the order is withdrawn");
     return {};
@@ -259,7 +259,7 @@ Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch, std::string_vi
     VTPM_ASSIGN(const Key key, key_of(*group_key, former));
     VTPM_TRY(wrap_key_of(record, *group_key, key));
     const std::string detail = describe_launch(record) + (bound ? ", released by its approver" : "");
-    VTPM_TRY(services_.inventory.set_launch(record, detail));
+    VTPM_TRY(services_.inventory.update(record.group, {&record, 1}, "launch-policy-set", uuid.to_string(), detail));
     if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_launch(record);
     refusals_.erase(uuid);
     log::info("vTPM {}: launch = {}", uuid.to_string(), detail);
@@ -283,8 +283,8 @@ Result<std::size_t> Vtpms::reissue_group(const std::string &group, Order order) 
         if (changed) ordered.push_back(std::move(row));
     }
     if (ordered.empty()) return ordered.size();
-    VTPM_TRY(services_.inventory.order_reissue(group, ordered, event_of(order), "group " + group,
-                                               fmt::format("{} vTPMs", ordered.size())));
+    VTPM_TRY(services_.inventory.update(group, ordered, event_of(order), "group " + group,
+                                        fmt::format("{} vTPMs", ordered.size())));
     log::info(
         "group '{}': the certificates of {} vTPMs {}", group, ordered.size(),
         order == Order::kGive ? "are issued again, at the next power-on of each" : "stay, the order is withdrawn");

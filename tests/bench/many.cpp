@@ -11,8 +11,10 @@
 #include <functional>
 #include <optional>
 
+#include "manager/groups/drafts.hpp"
 #include "manager/groups/file_sealer.hpp"
-#include "manager/groups/inventory.hpp"
+#include "manager/groups/group_keys.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "manager/vtpm/stored_state.hpp"
 #include "tests/bench/figures.hpp"
 #include "tests/catch.hpp"
@@ -32,38 +34,37 @@ double median(std::vector<double> values) {
 
 // As the manager leaves it, made in this process: a store, its key and its vTPMs.
 std::vector<Uuid> fill(const std::string &directory, std::size_t count) {
-    Store store = expect(Store::open(directory));
+    SqliteStore store = expect(SqliteStore::open(directory));
     GroupKeys keys(store, "file",
                    [path = directory + "/sealing.key"](ByteView pinned) { return open_file_sealer(path, pinned); });
     expect(keys.unlock());
-    Inventory inventory(store, keys);
     const Key &group_key = **keys.key("default");
     std::vector<Uuid> all;
-    while (all.size() < count) {
-        Transaction transaction = expect(store.transaction());
-        for (std::size_t i = 0; i < kAtOnce && all.size() < count; ++i) {
-            VtpmRecord vtpm;
-            vtpm.uuid = Uuid::random();
-            vtpm.group = "default";
-            const VtpmIdentity identity{vtpm.uuid, vtpm.version, vtpm.group};
-            const Key key = expect(random_key());
-            vtpm.wrapped_key = expect(wrap_key(group_key, identity, {}, key));
-            expect(inventory.insert(vtpm));
-            Bytes state(kState);
-            expect(random_bytes(state));
-            Bytes endorsement(kEndorsement, 0);
-            const StateWrite write{vtpm.uuid,
-                                   vtpm.group,
-                                   StateKind::kPermanent,
-                                   1,
-                                   expect(seal_state(key, identity, StateKind::kPermanent, 1, state)),
-                                   std::move(endorsement)};
-            const StateWrite *const writes[] = {&write};
-            expect(inventory.write(writes));
-            all.push_back(vtpm.uuid);
-        }
-        expect(transaction.commit());
-    }
+    while (all.size() < count)
+        expect(commit(store, [&](Change &change, Drafts &drafts) -> Result<> {
+            Manifest::Draft &rows = drafts.of("default", *expect(keys.manifest("default")));
+            for (std::size_t i = 0; i < kAtOnce && all.size() < count; ++i) {
+                VtpmRecord vtpm;
+                vtpm.uuid = all.emplace_back(Uuid::random());
+                vtpm.group = "default";
+                const VtpmIdentity identity{vtpm.uuid, vtpm.version, vtpm.group};
+                const Key key = expect(random_key());
+                vtpm.wrapped_key = expect(wrap_key(group_key, identity, {}, key));
+                Bytes state(kState);
+                expect(random_bytes(state));
+                StateWrite write{vtpm.uuid,
+                                 vtpm.group,
+                                 StateKind::kPermanent,
+                                 1,
+                                 expect(seal_state(key, identity, StateKind::kPermanent, 1, state)),
+                                 Bytes(kEndorsement, 0)};
+                change.add(InsertVtpm{vtpm});
+                expect(rows.put(vtpm));
+                expect(rows.put(write));
+                change.add(std::make_shared<const StateWrite>(std::move(write)));
+            }
+            return {};
+        }));
     keys.close();
     ::sync();  // what the measurement writes is to wait for nothing else
     return all;

@@ -8,7 +8,9 @@
 #include "manager/groups/tpm_sealer.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
 #include "manager/hardware_tpm/tpm_error.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "swtpm.hpp"
+#include "tests/unit/manager/edited.hpp"
 #include "tests/unit/manager/expect.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
 #include "tests/unit/manager/temporary_directory.hpp"
@@ -23,7 +25,7 @@ struct Fixture {
     TemporaryDirectory directory;
     Swtpm swtpm{directory / "tpm"};
     PcrSelection pcrs = expect(PcrSelection::parse("sha256:4,7"));
-    std::optional<Store> store;
+    std::optional<SqliteStore> store;
     std::optional<GroupKeys> keys;
     std::optional<BootPolicies> policies;
 
@@ -41,7 +43,7 @@ struct Fixture {
     // A manager that begins anew, without the former one having ended.
     void start() {
         stop();
-        store.emplace(expect(Store::open(directory / "state")));
+        store.emplace(expect(SqliteStore::open(directory / "state")));
         keys.emplace(*store, "tpm", [this](ByteView pinned) { return open_tpm_sealer(swtpm.tcti(), pinned, {}); });
         policies.emplace(*store, *keys);
         expect(keys->unlock());
@@ -70,10 +72,10 @@ struct Fixture {
                             *approval(copy.generation).for_tpm(approver()), at);
     }
     void put_back(const GroupRecord &copy) {
-        expect(store->update_group(copy));
+        expect(edited(*store, SealGroup{copy}));
         if (copy.generation != 1) return;
         const BootPolicy former = approval(1);
-        expect(store->insert_policy({former.id(), "tenant", former.to_json(), 1}));
+        expect(edited(*store, InsertPolicy{{former.id(), "tenant", former.to_json(), 1}}));
     }
 };
 
@@ -113,12 +115,12 @@ TEST_CASE_METHOD(Fixture, "a renewal that is cut between the store and the count
     GroupRecord cut = copy;
     cut.generation = policy.generation = 2;
     cut.key = expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy, Sealer::Opens::kFromAdvance));
-    expect(store->update_group(cut));
-    Manifest::Change change(*expect(keys->manifest("tenant")));
+    expect(edited(*store, SealGroup{cut}));
+    Manifest::Draft draft(*expect(keys->manifest("tenant")));
     Terms terms = expect(keys->manifest("tenant"))->terms();
     terms.generation = 2;
-    change.put(terms);
-    expect(store->write_manifest({"tenant", expect(change.seal())}));
+    draft.put(terms);
+    expect(edited(*store, ManifestWrite{"tenant", expect(draft.seal())}));
     REQUIRE(count().value == before.value);
 
     for (int i = 0; i < 2; ++i) {
@@ -136,7 +138,7 @@ TEST_CASE_METHOD(Fixture, "who writes into the store moves no counter") {
     const SealedObject next =
         expect(expect(keys->sealer())->seal(*expect(keys->key("tenant")), policy, Sealer::Opens::kFromAdvance));
     forged.key.public_area = next.public_area;
-    expect(store->update_group(forged));
+    expect(edited(*store, SealGroup{forged}));
     REQUIRE_FALSE(refusal().empty());
     REQUIRE(count().value == before.value);
 }

@@ -13,6 +13,7 @@
 #include "manager/groups/group_keys.hpp"
 #include "manager/groups/tpm_sealer.hpp"
 #include "manager/hardware_tpm/hardware_tpm.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "manager_process.hpp"
 #include "shared-protocol/tpm_message.hpp"
 #include "swtpm.hpp"
@@ -107,10 +108,10 @@ private:
 
 // The manager's parts without its process.
 struct Keys {
-    Store store;
+    SqliteStore store;
     GroupKeys keys;
     Keys(const std::string &directory, const std::string &tcti)
-        : store(expect(Store::open(directory))),
+        : store(expect(SqliteStore::open(directory))),
           keys(
               store, "tpm", [tcti](ByteView pinned) { return open_tpm_sealer(tcti, pinned, {}); },
               expect(PcrSelection::parse("sha256:7"))) {}
@@ -130,7 +131,7 @@ struct InProcess : Fixture {
 
 // Groups without one.
 struct NoVtpms final : VtpmKeys {
-    Result<> rotate(const Key &, const Key &) override { return {}; }
+    Result<> rotate(const Key &, const Key &, Change &, Manifest::Draft &) override { return {}; }
     void rotated(bool) override {}
 };
 

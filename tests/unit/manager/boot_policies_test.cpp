@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "edited.hpp"
 #include "expect.hpp"
 #include "fake_sealer.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "openssl_keys.hpp"
 #include "temporary_directory.hpp"
 
@@ -18,7 +20,7 @@ ApproverKey approver() { return expect(ApproverKey::from_pem(public_pem(p256()))
 struct Fixture {
     TemporaryDirectory directory;
     FakeTpm tpm;
-    Store store = expect(Store::open(directory.path()));
+    SqliteStore store = expect(SqliteStore::open(directory.path()));
     std::optional<GroupKeys> started{std::in_place, store, "tpm", tpm.opener()};
     GroupKeys &keys = *started;
     BootPolicies policies{store, keys};
@@ -129,15 +131,15 @@ TEST_CASE_METHOD(Fixture, "a policy that expires later opens nothing then, and t
     expect(restart(1));
     soon.not_after = 1;
     const BootPolicy expired = expect(BootPolicy::parse(document(soon)));
-    expect(store.delete_policy(id));
-    expect(store.insert_policy({expired.id(), "tenant", expired.to_json(), 1}));
+    expect(edited(store, DeletePolicy{id}));
+    expect(edited(store, InsertPolicy{{expired.id(), "tenant", expired.to_json(), 1}}));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("expired"));
     REQUIRE_THAT(expect(policies.list()).at(0).problem, Contains("expired"));
 }
 
 TEST_CASE_METHOD(Fixture, "a damaged policy in the store is passed over") {
     expect(policies.install(document(approval(1))));
-    expect(store.insert_policy({"damaged", "tenant", "{", 1}));
+    expect(edited(store, InsertPolicy{{"damaged", "tenant", "{", 1}}));
     expect(restart(1));
     const auto list = expect(policies.list());
     REQUIRE(list.size() == 2);
@@ -166,7 +168,7 @@ TEST_CASE_METHOD(Fixture, "a group's policies go with it") {
 TEST_CASE_METHOD(Fixture, "an approver's key that is damaged in the store refuses its group only") {
     GroupRecord record = expect(store.groups()).at(1);
     record.approver.back() ^= 1;
-    expect(store.update_group(record));
+    expect(edited(store, SealGroup{record}));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("approver's key in the store is damaged"));
     expect(keys.key("default"));
 }
@@ -222,7 +224,7 @@ TEST_CASE_METHOD(Fixture, "nobody locks himself out by a renewal") {
     BootApproval soon = approval(1, 2);
     soon.not_after = 1;
     const BootPolicy expired = expect(BootPolicy::parse(document(soon)));
-    expect(store.insert_policy({expired.id(), "tenant", expired.to_json(), 1}));
+    expect(edited(store, InsertPolicy{{expired.id(), "tenant", expired.to_json(), 1}}));
     const GroupRecord before = tenant();
     const auto counters = tpm.counters;
     const Error error = expect_error(keys.renew("tenant"));
@@ -248,8 +250,8 @@ TEST_CASE_METHOD(Fixture, "what was sealed before opens nothing any more") {
     GroupRecord put_back = tenant();
     put_back.key = former.key;
     put_back.generation = former.generation;
-    expect(store.update_group(put_back));
-    expect(store.insert_policy({"former", "tenant", document(approval(1)), 1}));
+    expect(edited(store, SealGroup{put_back}));
+    expect(edited(store, InsertPolicy{{"former", "tenant", document(approval(1)), 1}}));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));  // and nothing moved to it
 }
@@ -271,8 +273,8 @@ TEST_CASE_METHOD(Fixture, "a renewal that is cut before its count is complete af
     GroupRecord put_back = tenant();
     put_back.key = former.key;
     put_back.generation = 1;
-    expect(store.update_group(put_back));
-    expect(store.insert_policy({"former", "tenant", document(approval(1)), 1}));
+    expect(edited(store, SealGroup{put_back}));
+    expect(edited(store, InsertPolicy{{"former", "tenant", document(approval(1)), 1}}));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
 }
 
@@ -302,7 +304,7 @@ TEST_CASE_METHOD(Fixture, "what a cut attempt sealed opens nothing after the nex
     GroupRecord put_back = tenant();
     put_back.key = cut.key;
     put_back.pcrs = cut.pcrs;
-    expect(store.update_group(put_back));
+    expect(edited(store, SealGroup{put_back}));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
 }
 
@@ -317,7 +319,7 @@ TEST_CASE_METHOD(Fixture, "a renewal completes what was cut before it, and is no
     REQUIRE(tenant().generation == 2);
     GroupRecord put_back = tenant();
     put_back.key = cut.key;
-    expect(store.update_group(put_back));
+    expect(edited(store, SealGroup{put_back}));
     REQUIRE_THAT(expect_error(restart(1)).text, Contains("another count"));
 }
 

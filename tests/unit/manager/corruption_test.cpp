@@ -162,7 +162,7 @@ public:
     // With what the attempt before left behind.
     Outcome again(bool with_volatile_state) {
         Outcome outcome;
-        auto store = Store::open(directory_.path());
+        auto store = SqliteStore::open(directory_.path());
         if (!store) {
             refuse(outcome, store.error());
             return outcome;

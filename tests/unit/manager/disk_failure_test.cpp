@@ -41,7 +41,7 @@ struct Place {
 
     Result<> start(const char *vfs = nullptr) {
         if (!manager) {
-            VTPM_ASSIGN(Store store, Store::open(directory.path(), vfs));
+            VTPM_ASSIGN(SqliteStore store, SqliteStore::open(directory.path(), vfs));
             manager = std::make_unique<Manager>(std::move(store), tpm);
         }
         return manager->keys.unlock();

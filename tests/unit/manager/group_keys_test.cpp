@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <fstream>
 
+#include "edited.hpp"
 #include "expect.hpp"
 #include "fake_sealer.hpp"
 #include "manager/groups/file_sealer.hpp"
 #include "manager/groups/inventory.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 
@@ -18,7 +20,7 @@ namespace {
 struct Fixture {
     TemporaryDirectory directory;
     FakeTpm tpm;
-    Store store = expect(Store::open(directory.path()));
+    SqliteStore store = expect(SqliteStore::open(directory.path()));
 
     [[nodiscard]] GroupKeys keys(const char *sealing = "tpm") { return {store, sealing, tpm.opener()}; }
     static Bytes default_key(const GroupKeys &keys) {
@@ -135,12 +137,12 @@ TEST_CASE_METHOD(Fixture, "a group that waits for its TPM is not told as refused
 TEST_CASE_METHOD(Fixture, "a group that is not complete can be created again, also after it was tried again") {
     const QuietErrors quiet;
     TemporaryDirectory elsewhere;
-    expect(Store::open(elsewhere.path()));
+    expect(SqliteStore::open(elsewhere.path()));
     // A group that has a vTPM is not deleted.
     expect(expect(Database::open(elsewhere / "store.db"))
                .script("INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, created) "
                        "VALUES ('01234567-89ab-cdef-0123-456789abcdef', '2.0', 'sha256', '', 'tenant', x'01', 1)"));
-    Store kept = expect(Store::open(elsewhere.path()));
+    SqliteStore kept = expect(SqliteStore::open(elsewhere.path()));
     GroupKeys some(kept, "tpm", tpm.opener());
     expect(some.unlock());
     tpm.crash = FakeTpm::Crash::kBeforeEpoch;
@@ -148,7 +150,7 @@ TEST_CASE_METHOD(Fixture, "a group that is not complete can be created again, al
     REQUIRE_THAT(expect(some.list())[1].refusal, Contains("not complete") && Contains("create it again"));
     expect(some.unlock());
     REQUIRE_THAT(expect(some.list())[1].refusal, Contains("not complete") && Contains("create it again"));
-    expect(kept.delete_vtpms_of("tenant"));
+    expect(edited(kept, DeleteVtpmsOf{"tenant"}));
     tpm.crash = FakeTpm::Crash::kNone;
     expect(some.create(sealed_to("tenant")));
     expect(some.key("tenant"));

@@ -67,7 +67,7 @@ struct Fixture {
     }
     // By who has the disk and the TPM, while no manager runs.
     void remove_with_all(const std::string &group) {
-        const auto groups = expect(expect(Store::open(directory.path())).groups());
+        const auto groups = expect(expect(SqliteStore::open(directory.path())).groups());
         const std::uint32_t index = std::ranges::find(groups, group, &GroupRecord::name)->nv_index;
         run_sql(
             fmt::format("DELETE FROM states WHERE uuid IN (SELECT uuid FROM vtpms WHERE group_name = '{0}'); "
@@ -221,7 +221,7 @@ TEST_CASE_METHOD(Fixture, "an attempt to open that is cut short says of no vTPM 
             replicate(directory, place);
             FakeTpm own = tpm;
             faults = {};
-            auto store = expect(Store::open(place.path(), failing_vfs::kName));
+            auto store = expect(SqliteStore::open(place.path(), failing_vfs::kName));
             ManagerInProcess manager(std::move(store), own);
             faults.broken = failing_vfs::Broken::kFull;
             faults.at = at;

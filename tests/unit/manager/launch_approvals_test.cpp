@@ -234,7 +234,7 @@ TEST_CASE_METHOD(Fixture, "approvals that somebody with the disk changed approve
     const std::string others = document({"tenant", 1, {}, {approved("good", "rw")}}, rsa_2048());
     const std::string former = document({"tenant", 2, {}, {approved("good", "rw")}});
     for (const std::string &bad : {forged, others, former, std::string("{"), std::string(100'000, ' ')}) {
-        expect(store.insert_launch_approval({"bad", "tenant", bad, 1}));
+        expect(edited(store, InsertLaunchApproval{{"bad", "tenant", bad, 1}}));
         expect(start(launch_log("ro")));
         REQUIRE_FALSE(start(launch_log("rw")));
         const auto list = expect(approvals.list());
@@ -242,7 +242,7 @@ TEST_CASE_METHOD(Fixture, "approvals that somebody with the disk changed approve
         expect(approvals.remove("bad"));
     }
     // In the place of a good one, which is good again when it is installed again.
-    expect(store.insert_launch_approval({id, "tenant", forged, 1}));
+    expect(edited(store, InsertLaunchApproval{{id, "tenant", forged, 1}}));
     REQUIRE_FALSE(start(launch_log("ro")));
     expect(approvals.install(good));
     expect(start(launch_log("ro")));
@@ -258,7 +258,7 @@ TEST_CASE_METHOD(Fixture, "a row that is bound to nobody any more, on the disk o
         changed.launch = LaunchPolicy::kOff;
         changed.launch_binding.clear();
     }
-    expect(store.set_launch(changed, {"tenant", expect(store.groups()).at(1).manifest}));
+    expect(edited(store, UpdateVtpm{changed}));
     REQUIRE_THAT(expect_error(start(launch_log("ro"))).text, Contains("it is bound to"));
     REQUIRE_FALSE(vtpms.open(uuid, launch_log("ro")));
     REQUIRE_THAT(expect_error(vtpms.set_launch(uuid, LaunchPolicy::kOff)).text, Contains("not as it was last written"));
@@ -266,7 +266,6 @@ TEST_CASE_METHOD(Fixture, "a row that is bound to nobody any more, on the disk o
 
 TEST_CASE_METHOD(Place, "rows that were changed do not free a bound vTPM, if the store is taken as it is") {
     const Uuid uuid = Uuid::random();
-    Bytes manifest;
     VtpmRecord good;
     {
         ManagerInProcess manager(directory.path(), tpm);
@@ -277,7 +276,6 @@ TEST_CASE_METHOD(Place, "rows that were changed do not free a bound vTPM, if the
         expect(manager.keys.reseal({"tenant", {}, {}, 1}));
         good = expect(manager.store.find_vtpm(uuid)).value();
         manager.keys.close();
-        manifest = expect(manager.store.groups()).at(1).manifest;
     }
     VtpmRecord changed = good;
     SECTION("to no approver") {
@@ -286,7 +284,10 @@ TEST_CASE_METHOD(Place, "rows that were changed do not free a bound vTPM, if the
     }
     SECTION("to another approver") { changed.launch_approver = key_of(rsa_2048()).public_area(); }
     SECTION("to another binding") { changed.launch_binding = Bytes(16, 1); }
-    expect(expect(Store::open(directory.path())).set_launch(changed, {"tenant", manifest}));
+    {
+        SqliteStore store = expect(SqliteStore::open(directory.path()));
+        expect(edited(store, UpdateVtpm{changed}));
+    }
     ManagerInProcess manager(directory.path(), tpm);
     (void)manager.keys.unlock();
     REQUIRE_FALSE(manager.keys.key("tenant"));
@@ -315,14 +316,14 @@ TEST_CASE_METHOD(Place, "a group's row that was changed brings no former generat
     expect(manager.keys.renew("tenant"));
     GroupRecord row = expect(manager.store.groups()).at(1);
     row.generation = 1;
-    expect(manager.store.update_group(row));
+    expect(edited(manager.store, SealGroup{row}));
     SECTION("resealed") { expect(manager.keys.reseal({"tenant", {}, {}, 1})); }
     SECTION("rekeyed") {
         expect(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("tenant")));
     }
     SECTION("renewed") { REQUIRE_THAT(expect_error(manager.keys.renew("tenant")).text, Contains("--generation 3")); }
     REQUIRE_THAT(expect_error(manager.approvals.install(former)).text, Contains("which is at 2"));
-    expect(manager.store.insert_launch_approval({"back", "tenant", former, 1}));
+    expect(edited(manager.store, InsertLaunchApproval{{"back", "tenant", former, 1}}));
     REQUIRE_THAT(expect_error(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro"))).text,
                  Contains("for another generation"));
 }
@@ -354,7 +355,7 @@ TEST_CASE_METHOD(Place, "a renewal ends the launches that were approved before, 
         REQUIRE(expect(manager.approvals.list()).at(0).record.id == next);
         REQUIRE_THAT(expect_error(manager.approvals.install(former)).text, Contains("which is at 2"));
         // Who has the disk puts it back.
-        expect(manager.store.insert_launch_approval({"back", "tenant", former, 1}));
+        expect(edited(manager.store, InsertLaunchApproval{{"back", "tenant", former, 1}}));
         REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro")));
         manager.keys.close();
     }
@@ -364,7 +365,7 @@ TEST_CASE_METHOD(Place, "a renewal ends the launches that were approved before, 
     REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro")));
     GroupRecord group = expect(manager.store.groups()).at(1);
     group.generation = 1;
-    expect(manager.store.update_group(group));
+    expect(edited(manager.store, SealGroup{group}));
     REQUIRE_FALSE(manager.vtpms.prepare(uuid, Beginning::kPowerOn, launch_log("ro")));
 }
 

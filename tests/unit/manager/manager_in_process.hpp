@@ -3,9 +3,11 @@
 
 #include <string>
 
+#include "edited.hpp"
 #include "expect.hpp"
 #include "fake_sealer.hpp"
 #include "manager/groups/inventory.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "manager/vtpm/vtpms.hpp"
 
 // A manager without its sockets, and with a loop that the test turns. Not unlocked yet; destroyed without
@@ -14,7 +16,7 @@ struct ManagerInProcess {
     vtpm::EventLoop loop = expect(vtpm::EventLoop::create());
     vtpm::Turn threads;
     std::unique_ptr<vtpm::Worker> worker = expect(vtpm::Worker::start(loop, threads));
-    vtpm::Store store;
+    vtpm::SqliteStore store;
     vtpm::GroupKeys keys;
     vtpm::Inventory inventory{store, keys};
     vtpm::GroupCommit commit{loop, inventory};
@@ -28,10 +30,11 @@ struct ManagerInProcess {
     vtpm::CreationPolicy creation;
     vtpm::Vtpms vtpms{services, keys, creation};
 
-    // `vfs`: as Store::open() takes it.
+    // `vfs`: as SqliteStore::open() takes it.
     ManagerInProcess(const std::string &directory, FakeTpm &tpm, const char *vfs = nullptr)
-        : ManagerInProcess(expect(vtpm::Store::open(directory, vfs)), tpm) {}
-    ManagerInProcess(vtpm::Store opened, FakeTpm &tpm) : store(std::move(opened)), keys(store, "tpm", tpm.opener()) {}
+        : ManagerInProcess(expect(vtpm::SqliteStore::open(directory, vfs)), tpm) {}
+    ManagerInProcess(vtpm::SqliteStore opened, FakeTpm &tpm)
+        : store(std::move(opened)), keys(store, "tpm", tpm.opener()) {}
 
     // Until the worker has done what it was given.
     void work() {

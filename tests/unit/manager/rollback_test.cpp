@@ -148,7 +148,7 @@ TEST_CASE_METHOD(Fixture, "a store whose tables do more, or others, than ours is
         "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'sequence > 0', 'sequence = 1')");
     CAPTURE(change);
     run_sql(change);
-    const Error error = expect_error(Store::open(directory.path()));
+    const Error error = expect_error(SqliteStore::open(directory.path()));
     REQUIRE(error.code == ErrorCode::kRefused);
     REQUIRE_THAT(error.text, Contains("somebody changed the database"));
 }

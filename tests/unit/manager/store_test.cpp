@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "manager/store/store.hpp"
+#include "manager/store/sqlite_store.hpp"
 
 #include <filesystem>
 #include <fstream>
 
+#include "edited.hpp"
 #include "expect.hpp"
 #include "failing_vfs.hpp"
 #include "temporary_directory.hpp"
@@ -11,8 +12,6 @@
 namespace vtpm::store_test {
 
 namespace {
-
-const ManifestWrite kNoChange{"default", {7}};
 
 VtpmRecord some_vtpm() {
     VtpmRecord vtpm;
@@ -26,30 +25,28 @@ StateWrite some_state(const Uuid &uuid, std::uint64_t sequence, StateKind kind =
     return {uuid, "default", kind, sequence, Bytes(10'000, static_cast<std::uint8_t>(sequence))};
 }
 
-Result<> write(Store &store, const StateWrite &state) {
-    const StateWrite *const one = &state;
-    return store.write_states({&one, 1}, {});
-}
+Result<> write(Store &store, const StateWrite &state) { return edited(store, shared(state)); }
 
 struct Fixture {
     TemporaryDirectory directory;
 
-    Store first_start(const char *vfs = nullptr) const {
-        Store store = expect(Store::open(directory.path(), vfs));
-        expect(store.initialise({"tpm", {1, 2}}, {"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 6, {7}, 5, {}, {}}));
+    SqliteStore first_start(const char *vfs = nullptr) const {
+        SqliteStore store = expect(SqliteStore::open(directory.path(), vfs));
+        expect(edited(store, SetPin{{"tpm", {1, 2}}},
+                      InsertGroup{{"default", "sha256:7", {}, 1, {{2}, {3}, {4}}, 6, {7}, 5, {}, {}}}));
         return store;
     }
     void run_sql(const char *sql) const {
         auto database = expect(Database::open(directory / "store.db"));
         expect(database.script(sql));
     }
-    [[nodiscard]] Error refusal() const { return expect_error(Store::open(directory.path())); }
+    [[nodiscard]] Error refusal() const { return expect_error(SqliteStore::open(directory.path())); }
 };
 
 }  // namespace
 
 TEST_CASE_METHOD(Fixture, "a group's key is kept as it is sealed, at first and anew") {
-    Store store = first_start();
+    SqliteStore store = first_start();
     GroupRecord group = expect(store.groups()).at(0);
     const auto require_kept = [&] {
         const SealedObject kept = expect(store.groups()).at(0).key;
@@ -59,11 +56,11 @@ TEST_CASE_METHOD(Fixture, "a group's key is kept as it is sealed, at first and a
         REQUIRE(kept.pcr_events == group.key.pcr_events);
     };
     group.key = {{12}, {13}, {14}, {15}};
-    expect(store.update_group(group));
+    expect(edited(store, SealGroup{group}));
     require_kept();
     group.name = "another";
     group.key = {{22}, {23}, {24}, {25}};
-    expect(store.insert_group(group));
+    expect(edited(store, InsertGroup{group}));
     require_kept();
 }
 
@@ -73,13 +70,13 @@ TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
     vtpm.profile.algorithms = "rsa,sha256";
     std::string id;
     {
-        Store store = first_start();
+        SqliteStore store = first_start();
         id = store.id();
-        expect(store.insert_vtpm(vtpm, kNoChange));
+        expect(edited(store, InsertVtpm{vtpm}));
         expect(write(store, some_state(vtpm.uuid, 1)));
         expect(write(store, some_state(vtpm.uuid, 2)));
     }
-    Store store = expect(Store::open(directory.path()));
+    SqliteStore store = expect(SqliteStore::open(directory.path()));
     REQUIRE(store.id() == id);
     REQUIRE(expect(store.pin())->identity == Bytes{1, 2});
     REQUIRE(expect(store.groups()).at(0).pcrs == "sha256:7");
@@ -93,7 +90,7 @@ TEST_CASE_METHOD(Fixture, "a store keeps what it was given") {
 }
 
 TEST_CASE_METHOD(Fixture, "two managers cannot work on one store") {
-    const Store store = first_start();
+    const SqliteStore store = first_start();
     REQUIRE(refusal().code == ErrorCode::kInUse);
 }
 
@@ -127,7 +124,7 @@ TEST_CASE_METHOD(Fixture, "a first start that ended before its database was comp
 TEST_CASE_METHOD(Fixture, "a database restored without store.id is taken as it is") {
     const std::string id = first_start().id();
     std::filesystem::remove(directory / "store.id");
-    REQUIRE(expect(Store::open(directory.path())).id() == id);
+    REQUIRE(expect(SqliteStore::open(directory.path())).id() == id);
 }
 
 TEST_CASE_METHOD(Fixture, "a file that is not a database is refused and left alone") {
@@ -139,8 +136,8 @@ TEST_CASE_METHOD(Fixture, "a file that is not a database is refused and left alo
 
 TEST_CASE_METHOD(Fixture, "a damaged page is refused") {
     {
-        Store store = first_start();
-        for (int i = 0; i < 200; ++i) expect(store.insert_vtpm(some_vtpm(), kNoChange));
+        SqliteStore store = first_start();
+        for (int i = 0; i < 200; ++i) expect(edited(store, InsertVtpm{some_vtpm()}));
     }
     std::fstream file(directory / "store.db", std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(directory / "store.db")) - 4096);
@@ -154,7 +151,7 @@ TEST_CASE_METHOD(Fixture, "a damaged page is refused") {
 TEST_CASE_METHOD(Fixture, "another store's database is refused") {
     first_start();
     const TemporaryDirectory elsewhere;
-    expect(Store::open(elsewhere.path()));
+    expect(SqliteStore::open(elsewhere.path()));
     std::filesystem::copy_file(elsewhere / "store.db", directory / "store.db",
                                std::filesystem::copy_options::overwrite_existing);
     REQUIRE_THAT(refusal().text, Contains("belongs here"));
@@ -179,18 +176,15 @@ TEST_CASE_METHOD(Fixture, "a database of something else is refused") {
 }
 
 TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the files") {
-    Store store = first_start();
+    SqliteStore store = first_start();
     VtpmRecord vtpm = some_vtpm();
     const std::string marker = "a wrapped key that must not stay";
     vtpm.wrapped_key = Bytes(marker.begin(), marker.end());
-    expect(store.insert_vtpm(vtpm, kNoChange));
+    expect(edited(store, InsertVtpm{vtpm}));
     expect(write(store, some_state(vtpm.uuid, 1)));
-    SECTION("by itself") expect(store.delete_vtpm(vtpm.uuid, kNoChange));
-    SECTION("as a part of something larger") {
-        Transaction whole = expect(store.transaction());
-        expect(store.delete_vtpm(vtpm.uuid, kNoChange));
-        expect(whole.commit());
-    }
+    SECTION("by itself") expect(edited(store, DeleteVtpm{vtpm.uuid}));
+    SECTION("as a part of something larger")
+    expect(edited(store, ManifestWrite{"default", {8}}, DeleteVtpm{vtpm.uuid}, ManifestWrite{"default", {9}}));
     REQUIRE_FALSE(expect(store.find_vtpm(vtpm.uuid)));
     REQUIRE_FALSE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent)));
     for (const auto &entry : std::filesystem::directory_iterator(directory.path())) {
@@ -201,9 +195,9 @@ TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the file
 }
 
 TEST_CASE_METHOD(Fixture, "a permanent state ends the volatile one before it") {
-    Store store = first_start();
+    SqliteStore store = first_start();
     const VtpmRecord vtpm = some_vtpm();
-    expect(store.insert_vtpm(vtpm, kNoChange));
+    expect(edited(store, InsertVtpm{vtpm}));
     expect(write(store, some_state(vtpm.uuid, 1, StateKind::kVolatile)));
     REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kVolatile)));
     expect(write(store, some_state(vtpm.uuid, 1)));
@@ -215,25 +209,25 @@ TEST_CASE_METHOD(Fixture, "a store that cannot be written says so, loses nothing
     failing_vfs::Faults &faults = failing_vfs::faults();
     const VtpmRecord vtpm = some_vtpm();
     {
-        Store store = first_start(failing_vfs::kName);
-        expect(store.insert_vtpm(vtpm, kNoChange));
+        SqliteStore store = first_start(failing_vfs::kName);
+        expect(edited(store, InsertVtpm{vtpm}));
         expect(write(store, some_state(vtpm.uuid, 1)));
         faults.write_error = error;
         REQUIRE(expect_error(write(store, some_state(vtpm.uuid, 2))).code == ErrorCode::kStoreFailed);
-        REQUIRE(expect_error(store.insert_vtpm(some_vtpm(), kNoChange)).code == ErrorCode::kStoreFailed);
+        REQUIRE(expect_error(edited(store, InsertVtpm{some_vtpm()})).code == ErrorCode::kStoreFailed);
         REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 1);
         faults.write_error = SQLITE_OK;
         expect(write(store, some_state(vtpm.uuid, 2)));
     }
-    Store store = expect(Store::open(directory.path()));
+    SqliteStore store = expect(SqliteStore::open(directory.path()));
     REQUIRE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent))->envelope == Bytes(10'000, 2));
 }
 
 TEST_CASE_METHOD(Fixture, "a state whose fsync failed is not stored") {
     failing_vfs::Faults &faults = failing_vfs::faults();
-    Store store = first_start(failing_vfs::kName);
+    SqliteStore store = first_start(failing_vfs::kName);
     const VtpmRecord vtpm = some_vtpm();
-    expect(store.insert_vtpm(vtpm, kNoChange));
+    expect(edited(store, InsertVtpm{vtpm}));
     faults.sync_error = SQLITE_IOERR_FSYNC;
     REQUIRE(expect_error(write(store, some_state(vtpm.uuid, 1))).code == ErrorCode::kStoreFailed);
     REQUIRE(expect(store.find_vtpm(vtpm.uuid))->sequence == 0);
@@ -273,7 +267,7 @@ TEST_CASE("a copy of the store is a store, and one that nobody took is gone with
     std::string copy;
     std::string id;
     {
-        Store store = expect(Store::open(directory.path()));
+        SqliteStore store = expect(SqliteStore::open(directory.path()));
         id = store.id();
         copy = expect(store.back_up([] {}));
         REQUIRE(std::filesystem::status(copy).permissions() == std::filesystem::status(store.path()).permissions());
@@ -281,9 +275,9 @@ TEST_CASE("a copy of the store is a store, and one that nobody took is gone with
     {
         TemporaryDirectory elsewhere;
         std::filesystem::copy_file(copy, elsewhere / "store.db");
-        REQUIRE(expect(Store::open(elsewhere.path())).id() == id);
+        REQUIRE(expect(SqliteStore::open(elsewhere.path())).id() == id);
     }
-    expect(Store::open(directory.path()));
+    expect(SqliteStore::open(directory.path()));
     REQUIRE_FALSE(std::filesystem::exists(copy));
 }
 

@@ -6,6 +6,7 @@
 #include "expect.hpp"
 #include "fake_sealer.hpp"
 #include "manager/groups/group_keys.hpp"
+#include "manager/store/sqlite_store.hpp"
 #include "quiet_errors.hpp"
 #include "temporary_directory.hpp"
 
@@ -84,7 +85,7 @@ TEST_CASE_METHOD(Sysfs,
                  "a TPM that comes later, and one that comes back under another number, are found without a restart") {
     const QuietErrors quiet;
     const TemporaryDirectory state;
-    Store store = expect(Store::open(state.path()));
+    SqliteStore store = expect(SqliteStore::open(state.path()));
     FakeTpm tpm;
     std::string tcti;
     GroupKeys keys(store, "tpm", [&](ByteView pinned) -> Result<std::unique_ptr<Sealer>> {

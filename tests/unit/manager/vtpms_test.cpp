@@ -351,9 +351,7 @@ TEST_CASE_METHOD(Fixture, "states of two vTPMs that were exchanged are refused")
     }
     turn();
     const auto mine = expect(store.find_state(uuid, StateKind::kPermanent));
-    StateWrite theirs{other, "default", StateKind::kPermanent, 1, mine->envelope};
-    const StateWrite *const write = &theirs;
-    expect(inventory.write({&write, 1}));
+    expect(write(inventory, {other, "default", StateKind::kPermanent, 1, mine->envelope}));
     REQUIRE_THAT(expect_error(vtpms.prepare(other)).text, Contains("belongs to vTPM " + uuid.to_string()));
     expect(vtpms.prepare(uuid));
 }
@@ -375,13 +373,11 @@ TEST_CASE_METHOD(Place, "all vTPMs are listed, part by part, and once, those of 
     };
     {
         Restarted manager(directory, tpm);
-        Transaction transaction = expect(manager.store.transaction());
         for (std::int64_t i = 0; i < 2 * Store::kListedAtOnce; ++i) {
             const Uuid created = Uuid::random();
             expect(manager.vtpms.create(created, std::nullopt));
             all.insert(created.to_string());
         }
-        expect(transaction.commit());
         const std::vector<std::string> names = listed(manager);
         REQUIRE(std::set<std::string>(names.begin(), names.end()) == all);
         REQUIRE(names.size() == all.size());
@@ -405,9 +401,7 @@ TEST_CASE_METHOD(Place, "all vTPMs are listed, part by part, and once, those of 
 TEST_CASE_METHOD(Place, "a state is stored by what the row was last, whether that is remembered or in the store") {
     const Uuid uuid = Uuid::random();
     const auto stored = [&](ManagerInProcess &manager, std::uint64_t sequence) {
-        const StateWrite write{uuid, "default", StateKind::kPermanent, sequence, Bytes(50, 1)};
-        const StateWrite *const writes[] = {&write};
-        return manager.inventory.write(writes);
+        return write(manager.inventory, {uuid, "default", StateKind::kPermanent, sequence, Bytes(50, 1)});
     };
     {
         Restarted manager(directory, tpm);
@@ -425,17 +419,16 @@ TEST_CASE_METHOD(Place, "a state is stored by what the row was last, whether tha
     VtpmRecord foreign = expect(manager.store.find_vtpm(uuid)).value();
     REQUIRE(foreign.sequence == 3);
     foreign.endorsement = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
-    expect(manager.store.set_endorsements({&foreign, 1}, {"default", expect(manager.store.groups()).front().manifest}));
+    expect(edited(manager.store, UpdateVtpm{foreign}));
     REQUIRE(expect_error(stored(manager, 4)).code == ErrorCode::kRefused);
 }
 
 TEST_CASE_METHOD(Fixture,
                  "a row that changed in the store while the group was open is refused, and vouched for by nothing") {
     expect(vtpms.prepare(uuid));
-    const GroupRecord group = expect(store.groups()).front();
     VtpmRecord foreign = expect(store.find_vtpm(uuid)).value();
     foreign.endorsement = encode_endorsement({{{Bytes(300, 1), Bytes(900, 2)}}, false});
-    expect(store.set_endorsements({&foreign, 1}, {"default", group.manifest}));
+    expect(edited(store, UpdateVtpm{foreign}));
     const auto attest = [&] {
         return attestor.attest(uuid, Bytes(16, 1), std::nullopt, Attestor::Asked::kByTheAdministrator);
     };

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is to become durable together: edits of the inventory, in order. They are values, and nothing happens until
+// Store::commit() has them: so no transaction is open while somebody decides what to write.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "manager/store/records.hpp"
+
+namespace vtpm {
+
+// What the store is sealed to, from now on.
+struct SetPin {
+    Pin pin;
+};
+
+struct InsertGroup {
+    GroupRecord group;
+};
+// Its key as it is sealed now, and under what; nothing of the former stays in the files.
+struct SealGroup {
+    GroupRecord group;
+};
+// It has another key, or another TPM: all of it but its name, its manifest and when it was created.
+struct ReplaceGroup {
+    GroupRecord group;
+};
+struct SetRecovery {
+    std::string group;
+    Bytes recovery;
+};
+struct SetCa {
+    std::string group;
+    CaRecord ca;
+};
+// kInUse while it has vTPMs. Its policies and approvals go along.
+struct DeleteGroup {
+    std::string name;
+};
+// All of them, with keys and states.
+struct DeleteVtpmsOf {
+    std::string group;
+};
+
+// One that is there already is left as it is.
+struct InsertPolicy {
+    PolicyRecord policy;
+};
+// kNotFound: there is none.
+struct DeletePolicy {
+    std::string id;
+};
+// In the place of one of its id, which says the same.
+struct InsertLaunchApproval {
+    PolicyRecord approval;
+};
+// kNotFound: there is none.
+struct DeleteLaunchApproval {
+    std::string id;
+};
+
+struct DropAuditRecords {
+    std::int64_t last;  // of those that go
+};
+
+// kRefused: it is not new, it has a state.
+struct InsertVtpm {
+    VtpmRecord vtpm;
+};
+// What changes of a vTPM without a state that is stored: its key, of which the former stays in no file, and the tags,
+// its certificates, what it asks of launches.
+struct UpdateVtpm {
+    VtpmRecord vtpm;
+};
+// With its key and states; none of it stays in the files.
+struct DeleteVtpm {
+    Uuid uuid;
+};
+// The volatile state is used once.
+struct EndVolatileState {
+    Uuid uuid;
+};
+// The same state under another key; of the former nothing stays in the files.
+struct ReplaceEnvelope {
+    Uuid uuid;
+    StateKind kind;
+    Bytes envelope;
+};
+// Of a vTPM that the inventory has not. kNotFound: there are none.
+struct DeleteOrphanedStates {
+    Uuid uuid;
+};
+
+class Change {
+public:
+    // A state that is stored is large: who waits for it shares it.
+    using Edit =
+        std::variant<SetPin, InsertGroup, SealGroup, ReplaceGroup, SetRecovery, SetCa, DeleteGroup, DeleteVtpmsOf,
+                     ManifestWrite, InsertPolicy, DeletePolicy, InsertLaunchApproval, DeleteLaunchApproval, AuditRecord,
+                     DropAuditRecords, InsertVtpm, UpdateVtpm, DeleteVtpm, EndVolatileState, ReplaceEnvelope,
+                     DeleteOrphanedStates, std::shared_ptr<const StateWrite>>;
+
+    void add(Edit edit) { edits_.push_back(std::move(edit)); }
+    [[nodiscard]] const std::vector<Edit> &edits() const { return edits_; }
+    // Of this kind; null: there is none.
+    template <typename T>
+    [[nodiscard]] const T *last() const {
+        for (auto edit = edits_.rbegin(); edit != edits_.rend(); ++edit)
+            if (const T *found = std::get_if<T>(&*edit)) return found;
+        return nullptr;
+    }
+
+private:
+    std::vector<Edit> edits_;
+};
+
+}  // namespace vtpm
