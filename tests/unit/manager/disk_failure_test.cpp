@@ -209,12 +209,12 @@ std::vector<Operation> operations() {
                    }});
     all.push_back({"sealing a group anew",
                    [](Place &place) {
-                       return place.manager->keys.reseal({"spare", expect(PcrSelection::parse("sha256:7")), {}, 2});
+                       return place.manager->keys.reseal({"spare", expect(PcrSelection::parse("sha256:7")), {}, 1});
                    },
                    [](Manager &manager) {
                        const KeyPolicy policy = expect(manager.keys.policy("spare"));
                        return either(fmt::format("{} {}", policy.pcrs.to_string(), policy.generation), " 1",
-                                     "sha256:7 2");
+                                     "sha256:7 1");
                    },
                    "group-resealed"});
     all.push_back({"renewal of a group", [](Place &place) { return place.manager->keys.renew("tenant"); },
