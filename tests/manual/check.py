@@ -1,17 +1,21 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Whether xen-vtpm(1) and the completion for bash have the commands and options that --help has, and no others.
+"""Whether xen-vtpm(1) and the completion for bash have the commands and options that --help has, and no others; and
+whether the other pages, and what the programs print, name commands and options that there are.
 
-check.py PROGRAM MANUAL COMPLETION
+check.py PROGRAM MANUAL COMPLETION ROOT
 """
 
+import itertools
 import pathlib
 import re
 import subprocess
 import sys
 
-PROGRAM, MANUAL, COMPLETION = sys.argv[1:]
+PROGRAM, MANUAL, COMPLETION, ROOT = sys.argv[1:]
 OF_ALL = {"--help", "--json", "--version"}
+# What is signed, or a key derived from, begins so.
+LABELS = {"launch approval", "group key"}
 
 
 def help_of(words):
@@ -59,6 +63,31 @@ def completed(words, current):
     return set(subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True).stdout.split())
 
 
+def named():
+    """Where a text says `xen-vtpm ...`: file, line, the rest of what looks like a command."""
+    root = pathlib.Path(ROOT)
+    texts = [root / "README.md", *root.glob("docs/**/*.md"), *root.glob("data/man/*"), *root.glob("manager/**/*.cpp"), *root.glob("backend/**/*.cpp"),
+             *root.glob("debian/xen-vtpm*"), root / "scripts/demo"]
+    for path in texts:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for rest in re.findall(r"(?<![\w/-])xen-vtpm ((?:--?[a-z-]+|[a-z][a-z-]*)(?: [^`|;)&>]*)?)", plain(line)):
+                yield f"{path.relative_to(root)}:{number}", rest
+
+
+def unknown(rest, offered):
+    """What of it there is not: nothing where it is prose (`xen-vtpm has ...`) and begins no command."""
+    words = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*[.,:]?", word), rest.split()))
+    words = [word.rstrip(".,:") for word in words]
+    firsts = {command.split()[0] for command in offered}
+    if not words or words[0] not in firsts:
+        return None
+    command = next((" ".join(words[:n]) for n in range(len(words), 0, -1) if " ".join(words[:n]) in offered), None)
+    if command is None:
+        return None if len(words) == 1 or " ".join(words[:2]) in LABELS else " ".join(words[:2])
+    options = set(re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest)) - OF_ALL - offered[command]
+    return f"{command} {' '.join(sorted(options))}" if options else None
+
+
 def main():
     wrong = []
     offered = dict(walk())
@@ -76,6 +105,9 @@ def main():
     for words in {tuple(command.split()[:-1]) for command in offered}:
         if (found := completed(words, "")) != set(commands_in(help_of(words))):
             wrong.append(f"{' '.join(words)}: the completion has {sorted(found)}")
+    wrong += [f"{place}: there is no xen-vtpm {what}" for place, rest in named() if (what := unknown(rest, offered))]
+    if not unknown("group renew default", offered) or not unknown("show --frobnicate NAME", offered):
+        wrong.append("what there is not is not found")
     print("\n".join(wrong))
     return bool(wrong)
 
