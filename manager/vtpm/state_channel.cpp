@@ -80,8 +80,10 @@ Result<> StateChannel::manufacture(ByteView response) {
     if (!begins && !dialogue_) return fail(ErrorCode::kInvalid, "a response to no command");
     if (begins) outdated_ = false;
     step_ = std::make_shared<Step>();
-    step_->response = SecretBytes(response);
-    if (!begins) step_->dialogue = dialogue_;
+    if (!begins) {
+        step_->response = SecretBytes(response);
+        step_->dialogue = dialogue_;
+    }
     // If we are gone by then, nobody wants it any more.
     const auto job = [weak = std::weak_ptr(step_), &authorities = services_.authorities, vtpm = vtpm_] {
         if (const auto step = weak.lock()) step->command = next_command(*step, authorities, vtpm);
