@@ -2,6 +2,7 @@
 #include "manager/store/schema.hpp"
 
 #include <array>
+#include <map>
 #include <vector>
 
 #include "base/uuid.hpp"
@@ -137,11 +138,19 @@ Result<Objects> objects_of(Database &database) {
     }
 }
 
-// Who had the disk may have added a trigger, which would undo what we store, or another table in the place of ours.
-Result<> require_our_schema(Database &database, std::int64_t version) {
+// Ours, by a database in memory: to make it takes longer than all else that opens a store, so it is made once.
+Result<Objects> our_objects(std::int64_t version) {
+    static std::map<std::int64_t, Objects> made;
+    if (const auto known = made.find(version); known != made.end()) return known->second;
     VTPM_ASSIGN(Database ours, Database::open(":memory:"));
     VTPM_TRY(make_tables(ours, version));
-    VTPM_ASSIGN(const Objects expected, objects_of(ours));
+    VTPM_ASSIGN(Objects objects, objects_of(ours));
+    return made[version] = std::move(objects);
+}
+
+// Who had the disk may have added a trigger, which would undo what we store, or another table in the place of ours.
+Result<> require_our_schema(Database &database, std::int64_t version) {
+    VTPM_ASSIGN(const Objects expected, our_objects(version));
     VTPM_ASSIGN(const Objects found, objects_of(database));
     if (found == expected) return {};
     return fail(ErrorCode::kRefused,
