@@ -28,7 +28,7 @@ void Session::try_begin() {
     Transaction transaction;
     transaction.compares[key_] = present_;
     transaction.edits[key_] = record_.encode();
-    send(transaction, &Session::answered);
+    send(transaction, &Session::answered_begin);
 }
 
 // The record is there. Late copies of the transaction that put it may put it again, after somebody has fenced it: so
@@ -97,23 +97,24 @@ void Session::send_next() {
     send(transaction, &Session::answered);
 }
 
+void Session::answered_begin(const Answer &answer) {
+    if (answer.outcome == Outcome::kUnknown) return;  // the same once more, by tick()
+    if (answer.outcome == Outcome::kCommitted) return begun();
+    present_ = answer.values.at(key_);
+    if (present_ == record_.encode()) return begun();
+    if (++tries_ == kBeginTriesMost) return end(fmt::format("another host of the pool calls itself {}", host_));
+    if (const auto found = present_ ? SessionRecord::decode(*present_) : fail(ErrorCode::kNotFound, "none");
+        found && found->session == former_)
+        record_ = found->next(parts_.nonce);
+    else
+        record_ = {parts_.nonce(), 0, parts_.nonce()};
+    return try_begin();
+}
+
 void Session::answered(const Answer &answer) {
-    if (phase_ == Phase::kBeginning) {
-        if (answer.outcome == Outcome::kUnknown) return;  // the same once more, by tick()
-        if (answer.outcome == Outcome::kCommitted) return begun();
-        present_ = answer.values.at(key_);
-        if (present_ == record_.encode()) return begun();
-        if (++tries_ == kBeginTriesMost) return end(fmt::format("another host of the pool calls itself {}", host_));
-        if (const auto found = present_ ? SessionRecord::decode(*present_) : fail(ErrorCode::kNotFound, "none");
-            found && found->session == former_)
-            record_ = found->next(parts_.nonce);
-        else
-            record_ = {parts_.nonce(), 0, parts_.nonce()};
-        return try_begin();
-    }
     switch (answer.outcome) {
         case Outcome::kCommitted:
-            committed(next_);
+            committed();
             return finish(answer);
         case Outcome::kRefused: {
             const Value &present = answer.values.at(key_);
@@ -158,13 +159,13 @@ void Session::settled(const Answer &answer) {
     }
     const bool is_committed = possible_.at(guess_);
     possible_.clear();
-    committed(next_);
+    committed();
     if (is_committed) return finish(answer);
     send_next();
 }
 
-void Session::committed(const SessionRecord &record) {
-    record_ = record;
+void Session::committed() {
+    record_ = next_;
     parts_.serve_until(sent_ + parts_.timing.lease());
 }
 

@@ -66,6 +66,7 @@ private:
     };
 
     void try_begin();
+    void answered_begin(const Answer &answer);
     void begun();
     void send_next();
     void send(const Transaction &transaction, void (Session::*then)(const Answer &));
@@ -73,7 +74,7 @@ private:
     void begin_to_settle();
     void settle();
     void settled(const Answer &answer);
-    void committed(const SessionRecord &record);
+    void committed();
     void finish(const Answer &answer);
     void end(const std::string &why);
     void end_by(const Value &present);

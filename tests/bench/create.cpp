@@ -12,18 +12,13 @@
 #include <optional>
 #include "tests/catch.hpp"
 
+#include "tests/bench/figures.hpp"
 #include "tests/integration/backend/host.hpp"
 #include "tests/integration/manager/manager_process.hpp"
 #include "tests/integration/manager/swtpm.hpp"
 
 namespace vtpm {
 namespace {
-
-double seconds(const std::function<void()> &work) {
-    const auto began = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-}
 
 class Ours {
 public:

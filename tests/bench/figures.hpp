@@ -28,6 +28,14 @@ inline double seconds_since(Clock::time_point began) {
     return std::chrono::duration<double>(Clock::now() - began).count();
 }
 
+// That it takes.
+template <typename Work>
+double seconds(const Work &work) {
+    const auto began = Clock::now();
+    work();
+    return seconds_since(began);
+}
+
 // A line of /proc/PID/smaps_rollup, summed over the processes, in KiB. "Pss": a page that n processes share counts 1/n
 // in each, whoever they are. "Anonymous": what is backed by no file, and so what a leak adds to.
 inline std::uint64_t memory_kib(const std::string &kind, const std::vector<pid_t> &pids) {

@@ -14,6 +14,7 @@
 #include "backend/engine/tpm_messages.hpp"
 #include "shared-protocol/event_log_command.hpp"
 #include "shared-protocol/tpm_message.hpp"
+#include "tests/bench/figures.hpp"
 #include "tests/unit/manager/launched.hpp"
 #include "tests/unit/manager/manager_in_process.hpp"
 #include "tests/unit/manager/openssl_keys.hpp"
@@ -21,12 +22,6 @@
 
 namespace vtpm {
 namespace {
-
-double seconds(const std::function<void()> &work) {
-    const auto began = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-}
 
 // Of a kernel with an initrd, in all banks.
 class LaunchCost {

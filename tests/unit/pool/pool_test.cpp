@@ -5,6 +5,7 @@
 
 #include "manager/pool/ownership.hpp"
 #include "tests/catch.hpp"
+#include "tests/unit/pool/fake_store.hpp"
 
 namespace vtpm::pool {
 namespace {
@@ -17,19 +18,8 @@ public:
     void submit(const Transaction &transaction, std::function<void(const Answer &)> done) override {
         calls.push_back({transaction, std::move(done)});
     }
-    Answer apply(const Transaction &transaction) {
-        Answer answer{Outcome::kCommitted, {}};
-        for (const auto &[key, value] : transaction.compares) {
-            answer.values[key] = of(key);
-            if (of(key) != value) answer.outcome = Outcome::kRefused;
-        }
-        if (answer.outcome == Outcome::kRefused) return answer;
-        answer.values.clear();
-        for (const std::string &key : transaction.reads) answer.values[key] = of(key);
-        for (const auto &[key, value] : transaction.edits) data[key] = value;
-        return answer;
-    }
-    Value of(const std::string &key) { return data.contains(key) ? data[key] : Value(); }
+    Answer apply(const Transaction &transaction) { return pool::apply(data, transaction); }
+    Value of(const std::string &key) const { return value_of(data, key); }
     void answer() {
         const Call call = next();
         call.done(apply(call.transaction));
@@ -161,12 +151,18 @@ TEST_CASE("a transaction that was found not committed does not come late") {
     CHECK(etcd.apply(late).outcome == Outcome::kRefused);
 }
 
-TEST_CASE("a host that was fenced commits nothing more, and says why") {
+// Both have begun.
+struct TwoHosts {
+    TwoHosts() {
+        a.begin(etcd);
+        b.begin(etcd);
+    }
     Etcd etcd;
-    Host a(etcd, "a"), b(etcd, "b");
-    a.begin(etcd);
-    b.begin(etcd);
+    Host a{etcd, "a"}, b{etcd, "b"};
     Outcomes outcomes;
+};
+
+TEST_CASE_METHOD(TwoHosts, "a host that was fenced commits nothing more, and says why") {
     b.heard.note("a", etcd.of(session_key("a")), b.now);
     b.ownership.fence("a", outcomes.settled());
     CHECK(outcomes.told == std::vector<std::string>{"host a may still serve its vTPMs"});
@@ -181,12 +177,7 @@ TEST_CASE("a host that was fenced commits nothing more, and says why") {
     CHECK(etcd.of("x") == Value());
 }
 
-TEST_CASE("a host that gave a sign of life meanwhile is not fenced") {
-    Etcd etcd;
-    Host a(etcd, "a"), b(etcd, "b");
-    a.begin(etcd);
-    b.begin(etcd);
-    Outcomes outcomes;
+TEST_CASE_METHOD(TwoHosts, "a host that gave a sign of life meanwhile is not fenced") {
     b.heard.note("a", etcd.of(session_key("a")), b.now);
     a.session.submit(put("x", 1), outcomes.settled());
     etcd.answer_all();
@@ -239,11 +230,7 @@ TEST_CASE("a host whose name another one has gives up") {
     CHECK(host.begun.error().text == "another host of the pool calls itself a");
 }
 
-TEST_CASE("a vTPM that another host has is refused with that host's name and how long to wait") {
-    Etcd etcd;
-    Host a(etcd, "a"), b(etcd, "b");
-    a.begin(etcd);
-    b.begin(etcd);
+TEST_CASE_METHOD(TwoHosts, "a vTPM that another host has is refused with that host's name and how long to wait") {
     const Uuid vtpm{};
     std::vector<std::string> told;
     const auto note = [&](const Result<Opened> &opened) { told.push_back(opened ? "open" : opened.error().text); };
@@ -266,13 +253,9 @@ TEST_CASE("a vTPM that another host has is refused with that host's name and how
     CHECK(etcd.of(session_key("a")) == Value());
 }
 
-TEST_CASE("what a vTPM knew is given when it is out of the store, and stays there if its taker dies before") {
-    Etcd etcd;
-    Host a(etcd, "a"), b(etcd, "b");
-    a.begin(etcd);
-    b.begin(etcd);
+TEST_CASE_METHOD(TwoHosts,
+                 "what a vTPM knew is given when it is out of the store, and stays there if its taker dies before") {
     const Uuid vtpm{};
-    Outcomes outcomes;
     a.ownership.open(vtpm, [](const Result<Opened> &opened) { REQUIRE(opened); });
     etcd.answer_all();
     a.ownership.close(vtpm, Bytes{1}, Bytes{2}, outcomes.settled());

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/big_endian.hpp"
+#include "tests/unit/pool/fake_store.hpp"
 
 namespace vtpm::pool::simulation {
 namespace {
@@ -85,47 +86,41 @@ public:
     explicit Store(World &world) : world_(world) {}
 
     Answer apply(const std::string &host, const Transaction &transaction) {
-        Answer answer{Outcome::kCommitted, {}};
-        for (const auto &[key, value] : transaction.compares) {
-            if (is_left_out(host, key, transaction)) continue;
-            if (of(key) != value) answer.outcome = Outcome::kRefused;
-        }
+        const Transaction mutated = mutate(host, transaction);
+        if (holds(data_, mutated.compares))
+            for (const auto &[key, value] : mutated.edits)
+                if (key.starts_with("states/")) check_write(host, key, value);
+        Answer answer = pool::apply(data_, mutated);
         if (answer.outcome == Outcome::kRefused) {
-            for (const auto &[key, value] : transaction.compares) answer.values[key] = of(key);
             ++g_met.refusals;
+            for (const auto &[key, value] : transaction.compares) answer.values[key] = of(key);
             return answer;
         }
-        for (const std::string &key : transaction.reads) answer.values[key] = of(key);
-        for (const auto &[key, value] : transaction.edits)
-            if (key.starts_with("states/")) check_write(host, key, value);
-        for (const auto &[key, value] : transaction.edits) {
-            if (key.starts_with("sessions/") && key != session_key(host)) {
-                ++g_met.fences;
-                if (world_.mutant == Mutant::kSeizesWithoutFence) continue;
-            }
-            if (world_.mutant == Mutant::kKeepsWhatItKnew && key.ends_with("/v") && !value) continue;
-            if (value)
-                data_[key] = *value;
-            else
-                data_.erase(key);
-            if (on_change) on_change(key);
-        }
         ++g_met.commits;
+        for (const auto &[key, value] : mutated.edits) on_change(key);
+        for (const auto &[key, value] : transaction.edits)
+            if (key.starts_with("sessions/") && key != session_key(host)) ++g_met.fences;
         return answer;
     }
-    Value of(const std::string &key) const {
-        const auto at = data_.find(key);
-        return at == data_.end() ? Value() : Value(at->second);
-    }
-    std::function<void(const std::string &key)> on_change;
+    Value of(const std::string &key) const { return value_of(data_, key); }
+    std::function<void(const std::string &key)> on_change = [](const std::string &) {};
 
 private:
-    bool is_left_out(const std::string &host, const std::string &key, const Transaction &transaction) const {
-        if (!key.starts_with("sessions/")) return false;
-        if (world_.mutant == Mutant::kSeizesWithoutFence) return key != session_key(host);
-        return world_.mutant == Mutant::kWritesWithoutSession &&
-               std::ranges::any_of(transaction.edits,
-                                   [](const auto &edit) { return edit.first.starts_with("states/"); });
+    Transaction mutate(const std::string &host, Transaction transaction) const {
+        const auto is_foreign_session = [&](const auto &of_key) {
+            return of_key.first.starts_with("sessions/") && of_key.first != session_key(host);
+        };
+        const auto is_of_state = [](const auto &edit) { return edit.first.starts_with("states/"); };
+        if (world_.mutant == Mutant::kSeizesWithoutFence) {
+            std::erase_if(transaction.compares, is_foreign_session);
+            std::erase_if(transaction.edits, is_foreign_session);
+        }
+        if (world_.mutant == Mutant::kWritesWithoutSession && std::ranges::any_of(transaction.edits, is_of_state))
+            transaction.compares.erase(session_key(host));
+        if (world_.mutant == Mutant::kKeepsWhatItKnew)
+            std::erase_if(transaction.edits,
+                          [](const auto &edit) { return edit.first.ends_with("/v") && !edit.second; });
+        return transaction;
     }
     void check_write(const std::string &host, const std::string &key, const Value &value) {
         const Value owner = of("owners/" + key.substr(7, 36));
@@ -135,7 +130,7 @@ private:
     }
 
     World &world_;
-    std::map<std::string, Bytes> data_;
+    Values data_;
 };
 
 class Host;
