@@ -34,12 +34,16 @@ Result<Digests> digests_in_one_pass(ByteView file, const Extents &extents, const
 
 Result<std::uint64_t> checked_length(const Extents &extents, std::uint64_t file_size) {
     std::uint64_t length = 0;
+    std::uint64_t zeros = 0;
     for (const Extent &extent : extents) {
         if (extent.offset > file_size || extent.size > file_size - extent.offset)
             return fail(ErrorCode::kInvalid, "{} bytes at offset {} are not in a file of {} bytes", extent.size,
                         extent.offset, file_size);
-        if (extent.zeros > kMaxHashed || length + extent.length() > kMaxHashed)
+        if (extent.zeros > kMaxZeros || zeros + extent.zeros > kMaxZeros)
+            return fail(ErrorCode::kInvalid, "more than {} bytes are claimed that are not in the file", kMaxZeros);
+        if (length + extent.length() > kMaxHashed)
             return fail(ErrorCode::kInvalid, "more than {} bytes would have to be hashed", kMaxHashed);
+        zeros += extent.zeros;
         length += extent.length();
     }
     return length;

@@ -21,11 +21,14 @@ struct Extent {
 };
 using Extents = std::vector<Extent>;
 
-// One file, and all that its digests are over, together with what is only claimed (zeros).
+// One file; all that its digests are over; and what of that is only claimed: a kernel's memory that is zero when it
+// starts has some tens of MiB, and a few bytes of a file that claim gigabytes would keep the host busy.
 constexpr std::uint64_t kMaxFile = 1024UL * 1024 * 1024;
 constexpr std::uint64_t kMaxHashed = 4 * kMaxFile;
+constexpr std::uint64_t kMaxZeros = 256UL * 1024 * 1024;
 
-// Sum of the lengths. kInvalid: an extent is not within a file of `file_size` bytes, or they are more than kMaxHashed.
+// Sum of the lengths. kInvalid: an extent is not within a file of `file_size` bytes, or they are more than kMaxHashed,
+// or their zeros more than kMaxZeros.
 Result<std::uint64_t> checked_length(const Extents &extents, std::uint64_t file_size);
 
 // The digests over the extents, one after the other, and then over `tail`. kInvalid as above. Has threads for a long

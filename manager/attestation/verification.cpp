@@ -150,6 +150,15 @@ std::string deviations(const PcrSelection &pcrs, const PcrValues &values, const 
     return differences(values, attestation.host.values, were);
 }
 
+// Whether each of its digests is over `bytes`, and it has one.
+bool is_over(const launch::LogEvent &event, ByteView bytes) {
+    return !event.digests.empty() && std::ranges::all_of(event.digests, [&](const launch::LogDigest &digest) {
+        const auto hash = launch::hash_of_algorithm(digest.algorithm);
+        const auto expected = hash ? launch::digests_of(bytes, {*hash}) : Result<launch::Digests>();
+        return hash && expected && std::ranges::equal(expected->at(*hash), digest.value);
+    });
+}
+
 // The whole line of a launch's log, whatever banks that has; none if nobody measured it.
 std::optional<std::string> command_line_in(ByteView log) {
     constexpr std::string_view kGrubs = "kernel_cmdline: ";
@@ -158,7 +167,8 @@ std::optional<std::string> command_line_in(ByteView log) {
         std::string text(event.data.begin(), event.data.end());
         if (!text.starts_with(kGrubs)) continue;
         if (text.ends_with('\0')) text.pop_back();
-        return text.substr(kGrubs.size());
+        text.erase(0, kGrubs.size());
+        if (is_over(event, bytes_of(text))) return text;
     }
     return std::nullopt;
 }

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -47,6 +48,11 @@ public:
         const std::lock_guard lock(mutex_);
         return recorded_;
     }
+    // Of each domain.
+    [[nodiscard]] std::map<std::uint32_t, Bytes> logs() {
+        const std::lock_guard lock(mutex_);
+        return logs_;
+    }
     // What happens while xen-vtpm-launch waits for the answer.
     std::function<Result<>()> meanwhile;
 
@@ -55,6 +61,7 @@ private:
         if (meanwhile) VTPM_TRY(meanwhile());
         VTPM_ASSIGN(RecordLaunch launch, parse_record_launch(arguments));
         const std::lock_guard lock(mutex_);
+        logs_[launch.domain] = launch.log;
         recorded_ = std::move(launch);
         return std::monostate{};
     }
@@ -65,6 +72,7 @@ private:
     EventSource ended_;
     std::mutex mutex_;
     std::optional<RecordLaunch> recorded_;
+    std::map<std::uint32_t, Bytes> logs_;
     std::thread thread_;
 };
 
@@ -72,11 +80,15 @@ struct LaunchHost {
     TemporaryDirectory directory;
     PrivateBus bus{directory / "bus"};
     std::optional<Recorder> recorder{std::in_place, bus.address()};
-    std::string output = directory / "bootloader.7.out";
-    std::string place = directory / "bootloader.7.d";
+    std::string output;
+    std::string place;
 
-    LaunchHost() {
-        std::filesystem::create_directory(place);
+    LaunchHost() { start_of(7); }
+    // What is said from now on is of this domain.
+    void start_of(std::uint32_t domain) {
+        output = directory / fmt::format("bootloader.{}.out", domain).c_str();
+        place = directory / fmt::format("bootloader.{}.d", domain).c_str();
+        if (!std::filesystem::create_directory(place)) return;
         ::chmod(place.c_str(), 0700);
         write_file(output, {});
     }

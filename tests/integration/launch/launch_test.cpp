@@ -94,6 +94,8 @@ TEST_CASE_METHOD(LaunchHost, "images that are damaged or hostile are refused, an
     put(overlapping, PeOffsets::kTable + 40 + 20, 0x500, 4);
     auto twice = uki_parts();
     twice.push_back({".initrd", Bytes(10)});
+    auto bomb = uki_parts();
+    std::ranges::find(bomb, std::string_view(".initrd"), &TestSection::name)->virtual_size = 0xc000'0000;
     const std::pair<Bytes, const char *> cases[] = {
         {Bytes{'M', 'Z'}, "the PE image is damaged"},
         {cut_off, "the PE image is damaged"},
@@ -101,6 +103,7 @@ TEST_CASE_METHOD(LaunchHost, "images that are damaged or hostile are refused, an
         {damaged_kernel(PeOffsets::kSizeOfHeaders, 0x7fffffff, 4), "headers"},
         {overlapping, "overlap"},
         {pe_image(twice), "2 sections .initrd"},
+        {pe_image(bomb), "claimed that are not in the file"},
     };
     for (const auto &[content, error] : cases) check_refused(start({"--kernel=" + file("vmlinuz", content)}), error);
 }
@@ -179,6 +182,31 @@ TEST_CASE_METHOD(LaunchHost, "the command line is measured as libxl reads it: wi
     REQUIRE(answer().arguments == "root=/dev/xvda  ro ");
     REQUIRE(expect(read_event_log(recorder->recorded().value().log)) ==
             predicted(test_kernel(), std::nullopt, "root=/dev/xvda  ro "));
+}
+
+TEST_CASE_METHOD(LaunchHost, "guests that are started at one moment have each their own files and their own record") {
+    constexpr std::uint32_t kFirst = 100;
+    constexpr std::uint32_t kGuests = 8;
+    const std::string kernel = "--kernel=" + file("vmlinuz", test_kernel());
+    const auto line = [](std::uint32_t domain) { return fmt::format("root=/dev/xvda domain={}", domain); };
+    const auto initrd = [](std::uint32_t domain) { return Bytes(100'000, static_cast<std::uint8_t>(domain)); };
+    std::vector<Process> launchers;
+    for (std::uint32_t domain = kFirst; domain < kFirst + kGuests; ++domain) {
+        start_of(domain);
+        const std::string ramdisk = file(fmt::format("initrd.{}", domain).c_str(), initrd(domain));
+        launchers.emplace_back(command({kernel, "--ramdisk=" + ramdisk, "--args=" + line(domain)}));
+    }
+    for (Process &launcher : launchers) REQUIRE(launcher.wait() == 0);
+    const auto logs = recorder->logs();
+    REQUIRE(logs.size() == kGuests);
+    for (std::uint32_t domain = kFirst; domain < kFirst + kGuests; ++domain) {
+        start_of(domain);
+        const Answer told = answer();
+        const Bytes ramdisk = read_file(told.ramdisk.value());
+        REQUIRE(ramdisk == initrd(domain));
+        REQUIRE(told.arguments == line(domain));
+        REQUIRE(expect(read_event_log(logs.at(domain))) == predicted(test_kernel(), ByteView(ramdisk), line(domain)));
+    }
 }
 
 TEST_CASE_METHOD(LaunchHost, "a launch that is killed half way leaves nothing") {

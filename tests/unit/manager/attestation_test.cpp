@@ -156,6 +156,20 @@ TEST_CASE("a launch's command line is told to its end, whatever is in it and wha
         }
 }
 
+TEST_CASE("a command line that its event's digest is not over is not told as the one that was measured") {
+    Host host;
+    launch::MeasuredLaunch measured;
+    measured.banks = {launch::Hash::kSha256, launch::Hash::kSha384};
+    measured.image.digests = expect(launch::digests_of(Bytes{'k'}, measured.banks));
+    measured.command_line = "init=/bin/sh";
+    launch::Events events = expect(launch::launch_events(measured));
+    const std::string told = "kernel_cmdline: ro";
+    std::ranges::find(events, 8U, &launch::Event::pcr)->data = Bytes(told.begin(), told.end());
+    Attestation made = host.unsigned_attestation();
+    tell_launch(host, made, {measured.banks, events});
+    REQUIRE(verify(made, host.trust()).back().detail == "nobody measured it");
+}
+
 TEST_CASE("a log of the host's PCRs alone is no launch, whatever PCRs the verifier asks for") {
     Host host;
     const launch::Banks banks{launch::Hash::kSha256};
