@@ -51,12 +51,6 @@ class Launched:
         self.lab.run("guest", "start", self.name, timeout=400)
         self.lab.await_tpm(self.name)
 
-    def await_ready(self):
-        """After xl itself has started it."""
-        self.lab.dom0(f"address=$(cat /var/lib/lab/guests/{self.name}/address); for i in $(seq 400); do "
-                      "echo | timeout 5 bash -c 'exec 3<> /dev/tcp/'$address'/22 && read -r banner <&3' && exit 0; sleep 1; done; exit 1", timeout=500)
-        self.lab.await_tpm(self.name)
-
     def reboot(self):
         self.lab.run("guest", "reboot", self.name, timeout=400)
         self.lab.await_tpm(self.name)
@@ -249,23 +243,3 @@ status=$?; ls -A $directory; cat $directory.out; rm -rf /var/lib/lab/hand; exit 
     assert "denied" in launched.lab.dom0(f"setpriv --reuid=nobody --clear-groups {call}", check=False).stderr.lower()
     assert records(launched.lab) == before
     assert launched.pcrs() == launched.predicted()
-
-
-def test_guests_that_are_started_at_one_moment_have_each_their_own_launch(lab):
-    lab.renew()
-    pv, pvh = guests = [Launched(lab, name) for name in ("pv", "pvh")]
-    for guest in guests:
-        guest.shut_down()
-        lab.dom0(f"xen-vtpm launch set {guest.vtpm} require")
-        guest.measure()
-        guest.edit(f's/^extra="/&only_for={guest.name} /')
-    # One of them twice: it is there once.
-    ended = lab.dom0(f"""for config in {pv.config} {pvh.config} {pv.config}; do
-    xl create -q $config > /dev/null 2>&1 & jobs="$jobs $!"; done
-for job in $jobs; do wait $job; echo $?; done; {LEFT}; xl list | grep -c "^pv "; true""").stdout.split()
-    assert ended[1] == "0" and sorted((ended[0] == "0", ended[2] == "0")) == [False, True]
-    assert ended[3:] == ["1"]
-    for guest in guests:
-        guest.await_ready()
-        assert guest.pcrs() == guest.replayed() == guest.predicted()
-    assert pv.predicted()[9] != pvh.predicted()[9]

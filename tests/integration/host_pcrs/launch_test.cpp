@@ -111,6 +111,26 @@ TEST_CASE("a guest that is saved before it asks for its TPM has its launch when 
     guest.check_launch(log_of("ro"));
 }
 
+// xl starts a configuration twice, if it is told so at one moment: its name is looked for before the domain has it.
+TEST_CASE("two guests that are started with one vTPM have it one after the other, each with its own launch") {
+    Launched guest;
+    const DeviceId other{8, 0};
+    LoopbackGuest others;
+    expect(guest.record(log_of("ro")));
+    expect(guest.host->launches->record({other.domain, log_of("evil")}));
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    REQUIRE(guest.host->is_offered(other, guest.uuid, others));
+    guest.host->frontend_initialised(other);
+    REQUIRE(guest.host->reaches(other, "4"));
+    guest.host->frontend_initialised(guest.device);
+    guest.host->run_for(std::chrono::milliseconds(200));
+    REQUIRE(guest.host->own_state(guest.device) == "2");
+    REQUIRE_THAT(guest.host->reason(guest.device), Contains("already runs for another guest"));
+    guest.host->detach(other);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    guest.check_launch(log_of("ro"));
+}
+
 TEST_CASE("a vTPM that is attached again to a guest that ran shows no launch") {
     Launched guest;
     expect(guest.record(log_of("ro")));
