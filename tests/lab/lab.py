@@ -8,6 +8,11 @@ import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+XEN_VTPM = ROOT / "build/lab/manager/xen-vtpm"
+EVENT_LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
+# What the guests' image lacks of what the program needs.
+SYSTEM = pathlib.Path("/usr/lib/x86_64-linux-gnu")
+LIBRARIES = ("libfmt.so.9", "libstdc++.so.6", "libgcc_s.so.1")
 
 
 # Of others, with the backtraces: Linux 7.2 in a PV guest reads a register of AMD's that Xen does not have for it, when it boots;
@@ -25,6 +30,11 @@ def check_log(log):
     complaints = re.findall(r".*(?:BUG:|WARNING:|Oops|Call Trace)(?:.*\n){1,40}", log)
     if complaints:
         raise AssertionError("the kernel complains:\n" + "".join(complaints))
+
+
+def values_in(text):
+    """Of what tpm2-tools print: the SHA-256 of each PCR."""
+    return {int(number): value.lower() for number, value in re.findall(r"^ +(\d+) *: 0x([0-9a-fA-F]{64})$", text, re.M)}
 
 
 class Lab:
@@ -92,6 +102,21 @@ class Lab:
     def create(self, name, *options):
         # A kernel of its own is built at its first use: 5 to 10 minutes on 2 cores, the one with KASAN longest.
         self.run("guest", "create", name, *options, timeout=1800 if "--kernel" in options else 400)
+
+    def pcrs(self, guest, pcrs):
+        """Their values, by number; `pcrs` as in "sha256:4,9"."""
+        return values_in(self.guest(guest, f"tpm2_pcrread {pcrs}").stdout)
+
+    def replayed(self, guest, pcrs):
+        """The same, as tpm2_eventlog makes them of the log that the guest's kernel shows."""
+        text = self.guest(guest, f"tpm2_eventlog {EVENT_LOG}").stdout.split("\npcrs:\n")[1].split("  sha384:")[0]
+        numbers = {int(number) for number in pcrs.removeprefix("sha256:").split(",")}
+        return {pcr: value for pcr, value in values_in(text).items() if pcr in numbers}
+
+    def install_xen_vtpm(self, guest):
+        for library in LIBRARIES:
+            self.run("push", "--guest", guest, (SYSTEM / library).resolve(), SYSTEM / library)
+        self.run("push", "--guest", guest, XEN_VTPM, "/usr/local/bin/xen-vtpm")
 
     def build_module(self, source):
         """The .ko of a directory below the tree, for the kernel of the lab's guests."""

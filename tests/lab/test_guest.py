@@ -3,20 +3,13 @@
 
 import base64
 import json
-import pathlib
 import re
 import secrets
 import subprocess
 
 import pytest
 
-from lab import ROOT
-
-XEN_VTPM = ROOT / "build/lab/manager/xen-vtpm"
-# What the guests' image lacks of what the program needs.
-SYSTEM = pathlib.Path("/usr/lib/x86_64-linux-gnu")
-LIBRARIES = ("libfmt.so.9", "libstdc++.so.6", "libgcc_s.so.1")
-
+from lab import XEN_VTPM
 
 # tpm2-tools keep objects in files; each test works in a directory of its own.
 IN_TEMP = "set -e; cd $(mktemp -d); "
@@ -107,14 +100,8 @@ def test_the_selftests_of_linux_pass(lab, guest, linux):
     assert re.findall(r"^(?:OK|FAILED).*", out, re.M) == ["OK"] * 3, out
 
 
-def install_xen_vtpm(lab, guest):
-    for library in LIBRARIES:
-        lab.run("push", "--guest", guest, (SYSTEM / library).resolve(), SYSTEM / library)
-    lab.run("push", "--guest", guest, XEN_VTPM, "/usr/local/bin/xen-vtpm")
-
-
 def test_an_attestation_leads_from_the_hardware_tpm_to_the_guests_own_key(lab, guest, verifier):
-    install_xen_vtpm(lab, guest)
+    lab.install_xen_vtpm(guest)
     nonce = secrets.token_hex(16)
     (verifier.place / "attestation.json").write_text(lab.guest(guest, f"xen-vtpm attestation create --nonce {nonce}").stdout)
     (verifier.place / "boot.json").write_text(lab.dom0("xen-vtpm policy measure --pcrs sha256:7 --json").stdout)

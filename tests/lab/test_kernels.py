@@ -12,6 +12,7 @@ def test_debians_backported_kernel(lab, type):
         lab.await_tpm(name)
         assert lab.guest(name, "uname -r").stdout.startswith("6.12.")
         assert "/updates/" in lab.guest(name, "modinfo -n xen-tpmfront").stdout
+        assert lab.replayed(name, "sha256:4,8") == lab.pcrs(name, "sha256:4,8") != {}
         lab.guest(name, "set -e; tpm2_getrandom --hex 8; tpm2_pcrextend 16:sha256=$(printf %064d 1); tpm2_pcrread sha256:16; "
                         "for i in 1 2 3; do echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; rmmod xen_tpmfront; "
                         "modprobe xen-tpmfront; udevadm settle; tpm2_getrandom --hex 4; done")

@@ -3,6 +3,53 @@
 #include "tests/integration/host_pcrs/launched.hpp"
 
 namespace vtpm::launch_test {
+namespace {
+
+// Of a UKI.
+launch::Events uki_events() {
+    launch::MeasuredLaunch measured;
+    measured.banks = {Hash::kSha256, Hash::kSha384};
+    const auto digests = [&](std::string_view of) { return expect(launch::digests_of(bytes_of(of), measured.banks)); };
+    measured.image = {digests("uki"), 1};
+    measured.command_line = "ro";
+    measured.uki = launch::MeasuredUki{{{".linux", digests("linux")}, {".cmdline", digests("ro")}}, {digests("k"), 1}};
+    return expect(launch::launch_events(measured));
+}
+
+Bytes extend(const launch::Extend &extend) {
+    commands::Command command(commands::kSessions, 0x182);
+    command.u32(extend.pcr).password().u32(static_cast<std::uint32_t>(extend.digests.size()));
+    for (const auto &[bank, digest] : extend.digests) command.u16(static_cast<std::uint16_t>(bank)).data(digest);
+    return command.build();
+}
+
+// Whatever might begin PCRs anew, and is there for a guest to try.
+std::vector<Bytes> resets() {
+    using commands::Command;
+    std::vector<Bytes> all;
+    for (const std::uint16_t type : {std::uint16_t{0}, std::uint16_t{1}}) {
+        all.push_back(Command(commands::kNoSessions, 0x145).u16(type).build());  // TPM2_Shutdown
+        all.push_back(Command(commands::kNoSessions, 0x144).u16(type).build());  // TPM2_Startup
+    }
+    for (std::uint32_t pcr = 0; pcr < 16; ++pcr)  // TPM2_PCR_Reset
+        all.push_back(Command(commands::kSessions, 0x13D).u32(pcr).password().build());
+    for (const std::uint32_t hierarchy : {0x4000000AU, 0x4000000CU})  // TPM2_Clear
+        all.push_back(Command(commands::kSessions, 0x126).u32(hierarchy).password().build());
+    all.push_back(commands::enable_platform());
+    // TPM2_PCR_Allocate, of SHA-256 alone
+    all.push_back(Command(commands::kSessions, 0x12B)
+                      .u32(commands::kPlatform)
+                      .password()
+                      .u32(1)
+                      .u16(commands::kSha256)
+                      .u8(3)
+                      .data(Bytes(3, 0xff))
+                      .build());
+    all.push_back(Command(commands::kNoSessions, 0x143).u8(1).build());  // TPM2_SelfTest
+    return all;
+}
+
+}  // namespace
 
 TEST_CASE("a guest's PCRs and event log are its launch, and the next one's after it was started anew") {
     Launched guest;
@@ -28,6 +75,60 @@ TEST_CASE("a guest that nobody measured, or not before it ran, has other PCRs") 
     }
     guest.power_on();
     guest.check_unmeasured();
+}
+
+TEST_CASE("a guest that plays firmware, boot loader and stub reaches none of a launch's values") {
+    Launched guest;
+    SECTION("that nobody measured") {}
+    SECTION("whose kernel was measured, and is no UKI") { expect(guest.record(log_of("ro"))); }
+    guest.power_on();
+    for (const Bytes &reset : resets()) (void)guest.execute(reset);
+    const launch::Events good = uki_events();
+    for (const launch::Extend &one : launch::extends_of(good)) REQUIRE(return_code(guest.execute(extend(one))) == 0);
+    for (const Hash bank : {Hash::kSha256, Hash::kSha384})
+        for (const auto &[pcr, value] : expect(launch::pcrs_after(good, bank))) {
+            CAPTURE(pcr, name_of(bank));
+            const Bytes read = guest.execute(commands::pcr_read(pcr, static_cast<std::uint16_t>(bank)));
+            REQUIRE(return_code(read) == 0);
+            REQUIRE(commands::pcr_value(read, value.size()) != value);
+        }
+}
+
+TEST_CASE("a guest that is saved before it asks for its TPM has its launch when it is restored") {
+    Launched guest;
+    expect(guest.record(log_of("ro")));
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    guest.runs();
+    guest.host->domains.facts(7).suspended = true;
+    guest.host->detach(guest.device);
+    REQUIRE(guest.host->reaches(guest.device, "6"));
+    guest.host->remove(guest.device);
+    guest.host->run_for(std::chrono::milliseconds(20));
+    guest.device = {9, 0};
+    guest.host->domains.build(9, 2);
+    expect(guest.record(log_of("what was not started")));
+    guest.power_on();
+    guest.check_launch(log_of("ro"));
+}
+
+// xl starts a configuration twice, if it is told so at one moment: its name is looked for before the domain has it.
+TEST_CASE("two guests that are started with one vTPM have it one after the other, each with its own launch") {
+    Launched guest;
+    const DeviceId other{8, 0};
+    LoopbackGuest others;
+    expect(guest.record(log_of("ro")));
+    expect(guest.host->launches->record({other.domain, log_of("evil")}));
+    REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
+    REQUIRE(guest.host->is_offered(other, guest.uuid, others));
+    guest.host->frontend_initialised(other);
+    REQUIRE(guest.host->reaches(other, "4"));
+    guest.host->frontend_initialised(guest.device);
+    guest.host->run_for(std::chrono::milliseconds(200));
+    REQUIRE(guest.host->own_state(guest.device) == "2");
+    REQUIRE_THAT(guest.host->reason(guest.device), Contains("already runs for another guest"));
+    guest.host->detach(other);
+    REQUIRE(guest.host->reaches(guest.device, "4"));
+    guest.check_launch(log_of("ro"));
 }
 
 TEST_CASE("a vTPM that is attached again to a guest that ran shows no launch") {
