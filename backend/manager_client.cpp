@@ -115,7 +115,7 @@ void ManagerClient::receive() {
     if (message->code != ErrorCode::kNone)
         answer(tl::make_unexpected(Error{message->code, std::string(message->text)}));
     else
-        answer(OpenedVtpm{message->version, std::move(received->fds[0])});
+        answer(ManagedVtpm{message->version, std::move(received->fds[0])});
 }
 
 }  // namespace vtpm

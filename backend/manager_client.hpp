@@ -13,14 +13,14 @@
 
 namespace vtpm {
 
-struct OpenedVtpm {
+struct ManagedVtpm {
     TpmVersion version = TpmVersion::k20;
     UniqueFd state_channel;  // empty in the answer to prepare()
 };
 
 class ManagerClient {
 public:
-    using Answer = std::function<void(Result<OpenedVtpm>)>;
+    using Answer = std::function<void(Result<ManagedVtpm>)>;
 
     // `connected` runs after each connection: state channels of before it must be opened anew.
     ManagerClient(EventLoop &loop, std::string socket_path, std::function<void()> connected)

@@ -72,9 +72,9 @@ Result<> run(const Config &config) {
     auto store_opened = SqliteStore::open(config.state_directory);
     if (!store_opened) return advised(store_opened.error(), config);
     SqliteStore store = std::move(*store_opened);
-    GroupKeys keys(store, config.sealing == Sealing::kTpm ? "tpm" : "file",
-                   worker->giving_the_turn(sealer_of(config, reuse)),
-                   config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection());
+    GroupKeys keys(
+        store, config.sealing == Sealing::kTpm ? "tpm" : "file", worker->giving_the_turn(sealer_of(config, reuse)),
+        config.sealing == Sealing::kTpm ? config.seal_pcrs : PcrSelection(), [&worker] { return worker->give_way(); });
     Inventory inventory(store, keys);
     GroupCommit commit(loop, inventory);
     CertificateAuthorities authorities(keys, inventory, config.ek_certificates);

@@ -40,12 +40,27 @@ void Unlocker::attempt() {
 // A refusal is an answer: when there may be another one, the administrator knows it (xen-vtpm group open).
 void Unlocker::look() {
     tell();
+    merge();
     if (!keys_.waits()) {
         retry_.reset();
         wait_ = kFirstWait;
     } else if (!retry_) {
         try_later();
     }
+}
+
+// Not before we are ready: the store reads through what is not done yet.
+void Unlocker::merge() {
+    if (merging_) return;
+    const auto staged = keys_.has_staged();
+    if (!staged || !*staged) return;
+    merging_ = true;
+    const auto job = [this] {
+        if (const auto merged = keys_.merge_staged(); !merged)
+            log::warning("what a rekey left to be done is left still: {}", merged.error().text);
+    };
+    worker_.run(
+        job, [this] { merging_ = false; }, Worker::Haste::kNone);
 }
 
 void Unlocker::tell() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unseals the group keys at the start, and again, with growing pauses, while some of them wait for the hardware TPM.
-// Tells systemd and the log.
+// Unseals the group keys at the start, and again, with growing pauses, while some of them wait for the hardware TPM;
+// and has done what a rekey that was cut left. Tells systemd and the log.
 #pragma once
 
 #include <functional>
@@ -24,6 +24,7 @@ private:
     static constexpr std::chrono::milliseconds kFirstWait{1000};
     void attempt();
     void tell();
+    void merge();
     void try_later();
     void attempted();
 
@@ -35,6 +36,7 @@ private:
     EventSource patience_;
     std::chrono::milliseconds wait_ = kFirstWait;
     EventSource retry_;
+    bool merging_ = false;
 };
 
 }  // namespace vtpm

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources include what is below them only. A library of meson's cannot say so: every folder sees all headers."""
+"""Sources include what is below them only, and no two of them mean different types by one name. A library of meson's
+cannot say the one, since every folder sees all headers, and no linker the other."""
 
 import pathlib
 import re
@@ -48,6 +49,38 @@ def upward(path, text):
     mine = folder_of(path)
     allowed = {mine, *BELOW[mine].split()}
     return [name for name in QUOTED.findall(text) if name not in GENERATED and folder_of(name) not in allowed]
+
+
+TYPE = re.compile(r"^(?:namespace (?:(\S+) )?\{|(\})  // namespace|(?:struct|class|enum class) (\w+)(?!\w|::)[^;]*\{)")
+
+
+def types_of(text):
+    """Those that other sources could mean, with their namespaces: as clang-format has them."""
+    namespaces = []
+    for line in text.splitlines():
+        if not (found := TYPE.match(line)):
+            continue
+        if found[2]:
+            namespaces.pop()
+        elif not found[3]:
+            namespaces.append(found[1] or "")
+        elif "" not in namespaces:
+            yield "::".join([*namespaces, found[3]])
+
+
+def test_a_name_of_a_type_is_one_type():
+    places = {}
+    for path in sources():
+        for name in types_of((ROOT / path).read_text()):
+            places.setdefault(name, []).append(path)
+    assert len(places) > 300
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_types_that_no_other_source_can_mean_are_left_out():
+    text = ("namespace vtpm {\nclass Declared;\nstruct Here {\n};\nnamespace {\nstruct Hidden {\n};\n}  // namespace\n"
+            "enum class There : int { kOne };\n}  // namespace vtpm\nnamespace vtpm::pool {\nclass Sub final : public Here {\n};\n")
+    assert list(types_of(text)) == ["vtpm::Here", "vtpm::There", "vtpm::pool::Sub"]
 
 
 def sources():

@@ -189,7 +189,7 @@ void Device::prepare() {
     launched_ = launch != nullptr;
     asked_ = true;
     services_.manager.prepare(*uuid_, beginning_, launch != nullptr ? ByteView(*launch) : ByteView(),
-                              [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+                              [weak = std::weak_ptr(self_)](Result<ManagedVtpm> answer) {
                                   if (const auto self = weak.lock()) (*self)->prepared(answer);
                               });
 }
@@ -216,7 +216,7 @@ Result<Beginning> Device::ask_admission(const Result<DomainFacts> &facts) const 
     return admit(id_.domain, facts, other ? std::optional(services_.domains.ask(other->domain)) : std::nullopt);
 }
 
-void Device::prepared(const Result<OpenedVtpm> &answer) {
+void Device::prepared(const Result<ManagedVtpm> &answer) {
     const XenbusView view = look();
     if (gone_ || view.own != XenbusState::kInitialising || is_replaced(view)) return reconcile();  // meanwhile
     if (answer) {
@@ -330,7 +330,7 @@ void Device::open_vtpm() {
     if (!launch) return try_later_or_fail(launch.error());
     engine_state_ = EngineState::kOpening;
     services_.manager.open(*uuid_, protocol_version(Channel::kState), *launch,
-                           [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+                           [weak = std::weak_ptr(self_)](Result<ManagedVtpm> answer) {
                                if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
                            });
 }
@@ -346,7 +346,7 @@ Result<ByteView> Device::launch_record() const {
     return ByteView();
 }
 
-void Device::opened(Result<OpenedVtpm> answer) {
+void Device::opened(Result<ManagedVtpm> answer) {
     engine_state_ = EngineState::kNone;
     // Meanwhile; it has been told that nothing runs.
     const bool leaves = is_told_to_leave(look(), closing_is_ours_);
@@ -521,7 +521,7 @@ void Device::renew_state_channel() {
     renewal_ = Renewal::kAsked;
     renew_.reset();
     services_.manager.open(*uuid_, engine_->state_protocol(), {},
-                           [weak = std::weak_ptr(self_)](Result<OpenedVtpm> answer) {
+                           [weak = std::weak_ptr(self_)](Result<ManagedVtpm> answer) {
                                if (const auto self = weak.lock()) (*self)->channel_renewed(std::move(answer));
                            });
 }
@@ -542,7 +542,7 @@ void Device::renew_state_channel_later(const Error &error) {
     renew_pause_ = std::min(2 * renew_pause_, kLongestRetry);
 }
 
-void Device::channel_renewed(Result<OpenedVtpm> answer) {
+void Device::channel_renewed(Result<ManagedVtpm> answer) {
     if (engine_state_ != EngineState::kRunning) return;
     if (answer) {
         renew_.reset();

@@ -97,7 +97,7 @@ private:
     [[nodiscard]] const Bytes *recorded_launch(const DomainFacts &facts) const;
     [[nodiscard]] bool note_admission();
     [[nodiscard]] bool note(const char *key, bool holds);
-    void prepared(const Result<OpenedVtpm> &answer);
+    void prepared(const Result<ManagedVtpm> &answer);
     void refuse(const std::string &why);
     void open_vtpm();
     [[nodiscard]] Result<ByteView> launch_record() const;
@@ -105,7 +105,7 @@ private:
     void try_later(const std::string &why);
     [[nodiscard]] bool await_pause();
     [[nodiscard]] bool note_power_on();
-    void opened(Result<OpenedVtpm> answer);
+    void opened(Result<ManagedVtpm> answer);
     void attach_ring();
     void refuse_ring(std::optional<RingNumbers> numbers, const Error &error);
     void detach_ring();
@@ -114,7 +114,7 @@ private:
     void renew_state_channel_later(const Error &error);
     void tell_cannot_store(const Error &error);
     void stores_again();
-    void channel_renewed(Result<OpenedVtpm> answer);
+    void channel_renewed(Result<ManagedVtpm> answer);
     void stop_engine();
     void stop_engine(const std::optional<Incarnation> &suspended);
     // Where its guest was, if that was saved, or has gone to another domain. kNotFound is no error: the domain has

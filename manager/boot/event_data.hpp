@@ -13,6 +13,7 @@ namespace vtpm {
 // PCRs, by what is measured into them.
 constexpr unsigned kLoaders = 4;
 constexpr unsigned kSecureBoot = 7;
+constexpr unsigned kLoaderSettings = 5;
 constexpr unsigned kGrubCommands = 8;
 constexpr unsigned kGrubFiles = 9;
 

@@ -28,6 +28,8 @@ constexpr std::array<std::string_view, 2> kPartsOfGrub{".mod", ".lst"};
 constexpr std::string_view kInGrub = "(memdisk)";  // files in GRUB's own image
 constexpr std::string_view kCommand = "grub_cmd: ";
 constexpr unsigned kStubSections = 11;
+constexpr std::uint32_t kLoaderConfTag = 0xf5bc582a;  // systemd-boot's, from systemd 255 on
+constexpr const char *kLoaderConf = "/loader/loader.conf";
 
 bool is_grub_file(const launch::LogEvent &event) { return event.pcr == kGrubFiles && event.type == kIplEvent; }
 
@@ -35,8 +37,18 @@ bool is_image(const launch::LogEvent &event) {
     return event.pcr == kLoaders && event.type >= kApplicationEvent && event.type <= kApplicationEvent + 2;
 }
 
-// UAPI.7: systemd-stub's own sections; into 12 and 13 what it was given besides.
-bool is_of_stub(const launch::LogEvent &event) { return event.pcr >= kStubSections && event.pcr <= kStubSections + 2; }
+// UAPI.7: systemd-stub's own sections; into 12 and 13 what it, or systemd-boot, was given besides. Before systemd 252
+// that went into 4 and 8, where GRUB has ASCII and firmware has images.
+bool is_of_stub(const launch::LogEvent &event) {
+    const bool is_utf16 = event.data.size() >= 2 && event.data[0] != 0 && event.data[1] == 0;
+    const bool former = (event.pcr == kLoaders || event.pcr == kGrubCommands) && event.type == kIplEvent && is_utf16;
+    return former || (event.pcr >= kStubSections && event.pcr <= kStubSections + 2);
+}
+
+bool is_loader_conf(const launch::LogEvent &event) {
+    launch::LittleEndianReader tag(event.data);
+    return event.pcr == kLoaderSettings && event.type == kTaggedEvent && tag.number<std::uint32_t>() == kLoaderConfTag;
+}
 
 bool ends_with_one_of(std::string_view name, std::span<const std::string_view> endings) {
     return std::ranges::any_of(endings, [&](std::string_view ending) { return name.ends_with(ending); });
@@ -97,12 +109,14 @@ public:
             if (step.event->pcr == kGrubCommands && renaming_) VTPM_TRY(rename_command(step));
             if (step.event->pcr == kGrubFiles && step.event->type == kTaggedEvent) hand_on(step);
             if (is_of_stub(*step.event)) measure_itself(step);
+            if (is_loader_conf(*step.event)) read_loader_conf(step);
             if (step.event->pcr == kSecureBoot && step.event->type == kVariableConfigEvent)
                 VTPM_TRY(read_variable(step));
         }
         consider_keys();
         consider_grub();
         consider_stub();
+        consider_loader_conf();
         return {};
     }
 
@@ -304,9 +318,26 @@ private:
     }
 
     void measure_itself(const Step &step) {
+        has_stub_ = true;
         if (!any_changed_) return;
-        stub_changed_ = true;
-        do_not_know(step.event->pcr, "systemd-stub measures what is in its image, and what was started is another one");
+        const char *what = step.event->pcr == kStubSections ? "in its image" : "in its image, or given to it";
+        do_not_know(step.event->pcr,
+                    fmt::format("systemd-stub measures what is {}, and what was started is another one", what));
+    }
+
+    void read_loader_conf(Step &step) {
+        has_loader_conf_ = true;
+        const auto found = files_.find(kLoaderConf);
+        const FileDigests *file = choose(found, &FileDigests::content, step.now, kLoaderSettings, kLoaderConf);
+        if (file != nullptr && file->content == step.now) return;
+        any_changed_ = obeys_another_ = true;
+        for (const unsigned pcr :
+             {kLoaders, kGrubCommands, kGrubFiles, kStubSections, kStubSections + 1, kStubSections + 2})
+            do_not_know(pcr, fmt::format("systemd-boot obeys {}, which is another one: it may start something else",
+                                         kLoaderConf));
+        if (file == nullptr) return;
+        step.next = file->content;
+        change(kLoaderSettings, kLoaderConf);
     }
 
     Result<> read_variable(Step &step) {
@@ -354,9 +385,20 @@ private:
             assumptions_.emplace_back("who signed what was started so far signed its new versions too (PCR 7)");
     }
 
+    // The entries of systemd-boot are in no PCR, but what they give to a kernel is.
     void consider_stub() {
-        if (stub_changed_)
-            assumptions_.emplace_back("systemd-stub is given what the former was given besides (12, 13)");
+        if (has_stub_)
+            assumptions_.emplace_back(
+                "systemd-boot and systemd-stub are given the command line, credentials and extensions that they were "
+                "given now (12, 13; before systemd 252: 4, 8)");
+    }
+
+    void consider_loader_conf() {
+        if (loader_changed_ && !has_loader_conf_ && !files_.find(kLoaderConf).empty())
+            do_not_know(kLoaderSettings,
+                        fmt::format("what is started is another one: if it is a systemd-boot of 255 or "
+                                    "later, it measures {}, which this one did not",
+                                    kLoaderConf));
     }
 
     void consider_grub() {
@@ -387,7 +429,8 @@ private:
     bool any_changed_ = false;   // of what was read or started so far
     bool loader_changed_ = false;
     bool first_loader_changed_ = false;
-    bool stub_changed_ = false;
+    bool has_stub_ = false;
+    bool has_loader_conf_ = false;
     std::map<unsigned, std::vector<std::string>> changed_;
     std::map<unsigned, std::string> unknown_;
     std::vector<std::string> assumptions_;

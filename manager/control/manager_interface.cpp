@@ -226,8 +226,7 @@ Result<bus::Reply> renew_group(GroupKeys &keys, const std::string &name) {
 
 Result<bus::Reply> rekey_group(GroupKeys &keys, Vtpms &vtpms, const bus::Arguments &arguments) {
     VTPM_ASSIGN(const bool new_ca, flag(arguments[1], "new-ca"));
-    VTPM_TRY(keys.rekey(arguments[0], new_ca ? GroupKeys::NewCa::kYes : GroupKeys::NewCa::kNo,
-                        *vtpms.keys_of(arguments[0])));
+    VTPM_TRY(keys.rekey(arguments[0], new_ca ? GroupKeys::NewCa::kYes : GroupKeys::NewCa::kNo, *vtpms.rotation()));
     return std::monostate{};
 }
 
@@ -453,7 +452,7 @@ Result<bus::Reply> answer_challenge(Attestor &attestor, const std::string &docum
 // Guests write between its steps, which are short.
 Result<bus::Reply> back_up(Store &store, Worker &worker) {
     VTPM_TRY(Audit(store).record("store-copied", store.id()));
-    VTPM_ASSIGN(std::string copy, store.back_up([&worker] { worker.give_way(); }));
+    VTPM_ASSIGN(std::string copy, store.back_up([&worker] { (void)worker.give_way(); }));
     return copy;
 }
 

@@ -52,8 +52,11 @@ public:
     VtpmKeys(const VtpmKeys &) = delete;
     VtpmKeys &operator=(const VtpmKeys &) = delete;
     virtual ~VtpmKeys() = default;
-    // A part of the change that has the group's new key. `rows`: all of them, as they are after it.
-    virtual Result<> rotate(const Key &former, const Key &next, Change &change, Manifest::Draft &rows) = 0;
+    // Some of those that do not run are staged, and put into the manifest that the group will have. False: few are
+    // left.
+    virtual Result<bool> stage(const OpenGroup &former, OpenGroup &next) = 0;
+    // A part of the change that has the group's new key: those that are left, and what is staged is adopted.
+    virtual Result<> rotate(const OpenGroup &former, const OpenGroup &next, Change &change, Manifest::Draft &rows) = 0;
     // It is committed, and nobody had a turn since. `another_ca`: what is being certified just now is so by one that
     // the group has no more.
     virtual void rotated(bool another_ca) = 0;
@@ -63,11 +66,15 @@ class GroupKeys {
 public:
     // `sealing` is the configuration's word for what `open_sealer` opens: "tpm" or "file". `default_pcrs`: what the
     // default group is sealed to when the first start makes it.
-    GroupKeys(Store &store, std::string sealing, OpenSealer open_sealer, PcrSelection default_pcrs = {})
+    // `give_way`: guests, and other jobs, have a turn in what takes long. An error ends it.
+    GroupKeys(
+        Store &store, std::string sealing, OpenSealer open_sealer, PcrSelection default_pcrs = {},
+        std::function<Result<>()> give_way = [] { return Result<>(); })
         : store_(store),
           sealing_(std::move(sealing)),
           open_sealer_(std::move(open_sealer)),
-          default_pcrs_(std::move(default_pcrs)) {}
+          default_pcrs_(std::move(default_pcrs)),
+          give_way_(std::move(give_way)) {}
 
     // Opens every group that is not open. Fails if none is then; what is open stays so. To be called again while some
     // waits().
@@ -129,6 +136,9 @@ public:
     // is made when it is needed. An error that does not say otherwise: nothing was changed.
     enum class NewCa { kNo, kYes };
     Result<> rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms);
+    // Of an open group: a rekey that was cut left something to be done.
+    [[nodiscard]] Result<bool> has_staged() const;
+    Result<> merge_staged();
     // kInUse while it has vTPMs. The default group stays.
     Result<> remove(const std::string &name);
     // A group that will not open again, or that lost() tells of: with all its vTPMs, for good.
@@ -181,10 +191,14 @@ private:
     Result<> forget(const std::string &name);
     // group_rekey.cpp
     struct NextKey;
-    Result<NextKey> prepare_key(Sealer &sealer, const GroupRecord &present, NewCa new_ca) const;
+    Result<GroupRecord> rekey_open(const std::string &name, NewCa new_ca, VtpmKeys &vtpms);
+    Result<OpenGroup> group_to_be(const GroupRecord &present);
+    Result<NextKey> prepare_key(Sealer &sealer, const GroupRecord &present, const Key &key, NewCa new_ca) const;
     static Result<> require_same_pcrs(Sealer &sealer, GroupRecord present, Bytes values);
     Result<CaRecord> next_ca(Sealer &sealer, const GroupRecord &present, const Key &next, NewCa new_ca) const;
-    Result<GroupRecord> adopt_key(const Sealer &sealer, const std::string &name, NextKey next, VtpmKeys &vtpms);
+    Result<GroupRecord> adopt_key(GroupRecord present, OpenGroup next, NextKey prepared, VtpmKeys &vtpms);
+    Result<> advance_to(const GroupRecord &group) const;
+    Result<> merge_staged(const std::string &group);
     void remove_former_epochs(Sealer &sealer, const std::vector<std::uint32_t> &used) const;
     // What a TPM that was away left undone when the group was last sealed: else that would be sealed for the same count
     // as what follows. False: the store's object opens nothing, since somebody changed the counter; the key is here
@@ -222,6 +236,8 @@ private:
     std::string sealing_;
     OpenSealer open_sealer_;
     PcrSelection default_pcrs_;
+    std::function<Result<>()> give_way_;
+    std::string rekeyed_;  // that is being given another key; empty: none
     Result<> state_ = fail(ErrorCode::kUnavailable, "the group keys are not unsealed yet");
     std::map<std::string, Result<OpenGroup>, std::less<>> groups_;
     std::set<std::string> incomplete_;   // of those: they never began, so they have no vTPM

@@ -273,14 +273,17 @@ Result<> Manifest::verify_rows(const Content &content) const {
                 "the inventory of its vTPMs is not as it was last written: rows were put back, changed or removed");
 }
 
-Result<> Manifest::verify(const VtpmRecord &vtpm) {
+Result<> Manifest::require_present(const VtpmRecord &vtpm) const {
     const auto known = digests_.find(vtpm.uuid);
     VTPM_ASSIGN(const Sum digest, this->digest(vtpm));
-    if (known != digests_.end() && known->second == digest) {
-        remember(vtpm);
-        return {};
-    }
+    if (known != digests_.end() && known->second == digest) return {};
     return changed_row(vtpm.uuid);
+}
+
+Result<> Manifest::verify(const VtpmRecord &vtpm) {
+    VTPM_TRY(require_present(vtpm));
+    remember(vtpm);
+    return {};
 }
 
 Result<Bytes> Manifest::seal(const Epoch &present, const Epoch &next, const Sum &sum, const Terms &terms) const {

@@ -83,6 +83,8 @@ public:
     // The same before any row is put into it.
     static Result<Manifest> without_rows(const Key &group_key, const GroupRecord &group, Store &store, Terms terms);
     [[nodiscard]] std::size_t count_vtpms() const { return digests_.size(); }
+    // Of the rows as they were last written.
+    [[nodiscard]] const std::map<Uuid, Sum> &digests() const { return digests_; }
 
     // What an envelope says.
     struct Content {
@@ -97,7 +99,8 @@ public:
     Result<Content> read(ByteView envelope) const;
     // kRefused: the rows of the vTPMs, or the CA, are others.
     Result<> verify_rows(const Content &content) const;
-    // The same of one row, while the group is open.
+    // The same of one row, while the group is open; one that is verified is about to be used.
+    [[nodiscard]] Result<> require_present(const VtpmRecord &vtpm) const;
     Result<> verify(const VtpmRecord &vtpm);
     Result<Bytes> seal(const Epoch &present, const Epoch &next) const { return seal(present, next, sum_, terms_); }
 

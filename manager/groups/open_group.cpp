@@ -227,21 +227,23 @@ Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &
     return group;
 }
 
-Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
-                                Key key, Epoch epoch, const EditsOfRekey &edits) {
+Result<OpenGroup> next_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
+                             Key key) {
     VTPM_ASSIGN(Manifest manifest, Manifest::without_rows(key, record, store, terms_in(store, sealer, record)));
     manifest.remember(former.manifest.terms().id, former.manifest.terms().groups);
     VTPM_ASSIGN(Key authorization, epoch_authorization(key));
-    OpenGroup group{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
-    const auto with_rows = [&](Change &change) -> Result<> {
+    return OpenGroup{record.name, std::move(key), std::move(manifest), record.nv_index, std::move(authorization)};
+}
+
+Result<> adopt_group(Store &store, OpenGroup &group, Epoch epoch, const EditsOfRows &edits) {
+    VTPM_TRY(write_epochs(store, group, epoch, epoch, [&](Change &change) {
         Manifest::Draft rows(group.manifest);
-        VTPM_TRY(edits(group.key, change, rows));
-        group.manifest.adopt(std::move(rows));
-        return {};
-    };
-    VTPM_TRY(write_epochs(store, group, epoch, epoch, with_rows));
+        const auto collected = edits(change, rows);
+        if (collected) group.manifest.adopt(std::move(rows));
+        return collected;
+    }));
     group.manifest.set_epoch(std::move(epoch));
-    return group;
+    return {};
 }
 
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group) {

@@ -50,11 +50,13 @@ Result<OpenGroup> open_recovered_group(Store &store, Sealer &sealer, const Group
 Result<OpenGroup> accept_group(Store &store, Sealer &sealer, const GroupRecord &record, Key key,
                                const Store::Edits &more = {});
 
-// `former`, which is open, under another key. `epoch`: what the TPM keeps at the index of `record`. `edits` has
-// the record and the rows of its vTPMs, which it puts into the manifest.
-using EditsOfRekey = std::function<Result<>(const Key &key, Change &change, Manifest::Draft &rows)>;
-Result<OpenGroup> rekeyed_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
-                                Key key, Epoch epoch, const EditsOfRekey &edits);
+// `former`, which is open, as `record` has it under another key, before any vTPM is put into its manifest.
+Result<OpenGroup> next_group(Store &store, const Sealer &sealer, const OpenGroup &former, const GroupRecord &record,
+                             Key key);
+// It takes the place of the former. `epoch`: what the TPM keeps at its index. `edits` has its record, and the rows of
+// its vTPMs that are not in the manifest yet.
+using EditsOfRows = std::function<Result<>(Change &change, Manifest::Draft &rows)>;
+Result<> adopt_group(Store &store, OpenGroup &group, Epoch epoch, const EditsOfRows &edits);
 
 // A new epoch. Crash at any point: the store and the TPM agree on the one or on the other.
 Result<> move_epoch(Store &store, Sealer &sealer, OpenGroup &group);

@@ -180,9 +180,8 @@ OpenSealer Worker::giving_the_turn(OpenSealer opener) {
     };
 }
 
-// Nothing: it is over.
-std::optional<Worker::Job> Worker::next_job(std::unique_lock<std::mutex> &lock) {
-    changed_.wait(lock, [&] { return ending_ || !waiting_.empty() || !later_.empty(); });
+// Nothing: none waits.
+std::optional<Worker::Job> Worker::next_job() {
     std::deque<Job> &jobs = waiting_.empty() ? later_ : waiting_;
     if (jobs.empty()) return std::nullopt;
     Job job = std::move(jobs.front());
@@ -190,30 +189,45 @@ std::optional<Worker::Job> Worker::next_job(std::unique_lock<std::mutex> &lock) 
     return job;
 }
 
+void Worker::perform(Job job, std::unique_lock<std::mutex> &lock) {
+    lock.unlock();
+    turn_.take();
+    job.work();
+    job.work = nullptr;  // what it held goes in its turn, too
+    turn_.give();
+    lock.lock();
+    if (waiting_.empty() && later_.empty() && rest_) {
+        waiting_since_ = Clock::now();
+        lock.unlock();
+        rest_();
+        lock.lock();
+        waiting_since_.reset();
+    }
+    done_.push_back(std::move(job.done));
+    const std::uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof one);
+}
+
 // The thread.
 void Worker::work() {
     std::unique_lock lock(mutex_);
-    while (auto job = next_job(lock)) {
+    for (;;) {
+        changed_.wait(lock, [&] { return ending_ || !waiting_.empty() || !later_.empty(); });
+        auto job = next_job();
+        if (!job) return;
         busy_ = true;
-        lock.unlock();
-        turn_.take();
-        job->work();
-        job->work = nullptr;  // what it held goes in its turn, too
-        turn_.give();
-        lock.lock();
-        if (waiting_.empty() && later_.empty() && rest_) {
-            waiting_since_ = Clock::now();
-            lock.unlock();
-            rest_();
-            lock.lock();
-            waiting_since_.reset();
-        }
+        perform(std::move(*job), lock);
         busy_ = false;
-        done_.push_back(std::move(job->done));
         changed_.notify_all();
-        const std::uint64_t one = 1;
-        (void)!::write(wake_.get(), &one, sizeof one);
     }
+}
+
+Result<> Worker::give_way() {
+    const TurnGiven given(turn_);
+    std::unique_lock lock(mutex_);
+    if (ending_) return fail(ErrorCode::kUnavailable, "the manager ends");
+    if (auto job = next_job()) perform(std::move(*job), lock);
+    return {};
 }
 
 // In the loop.

@@ -4,7 +4,8 @@
 // gives it away only while the TPM has the word (giving_the_turn()). So a TPM that does not answer holds up those who
 // ask for it, and no guest that runs.
 //
-// What a job knows before such a wait may be otherwise after it. What belongs to groups is changed by jobs only.
+// What a job knows before such a wait may be otherwise after it. What belongs to groups is changed by jobs only: those
+// that give way find other jobs' changes too.
 #pragma once
 
 #include <chrono>
@@ -42,12 +43,13 @@ public:
     enum class Haste { kWaitedFor, kNone };
     // In order, but for that. `done` runs in the loop, after the job.
     void run(std::function<void()> job, std::function<void()> done, Haste haste = Haste::kWaitedFor);
-    // In the thread, without a turn, after a job when no other is left, before it counts as done: to give up what jobs
+    // In the thread, without a turn, after a job when no other waits, before it counts as done: to give up what jobs
     // that follow each other share.
     void when_idle(std::function<void()> rest);
 
-    // In a job: the loop has a turn.
-    void give_way() { const TurnGiven given(turn_); }
+    // In a job that takes long, and holds nothing of the TPM: the loop has a turn, and one of the jobs that wait. An
+    // error: the manager ends.
+    Result<> give_way();
 
     // Since when the TPM has the word, if it has.
     [[nodiscard]] std::optional<Clock::time_point> waiting_since() const;
@@ -66,7 +68,8 @@ private:
     };
     Worker(Turn &turn, UniqueFd wake) : turn_(turn), wake_(std::move(wake)) {}
     void work();
-    std::optional<Job> next_job(std::unique_lock<std::mutex> &lock);
+    std::optional<Job> next_job();
+    void perform(Job job, std::unique_lock<std::mutex> &lock);
     void finish();
 
     Turn &turn_;

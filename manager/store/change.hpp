@@ -3,6 +3,7 @@
 // Store::commit() has them: so no transaction is open while somebody decides what to write.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -83,7 +84,7 @@ struct DeleteVtpm {
 struct EndVolatileState {
     Uuid uuid;
 };
-// The same state under another key; of the former nothing stays in the files.
+// The same state under another key; of the former nothing stays in the files. After its UpdateVtpm.
 struct ReplaceEnvelope {
     Uuid uuid;
     StateKind kind;
@@ -94,6 +95,24 @@ struct DeleteOrphanedStates {
     Uuid uuid;
 };
 
+// The vTPMs of a group that gets another key are staged, some in each change, and are adopted at once, however many
+// they are. A vTPM as it will be: what UpdateVtpm has of its key, and its states under that. Without effect until it is
+// adopted; void if the vTPM changes before.
+struct StageVtpm {
+    VtpmRecord vtpm;
+    std::map<StateKind, Bytes> envelopes;
+};
+// From now on all vTPMs of the group that are staged are so. The last edit of its change.
+struct AdoptStaged {
+    std::string group;
+};
+// So many at once: those that were adopted take the place of the former, of which nothing stays in the files after the
+// last one; those that were not are forgotten.
+struct MergeStaged {
+    std::string group;
+    std::int64_t most;
+};
+
 class Change {
 public:
     // A state that is stored is large: who waits for it shares it.
@@ -101,7 +120,7 @@ public:
         std::variant<SetPin, InsertGroup, SealGroup, ReplaceGroup, SetRecovery, SetCa, DeleteGroup, DeleteVtpmsOf,
                      ManifestWrite, InsertPolicy, DeletePolicy, InsertLaunchApproval, DeleteLaunchApproval, AuditRecord,
                      DropAuditRecords, InsertVtpm, UpdateVtpm, DeleteVtpm, EndVolatileState, ReplaceEnvelope,
-                     DeleteOrphanedStates, std::shared_ptr<const StateWrite>>;
+                     DeleteOrphanedStates, StageVtpm, AdoptStaged, MergeStaged, std::shared_ptr<const StateWrite>>;
 
     void add(Edit edit) { edits_.push_back(std::move(edit)); }
     [[nodiscard]] const std::vector<Edit> &edits() const { return edits_; }

@@ -27,6 +27,7 @@ struct CaRecord {
     TpmKey key;
     // DER, one after the other: its own, then those between it and a root; empty: there is none yet.
     Bytes certificates;
+    bool operator==(const CaRecord &) const = default;
 };
 
 struct GroupRecord {
@@ -40,6 +41,7 @@ struct GroupRecord {
     std::int64_t created = 0;    // seconds since 1970
     Bytes recovery;              // its key under its recovery key (recovery_key.hpp); empty: it has none
     CaRecord ca;
+    bool operator==(const GroupRecord &) const = default;
 };
 
 // A group's manifest as it is after the change that it is written with.

@@ -11,7 +11,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 12;
+constexpr std::int64_t kSchemaVersion = 13;
 constexpr std::int64_t kOldestSchema = 8;  // what its manifests do not have: manifest.cpp
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
@@ -77,7 +77,7 @@ struct Upgrade {
     std::int64_t version;
     const char *script;
 };
-constexpr std::array<Upgrade, 2> kUpgrades{
+constexpr std::array<Upgrade, 3> kUpgrades{
     {{11,
       "ALTER TABLE vtpms ADD COLUMN launch TEXT NOT NULL DEFAULT 'off' CHECK (launch IN ('off', 'measure', "
       "'require'));"
@@ -96,7 +96,22 @@ constexpr std::array<Upgrade, 2> kUpgrades{
       "    group_name TEXT NOT NULL REFERENCES groups (name),"
       "    document TEXT NOT NULL,"
       "    installed INTEGER NOT NULL"
-      ") STRICT, WITHOUT ROWID"}}};
+      ") STRICT, WITHOUT ROWID"},
+     // What the vTPMs of a group will be when it has another key; once it is adopted they are so.
+     {13,
+      "ALTER TABLE groups ADD COLUMN adopted INTEGER NOT NULL DEFAULT 0 CHECK (adopted IN (0, 1));"
+      "CREATE TABLE staged_vtpms ("
+      "    uuid TEXT PRIMARY KEY REFERENCES vtpms (uuid),"
+      "    wrapped_key BLOB NOT NULL,"
+      "    tag BLOB NOT NULL,"
+      "    volatile_tag BLOB NOT NULL"
+      ") STRICT, WITHOUT ROWID;"
+      "CREATE TABLE staged_states ("
+      "    uuid TEXT NOT NULL REFERENCES staged_vtpms (uuid),"
+      "    kind INTEGER NOT NULL CHECK (kind IN (1, 2)),"
+      "    envelope BLOB NOT NULL,"
+      "    PRIMARY KEY (uuid, kind)"
+      ") STRICT"}}};
 
 // After `from`, up to `to`.
 Result<> upgrade(Database &database, std::int64_t from, std::int64_t to) {

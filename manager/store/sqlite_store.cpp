@@ -11,9 +11,12 @@
 namespace vtpm {
 namespace {
 
+// Of what was staged, and adopted, the rest is in the place of the former.
 constexpr std::string_view kVtpmColumns =
-    "SELECT uuid, tpm_version, group_name, wrapped_key, sequence, volatile_sequence, tag, volatile_tag, created, "
-    "endorsement, pcr_banks, algorithms, launch, event_log_digest, launch_approver, launch_binding FROM vtpms ";
+    "SELECT v.uuid, tpm_version, group_name, coalesce(s.wrapped_key, v.wrapped_key), sequence, volatile_sequence, "
+    "coalesce(s.tag, v.tag), coalesce(s.volatile_tag, v.volatile_tag), created, endorsement, pcr_banks, algorithms, "
+    "launch, event_log_digest, launch_approver, launch_binding FROM vtpms v LEFT JOIN staged_vtpms s "
+    "ON s.uuid = v.uuid AND (SELECT adopted FROM groups WHERE name = v.group_name) ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
     const auto uuid = Uuid::parse(row.text(0));
@@ -77,6 +80,7 @@ Result<SqliteStore> SqliteStore::open(const std::string &directory_path, const c
     VTPM_TRY(ensure_schema(database, first_start));
     SqliteStore store(std::move(directory), std::move(database));
     VTPM_TRY(store.adopt_id());
+    VTPM_TRY(store.look_for_staged());
     return store;
 }
 
@@ -97,7 +101,16 @@ void SqliteStore::commit(const Edits &edits, const Done &done) {
 Result<> SqliteStore::write(const Edits &edits) {
     Change change;
     VTPM_TRY(edits(change));
-    return write_change(database_, change);
+    has_staged_ |= change.last<StageVtpm>() != nullptr;
+    const Result<> written = write_change(database_, change, has_staged_);
+    if (written && change.last<MergeStaged>() != nullptr) (void)look_for_staged();
+    return written;
+}
+
+Result<> SqliteStore::look_for_staged() {
+    VTPM_ASSIGN(const auto found, database_.integer("SELECT EXISTS (SELECT 1 FROM staged_vtpms)"));
+    has_staged_ = found != 0;
+    return {};
 }
 
 // store.id without content beside a complete database: the first start ended between the two, or only the database
@@ -225,14 +238,14 @@ Result<bool> SqliteStore::has_audit_record(ByteView chain) {
 }
 
 Result<std::optional<VtpmRecord>> SqliteStore::find_vtpm(const Uuid &uuid) {
-    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE uuid = ?", uuid.to_string()));
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE v.uuid = ?", uuid.to_string()));
     VTPM_ASSIGN(const bool found, row.step());
     if (!found) return std::nullopt;
     return vtpm_of(row);
 }
 
 Result<Store::Listed> SqliteStore::vtpms(std::string_view after) {
-    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE uuid > ? ORDER BY uuid LIMIT ?",
+    VTPM_ASSIGN(Statement row, database_.prepare(std::string(kVtpmColumns) + "WHERE v.uuid > ? ORDER BY v.uuid LIMIT ?",
                                                  after, kListedAtOnce));
     Listed listed;
     for (std::int64_t count = 1;; ++count) {
@@ -264,11 +277,24 @@ Result<> SqliteStore::each_vtpm_of(const std::string &group, const std::function
 }
 
 Result<std::optional<StateRecord>> SqliteStore::find_state(const Uuid &uuid, StateKind kind) {
-    VTPM_ASSIGN(Statement row, database_.prepare("SELECT sequence, envelope FROM states WHERE uuid = ? AND kind = ?",
-                                                 uuid.to_string(), number(kind)));
+    VTPM_ASSIGN(Statement row,
+                database_.prepare("SELECT s.sequence, coalesce(t.envelope, s.envelope) FROM states s "
+                                  "LEFT JOIN staged_states t ON t.uuid = s.uuid AND t.kind = s.kind AND "
+                                  "(SELECT adopted FROM groups, vtpms v WHERE name = v.group_name AND v.uuid = s.uuid) "
+                                  "WHERE s.uuid = ? AND s.kind = ?",
+                                  uuid.to_string(), number(kind)));
     VTPM_ASSIGN(const bool found, row.step());
     if (!found) return std::nullopt;
     return StateRecord{static_cast<std::uint64_t>(row.integer(0)), row.blob(1)};
+}
+
+Result<bool> SqliteStore::has_staged(const std::string &group) {
+    VTPM_ASSIGN(
+        Statement row,
+        database_.prepare("SELECT 1 FROM groups WHERE name = ?1 AND adopted UNION ALL SELECT 1 FROM "
+                          "staged_vtpms s CROSS JOIN vtpms v ON v.uuid = s.uuid WHERE v.group_name = ?1 LIMIT 1",
+                          group));
+    return row.step();
 }
 
 }  // namespace vtpm

@@ -35,16 +35,19 @@ public:
     Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group) override;
     Result<> each_vtpm_of(const std::string &group, const std::function<Result<>(const VtpmRecord &)> &take) override;
     Result<std::optional<StateRecord>> find_state(const Uuid &uuid, StateKind kind) override;
+    Result<bool> has_staged(const std::string &group) override;
 
 private:
     SqliteStore(StateDirectory directory, Database database)
         : directory_(std::move(directory)), database_(std::move(database)) {}
     Result<> adopt_id();
     Result<> write(const Edits &edits);
+    Result<> look_for_staged();
 
     StateDirectory directory_;
     Database database_;
     bool collecting_ = false;
+    bool has_staged_ = true;  // of any group; true: perhaps
 };
 
 }  // namespace vtpm

@@ -7,7 +7,7 @@ namespace {
 // One edit after the other, in the transaction that is open.
 class Writer {
 public:
-    explicit Writer(Database &database) : database_(database) {}
+    Writer(Database &database, bool has_staged) : database_(database), has_staged_(has_staged) {}
 
     // Something went that is to be found in no file.
     [[nodiscard]] bool removes() const { return removes_; }
@@ -74,8 +74,10 @@ public:
     }
 
     Result<> operator()(const DeleteVtpmsOf &edit) {
-        VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid IN (SELECT uuid FROM vtpms WHERE group_name = ?)",
-                                   edit.group));
+        for (const char *const table : {"staged_states", "staged_vtpms", "states"})
+            VTPM_TRY(database_.execute(
+                fmt::format("DELETE FROM {} WHERE uuid IN (SELECT uuid FROM vtpms WHERE group_name = ?)", table),
+                edit.group));
         removes_ = true;
         return database_.execute("DELETE FROM vtpms WHERE group_name = ?", edit.group);
     }
@@ -135,6 +137,7 @@ public:
     Result<> operator()(const UpdateVtpm &edit) {
         const VtpmRecord &vtpm = edit.vtpm;
         removes_ = true;
+        VTPM_TRY(merge(vtpm.uuid.to_string()));
         return change_one(
             "UPDATE vtpms SET wrapped_key = ?, tag = ?, volatile_tag = ?, endorsement = ?, launch = ?, "
             "launch_approver = ?, launch_binding = ? WHERE uuid = ?",
@@ -145,6 +148,7 @@ public:
 
     Result<> operator()(const DeleteVtpm &edit) {
         const std::string uuid = edit.uuid.to_string();
+        VTPM_TRY(merge(uuid));
         VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ?", uuid));
         removes_ = true;
         return change_one("DELETE FROM vtpms WHERE uuid = ?", uuid);
@@ -152,6 +156,7 @@ public:
 
     Result<> operator()(const EndVolatileState &edit) {
         const std::string uuid = edit.uuid.to_string();
+        VTPM_TRY(merge(uuid));
         VTPM_TRY(database_.execute("DELETE FROM states WHERE uuid = ? AND kind = 2", uuid));
         return change_one("UPDATE vtpms SET volatile_tag = x'' WHERE uuid = ?", uuid);
     }
@@ -175,6 +180,7 @@ public:
         const std::string uuid = state.uuid.to_string();
         const auto sequence = static_cast<std::int64_t>(state.sequence);
         const Bytes tag = envelope_tag(state.envelope);
+        VTPM_TRY(merge(uuid));
         if (state.kind == StateKind::kPermanent) {
             VTPM_TRY(change_one("UPDATE vtpms SET sequence = ?, tag = ?, volatile_tag = x'' WHERE uuid = ?", sequence,
                                 ByteView(tag), uuid));
@@ -195,7 +201,74 @@ public:
             uuid, number(state.kind), sequence, ByteView(state.envelope));
     }
 
+    Result<> operator()(const StageVtpm &edit) {
+        const VtpmRecord &vtpm = edit.vtpm;
+        const std::string uuid = vtpm.uuid.to_string();
+        VTPM_TRY(forget_staged(uuid));
+        VTPM_TRY(
+            database_.execute("INSERT INTO staged_vtpms (uuid, wrapped_key, tag, volatile_tag) VALUES (?, ?, ?, ?)",
+                              uuid, ByteView(vtpm.wrapped_key), ByteView(vtpm.tag), ByteView(vtpm.volatile_tag)));
+        for (const auto &[kind, envelope] : edit.envelopes)
+            VTPM_TRY(database_.execute("INSERT INTO staged_states (uuid, kind, envelope) VALUES (?, ?, ?)", uuid,
+                                       number(kind), ByteView(envelope)));
+        return {};
+    }
+
+    Result<> operator()(const AdoptStaged &edit) {
+        return change_one("UPDATE groups SET adopted = 1 WHERE name = ?", edit.group);
+    }
+
+    Result<> operator()(const MergeStaged &edit) {
+        std::vector<std::string> staged;
+        {
+            // All vTPMs would be looked at first, if SQLite had its way.
+            VTPM_ASSIGN(Statement row, database_.prepare("SELECT s.uuid FROM staged_vtpms s CROSS JOIN vtpms v ON "
+                                                         "v.uuid = s.uuid WHERE v.group_name = ? LIMIT ?",
+                                                         edit.group, edit.most));
+            for (;;) {
+                VTPM_ASSIGN(const bool found, row.step());
+                if (!found) break;
+                staged.push_back(row.document(0));
+            }
+        }
+        for (const std::string &uuid : staged) VTPM_TRY(merge(uuid));
+        if (std::ssize(staged) == edit.most) return {};
+        removes_ = true;
+        return change_one("UPDATE groups SET adopted = 0 WHERE name = ?", edit.group);
+    }
+
 private:
+    // Before a vTPM changes: what is staged of it is what it is, if it was adopted, and otherwise void.
+    Result<> merge(const std::string &uuid) {
+        if (!has_staged_) return {};
+        VTPM_ASSIGN(const bool staged, finds("SELECT 1 FROM staged_vtpms WHERE uuid = ?", uuid));
+        if (!staged) return {};
+        VTPM_ASSIGN(
+            const bool adopted,
+            finds("SELECT 1 FROM groups g JOIN vtpms v ON v.group_name = g.name WHERE v.uuid = ? AND adopted", uuid));
+        if (adopted) {
+            VTPM_TRY(
+                change_one("UPDATE vtpms SET wrapped_key = s.wrapped_key, tag = s.tag, volatile_tag = s.volatile_tag "
+                           "FROM staged_vtpms s WHERE vtpms.uuid = ?1 AND s.uuid = ?1",
+                           uuid));
+            VTPM_TRY(
+                database_.execute("UPDATE states SET envelope = t.envelope FROM staged_states t WHERE "
+                                  "states.uuid = ?1 AND t.uuid = ?1 AND t.kind = states.kind",
+                                  uuid));
+        }
+        return forget_staged(uuid);
+    }
+
+    Result<> forget_staged(const std::string &uuid) {
+        VTPM_TRY(database_.execute("DELETE FROM staged_states WHERE uuid = ?", uuid));
+        return database_.execute("DELETE FROM staged_vtpms WHERE uuid = ?", uuid);
+    }
+
+    Result<bool> finds(std::string_view sql, const std::string &value) {
+        VTPM_ASSIGN(Statement row, database_.prepare(sql, value));
+        return row.step();
+    }
+
     static std::int64_t number(StateKind kind) { return static_cast<std::int64_t>(kind); }
 
     // Of a row that is known to be there. An index that is damaged may hide it, and a change of nothing is no success.
@@ -214,8 +287,7 @@ private:
 
     // The states go with the vTPM's row: one without it is of a vTPM whose row was damaged, and is not new.
     Result<> require_stateless(const Uuid &uuid) {
-        VTPM_ASSIGN(Statement row, database_.prepare("SELECT 1 FROM states WHERE uuid = ? LIMIT 1", uuid.to_string()));
-        VTPM_ASSIGN(const bool found, row.step());
+        VTPM_ASSIGN(const bool found, finds("SELECT 1 FROM states WHERE uuid = ? LIMIT 1", uuid.to_string()));
         if (!found) return {};
         return fail(
             ErrorCode::kRefused,
@@ -225,14 +297,15 @@ private:
     }
 
     Database &database_;
+    bool has_staged_;
     bool removes_ = false;
 };
 
 }  // namespace
 
-Result<> write_change(Database &database, const Change &change) {
+Result<> write_change(Database &database, const Change &change, bool has_staged) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
-    Writer writer(database);
+    Writer writer(database, has_staged);
     for (const Change::Edit &edit : change.edits()) VTPM_TRY(std::visit(writer, edit));
     VTPM_TRY(transaction.commit());
     if (writer.removes()) database.wipe_log();

@@ -6,7 +6,7 @@
 
 namespace vtpm {
 
-// All of it in one transaction, durable when this returns.
-Result<> write_change(Database &database, const Change &change);
+// All of it in one transaction, durable when this returns. `has_staged`: some vTPM may be staged, before it or by it.
+Result<> write_change(Database &database, const Change &change, bool has_staged);
 
 }  // namespace vtpm

@@ -71,6 +71,8 @@ public:
     virtual Result<> each_vtpm_of(const std::string &group,
                                   const std::function<Result<>(const VtpmRecord &)> &take) = 0;
     virtual Result<std::optional<StateRecord>> find_state(const Uuid &uuid, StateKind kind) = 0;
+    // MergeStaged has something to do.
+    virtual Result<bool> has_staged(const std::string &group) = 0;
 
 protected:
     Store(Store &&) = default;

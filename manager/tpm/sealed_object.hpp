@@ -12,6 +12,7 @@ struct SealedObject {
     Bytes public_area;
     Bytes private_area;
     Bytes pcr_events{};
+    bool operator==(const SealedObject &) const = default;
 };
 
 }  // namespace vtpm

@@ -291,12 +291,12 @@ Result<std::size_t> Vtpms::reissue_group(const std::string &group, Order order) 
     return ordered.size();
 }
 
-std::unique_ptr<VtpmKeys> Vtpms::keys_of(const std::string &group) {
+std::unique_ptr<VtpmKeys> Vtpms::rotation() {
     const auto find_channel = [this](const Uuid &vtpm) {
         const auto found = channels_.find(vtpm);
         return found == channels_.end() ? nullptr : found->second.get();
     };
-    return std::make_unique<KeyRotation>(services_.store, services_.inventory, group, find_channel);
+    return std::make_unique<KeyRotation>(services_.store, find_channel);
 }
 
 Result<std::string> Vtpms::export_vtpm(const Uuid &uuid) {

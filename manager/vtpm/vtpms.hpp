@@ -74,8 +74,8 @@ public:
     Result<> reissue(const Uuid &uuid, Order order = Order::kGive);
     // Those of all of the group that have any. How many orders were given, or taken back.
     Result<std::size_t> reissue_group(const std::string &group, Order order);
-    // Those of `group`, for GroupKeys::rekey().
-    std::unique_ptr<VtpmKeys> keys_of(const std::string &group);
+    // For GroupKeys::rekey(), once.
+    std::unique_ptr<VtpmKeys> rotation();
     // Its permanent state as last stored, sealed (backup.hpp). kInvalid: it has none yet.
     Result<std::string> export_vtpm(const Uuid &uuid);
     // A vTPM from a backup. kInUse: it would be there twice. The group of the backup, or `order.group`, must be open.

@@ -119,7 +119,7 @@ using namespace vtpm;
 TEST_CASE("round trip") {
     const std::size_t rounds = size_of("ROUNDS", 2000);
     PingPong ping_pong;
-    Vtpms ours;
+    OurVtpms ours;
     ours.attach(1);
     DirectTpm direct(ours.manager_socket());
     Swtpms swtpms(1);
@@ -153,7 +153,7 @@ TEST_CASE("throughput") {
     const std::vector<std::size_t> sizes{1, 8, 100};
     const std::vector<Bytes> commands{commands::pcr_read(10)};
     std::deque<PingPong> echoes(sizes.back());
-    Vtpms ours;
+    OurVtpms ours;
     ours.create(sizes.back());
     Swtpms swtpms(sizes.back());
     swtpms.start();

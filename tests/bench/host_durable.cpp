@@ -32,7 +32,7 @@ TEST_CASE("durable") {
     // The same data again would be no change.
     const std::vector<Bytes> writes{commands::nv_write(kIndex, Bytes(kSize, 1)),
                                     commands::nv_write(kIndex, Bytes(kSize, 2))};
-    Vtpms ours;
+    OurVtpms ours;
     ours.create(sizes.back());
     for (LoopbackGuest &guest : ours.guests()) require_success(guest.execute(commands::nv_define(kIndex, kSize)));
 

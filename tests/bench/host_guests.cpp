@@ -16,7 +16,7 @@ std::vector<pid_t> with(std::vector<pid_t> pids, pid_t one_more) {
 // GUESTS of them at once.
 TEST_CASE("guests") {
     const std::size_t count = size_of("GUESTS", 1);
-    Vtpms ours;
+    OurVtpms ours;
     const auto began = Clock::now();
     ours.create(count);
     nlohmann::json figures{{"guests", count}, {"new TPMs, seconds", seconds_since(began)}};
@@ -53,7 +53,7 @@ TEST_CASE("guests") {
 
 // In eleven steps. What is a cache fills and stays.
 TEST_CASE("growth") {
-    Vtpms ours;
+    OurVtpms ours;
     ours.attach(1);
     nlohmann::json figures;
 

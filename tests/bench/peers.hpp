@@ -44,9 +44,9 @@ inline Bytes take(LoopbackGuest &guest) {
 
 // A real manager with its store on the disk of TMPDIR, the daemon's devices, zygote and engines. Endorsement keys are
 // left out: swtpm makes none either before swtpm_setup asks for them.
-class Vtpms {
+class OurVtpms {
 public:
-    Vtpms() { expect(host_.start()); }
+    OurVtpms() { expect(host_.start()); }
     // The first `count` guests. Throws if one has no answer within `limit`. Returns the seconds until all had one: a
     // guest's frontend is there with its first command when the toolstack attaches the device.
     double attach(std::size_t count, std::chrono::milliseconds limit = std::chrono::minutes(3)) {

@@ -535,7 +535,7 @@ TEST_CASE("a thousand questions at once are all answered") {
     int answered = 0;
     for (int i = 0; i < 1000; ++i)
         host.client->prepare(Uuid::random(), Beginning::kPowerOn, {},
-                             [&](const Result<OpenedVtpm> &answer) { answered += answer ? 1 : 0; });
+                             [&](const Result<ManagedVtpm> &answer) { answered += answer ? 1 : 0; });
     CHECK(host.run_until([&] { return answered == 1000; }));
 }
 

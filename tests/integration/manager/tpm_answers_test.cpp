@@ -131,7 +131,8 @@ struct InProcess : Fixture {
 
 // Groups without one.
 struct NoVtpms final : VtpmKeys {
-    Result<> rotate(const Key &, const Key &, Change &, Manifest::Draft &) override { return {}; }
+    Result<bool> stage(const OpenGroup &, OpenGroup &) override { return false; }
+    Result<> rotate(const OpenGroup &, const OpenGroup &, Change &, Manifest::Draft &) override { return {}; }
     void rotated(bool) override {}
 };
 

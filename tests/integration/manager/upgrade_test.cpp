@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stores that former versions wrote (store-8/ to store-11/), and the TPMs that sealed them.
+// Stores that former versions wrote (store-8/ to store-12/), and the TPMs that sealed them.
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "manager/crypto/encoding.hpp"
@@ -21,20 +22,28 @@ struct Former {
     const char *store_id;
     const char *default_key;
     const char *tenant_key;
-    const char *launch = "off";  // of the tenant's vTPM
+    const char *launch = "off";                   // of the tenant's vTPM
+    std::map<std::string, std::string> states{};  // of vTPMs that ran
 };
-constexpr Former kSchema8{"store-8", "09d1e19b-cf9b-4267-bb12-d6bad64bfedb",
-                          "GRDA-TCN0-VMVK-F8J6-ZQTV-9Y21-TX71-SQCQ-TDGX-RJX7-WG2M-NPW4-N64D-PFFZ",
-                          "REFM-8EQ0-Y7CS-H08Y-V2XT-BGR8-KPVH-8JK8-M0HR-0D33-Q4D6-738C-HPY6-QVES"};
-constexpr Former kSchema9{"store-9", "9e1b54f9-bff0-4e29-a347-be82a43d09a3",
-                          "TM27-5RMG-A0S3-2SXG-HR76-03RE-NY9X-ZA2N-6JHA-7KCK-K6X2-XDQR-0KBZ-Y2G1",
-                          "FHKD-W7XV-89A6-SWSW-DZ2E-R2QG-TTFE-V5AB-37AG-W1D3-QKFH-SVCZ-MGK8-0PHG"};
-constexpr Former kSchema10{"store-10", "486fc0ec-4016-4804-9455-76f7feb8751e",
-                           "WCDY-3YST-XAZC-B3WF-4VEN-17A5-XKQS-C4FD-S31A-2P10-94FZ-MM15-KZFD-4D48",
-                           "3XX8-64B1-10K8-QNJ3-D5P9-CD3X-FV71-1XC7-ZKV2-PK4P-H221-8NT7-JKHC-MEB5"};
-constexpr Former kSchema11{"store-11", "a85b1f9c-08be-4c79-96b0-8c7b85f4c8c0",
-                           "YGHP-E12E-733F-CWBT-G9J6-MESD-E228-2R0W-F6BS-26H9-BVFS-MDXN-6M39-JB3W",
-                           "BHYK-XCXR-VWVW-T5W8-YTZA-CR2J-MYPR-B1PT-FKRT-PQHZ-N7R3-1XPN-M57Y-N5BM", "require"};
+const Former kSchema8{"store-8", "09d1e19b-cf9b-4267-bb12-d6bad64bfedb",
+                      "GRDA-TCN0-VMVK-F8J6-ZQTV-9Y21-TX71-SQCQ-TDGX-RJX7-WG2M-NPW4-N64D-PFFZ",
+                      "REFM-8EQ0-Y7CS-H08Y-V2XT-BGR8-KPVH-8JK8-M0HR-0D33-Q4D6-738C-HPY6-QVES"};
+const Former kSchema9{"store-9", "9e1b54f9-bff0-4e29-a347-be82a43d09a3",
+                      "TM27-5RMG-A0S3-2SXG-HR76-03RE-NY9X-ZA2N-6JHA-7KCK-K6X2-XDQR-0KBZ-Y2G1",
+                      "FHKD-W7XV-89A6-SWSW-DZ2E-R2QG-TTFE-V5AB-37AG-W1D3-QKFH-SVCZ-MGK8-0PHG"};
+const Former kSchema10{"store-10", "486fc0ec-4016-4804-9455-76f7feb8751e",
+                       "WCDY-3YST-XAZC-B3WF-4VEN-17A5-XKQS-C4FD-S31A-2P10-94FZ-MM15-KZFD-4D48",
+                       "3XX8-64B1-10K8-QNJ3-D5P9-CD3X-FV71-1XC7-ZKV2-PK4P-H221-8NT7-JKHC-MEB5"};
+const Former kSchema11{"store-11", "a85b1f9c-08be-4c79-96b0-8c7b85f4c8c0",
+                       "YGHP-E12E-733F-CWBT-G9J6-MESD-E228-2R0W-F6BS-26H9-BVFS-MDXN-6M39-JB3W",
+                       "BHYK-XCXR-VWVW-T5W8-YTZA-CR2J-MYPR-B1PT-FKRT-PQHZ-N7R3-1XPN-M57Y-N5BM", "require"};
+const Former kSchema12{"store-12",
+                       "786e0e18-1390-49c7-a705-a813599587eb",
+                       "2BFP-F4P0-CFYF-RNBQ-YJE0-RAK3-0TR4-1SQW-EA66-ZY2Y-KFM2-ZTFP-VR2Q-JV57",
+                       "4G04-Y2NN-C6S8-XQ3N-A3TK-4BJ7-N23V-M2ME-1DBH-KEE1-7H39-X80S-8TS9-34TC",
+                       "measure",
+                       {{"45d506ff-3dc1-426c-8a3b-16401fc24142", "permanent state of schema 12"},
+                        {"99e1296e-8677-4e92-a1ec-c6e156316c27", "another permanent state of schema 12"}}};
 
 std::string fixture(const Former &former, const char *name) {
     std::ifstream file(fmt::format("{}/{}/{}", VTPM_FIXTURES, former.directory, name));
@@ -87,6 +96,16 @@ struct Fixture {
         const UniqueFd file = file_with(in);
         return cli(bus.address(), std::move(arguments), file.get());
     }
+    void has_states() const {
+        BackendEnd backend(place.socket());
+        for (const auto &[uuid, state] : former.states) {
+            EngineEnd engine = backend.open(Uuid::parse(uuid).value());
+            engine.load();
+            const auto loaded = engine.receive<LoadedState>();
+            REQUIRE(loaded.code == ErrorCode::kNone);
+            REQUIRE(std::ranges::equal(loaded.state, bytes_of(state)));
+        }
+    }
     [[nodiscard]] std::string refusal(const char *group) const {
         return json::parse(xen_vtpm({"--json", "group", "show", group}).out).at("reason");
     }
@@ -95,7 +114,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("a store of a former schema opens, and its groups' manifests remember the rest from then on") {
-    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11));
+    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11, kSchema12));
     CAPTURE(host.former.directory);
     for (int i = 0; i < 2; ++i) {
         host.restart();
@@ -105,14 +124,17 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
         REQUIRE(host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key).status == 0);
         REQUIRE(host.xen_vtpm({"audit", "verify"}).status == 0);
         REQUIRE(host.lost().empty());
+        host.has_states();
     }
     REQUIRE(host.xen_vtpm({"group", "rekey", "tenant"}).status == 0);
+    host.has_states();
     host.restart();
+    host.has_states();
     REQUIRE(host.refusal("tenant").empty());
     for (const json &vtpm : json::parse(host.xen_vtpm({"--json", "list"}).out))
         if (vtpm.at("group") == "tenant") REQUIRE(vtpm.at("launch") == host.former.launch);
     host.stop();
-    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 12);
+    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 13);
     host.change_store("UPDATE groups SET pcrs = '' WHERE name = 'default'");
     host.restart();
     const Output checked = host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key);
@@ -120,7 +142,7 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
 }
 
 TEST_CASE("a group that is removed from a store of a former schema is missed once all groups were open together") {
-    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11));
+    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11, kSchema12));
     CAPTURE(host.former.directory);
     host.restart();
     REQUIRE(host.lost().empty());

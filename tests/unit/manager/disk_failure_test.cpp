@@ -234,7 +234,7 @@ std::vector<Operation> operations() {
     all.push_back({"another key for a group",
                    [](Place &place) {
                        Manager &manager = *place.manager;
-                       return manager.keys.rekey("default", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("default"));
+                       return manager.keys.rekey("default", GroupKeys::NewCa::kNo, *manager.vtpms.rotation());
                    },
                    [](Manager &manager) {
                        const GroupRecord group = expect(manager.keys.record("default"));

@@ -402,7 +402,7 @@ TEST_CASE_METHOD(Fixture, "groups that come, go and get another key leave all of
     };
     expect(manager->keys.create({"third", {}, {}, 1}));
     is_whole();
-    expect(manager->keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager->vtpms.keys_of("tenant")));
+    expect(manager->keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager->vtpms.rotation()));
     is_whole();
     expect(manager->keys.remove("third"));
     is_whole();
@@ -421,7 +421,7 @@ TEST_CASE_METHOD(Fixture, "a group that begins is missed by nobody while the TPM
         expect(manager->vtpms.prepare(Uuid::random()));
     };
     expect(manager->keys.create({"third", {}, {}, 1}));
-    expect(manager->keys.rekey("third", GroupKeys::NewCa::kNo, *manager->vtpms.keys_of("third")));
+    expect(manager->keys.rekey("third", GroupKeys::NewCa::kNo, *manager->vtpms.rotation()));
     REQUIRE(times == 2);
     tpm.at_epoch = nullptr;
     manager->keys.close();

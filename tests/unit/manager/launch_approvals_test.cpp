@@ -296,7 +296,7 @@ TEST_CASE_METHOD(Place, "rows that were changed do not free a bound vTPM, if the
                  Contains("cannot be opened: it is bound to"));
     REQUIRE_FALSE(manager.vtpms.open(uuid, launch_log("ro")));
     REQUIRE_FALSE(manager.vtpms.set_launch(uuid, LaunchPolicy::kMeasure));
-    REQUIRE_FALSE(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("tenant")));
+    REQUIRE_FALSE(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.rotation()));
 }
 
 TEST_CASE_METHOD(Place, "a group's row that was changed brings no former generation back") {
@@ -318,9 +318,7 @@ TEST_CASE_METHOD(Place, "a group's row that was changed brings no former generat
     row.generation = 1;
     expect(edited(manager.store, SealGroup{row}));
     SECTION("resealed") { expect(manager.keys.reseal({"tenant", {}, {}, 1})); }
-    SECTION("rekeyed") {
-        expect(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.keys_of("tenant")));
-    }
+    SECTION("rekeyed") { expect(manager.keys.rekey("tenant", GroupKeys::NewCa::kNo, *manager.vtpms.rotation())); }
     SECTION("renewed") { REQUIRE_THAT(expect_error(manager.keys.renew("tenant")).text, Contains("--generation 3")); }
     REQUIRE_THAT(expect_error(manager.approvals.install(former)).text, Contains("which is at 2"));
     expect(edited(manager.store, InsertLaunchApproval{{"back", "tenant", former, 1}}));
@@ -402,7 +400,7 @@ TEST_CASE_METHOD(Fixture, "a backup has what its vTPM asks of launches, and does
 TEST_CASE_METHOD(Fixture, "a vTPM stays bound while its group is rekeyed, and its certificates are ordered") {
     expect(approvals.install(document(terms())));
     const VtpmRecord before = row();
-    expect(keys.rekey("tenant", GroupKeys::NewCa::kNo, *vtpms.keys_of("tenant")));
+    expect(keys.rekey("tenant", GroupKeys::NewCa::kNo, *vtpms.rotation()));
     REQUIRE(row().launch_binding == before.launch_binding);
     expect(start(launch_log("ro")));
     REQUIRE_FALSE(start(launch_log("rw")));

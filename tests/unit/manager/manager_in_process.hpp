@@ -17,6 +17,8 @@ struct ManagerInProcess {
     vtpm::Turn threads;
     std::unique_ptr<vtpm::Worker> worker = expect(vtpm::Worker::start(loop, threads));
     vtpm::SqliteStore store;
+    std::function<void()> between;  // the steps of what takes long
+    bool ends = false;              // which is cut then
     vtpm::GroupKeys keys;
     vtpm::Inventory inventory{store, keys};
     vtpm::GroupCommit commit{loop, inventory};
@@ -34,7 +36,10 @@ struct ManagerInProcess {
     ManagerInProcess(const std::string &directory, FakeTpm &tpm, const char *vfs = nullptr)
         : ManagerInProcess(expect(vtpm::SqliteStore::open(directory, vfs)), tpm) {}
     ManagerInProcess(vtpm::SqliteStore opened, FakeTpm &tpm)
-        : store(std::move(opened)), keys(store, "tpm", tpm.opener()) {}
+        : store(std::move(opened)), keys(store, "tpm", tpm.opener(), {}, [this] {
+              if (between) between();
+              return ends ? vtpm::fail(vtpm::ErrorCode::kUnavailable, "the manager ends") : vtpm::Result<>();
+          }) {}
 
     // Until the worker has done what it was given.
     void work() {

@@ -398,7 +398,103 @@ TEST_CASE("what another UKI will measure of what is in it is not known, and that
     place.files[uki] = {{{}, Bytes(32, 1)}};
     REQUIRE(told(next()) == "4? 9? 11? ");
     REQUIRE_THAT(next().unknown.at(11), Contains("systemd-stub"));
-    REQUIRE_THAT(next().assumptions.back(), Contains("(12, 13)"));
+    REQUIRE_THAT(next().assumptions.back(), Contains("(12, 13;"));
+}
+
+namespace {
+
+// UCS-2, as systemd writes what it logs.
+Bytes wide(std::string_view text) {
+    Bytes bytes;
+    for (const char c : text) bytes.insert(bytes.end(), {static_cast<std::uint8_t>(c), 0});
+    bytes.insert(bytes.end(), {0, 0});
+    return bytes;
+}
+
+// Its tag, the size, and the name of the file.
+Bytes loader_conf_event() {
+    Bytes event{0x2a, 0x58, 0xbc, 0xf5};
+    const Bytes name = wide("loader.conf");
+    event.insert(event.end(), {static_cast<std::uint8_t>(name.size()), 0, 0, 0});
+    event.insert(event.end(), name.begin(), name.end());
+    return event;
+}
+
+// systemd-boot, which starts a UKI.
+struct SystemdBoot : Place {
+    LogWriter log;
+
+    explicit SystemdBoot(bool measures_conf = true) {
+        files = {{"/EFI/systemd/systemd-bootx64.efi", {{{}, Bytes(32, 1)}}},
+                 {"/EFI/Linux/debian.efi", {{{}, Bytes(32, 3)}}},
+                 {"/loader/loader.conf", {{Bytes(32, 2), {}}}}};
+        log.spec_id();
+        log.event(5, kTagged, 9, text("12345678of the firmware"));
+        log.event(4, kApplication, 1, image("\\EFI\\systemd\\systemd-bootx64.efi"));
+        if (measures_conf) log.event(5, kTagged, 2, loader_conf_event());
+    }
+    [[nodiscard]] NextBoot next() const {
+        return expect(next_boot(log.bytes, pcrs("sha256:4,5,8,9,11,12,13"), std::nullopt, reader()));
+    }
+};
+
+}  // namespace
+
+// 11 is of dom0 as well.
+TEST_CASE("systemd-boot's loader.conf is known in PCR 5, and what systemd-boot starts by another one is not") {
+    SystemdBoot host;
+    host.log.event(4, kApplication, 3, image("\\EFI\\Linux\\debian.efi"));
+    host.log.event(12, kIpl, 4, wide("quiet"));
+    REQUIRE(told(host.next()) == "11? ");
+    REQUIRE_THAT(host.next().assumptions.back(), Contains("(12, 13; before systemd 252: 4, 8)"));
+
+    SECTION("another one") {
+        host.files["/loader/loader.conf"] = {{Bytes(32, 0x12), {}}};
+        REQUIRE(told(host.next()) == "5 4? 8? 9? 11? 12? 13? ");
+        REQUIRE(host.next().why.at(5) == "changed: /loader/loader.conf");
+        REQUIRE(std::ranges::count(host.next().events, Bytes(32, 0x12), &BootEvent::digest) == 1);
+        REQUIRE_THAT(host.next().unknown.at(4), Contains("systemd-boot obeys /loader/loader.conf"));
+    }
+    SECTION("none") {
+        host.files.erase("/loader/loader.conf");
+        REQUIRE(told(host.next()) == "4? 5? 8? 9? 11? 12? 13? ");
+    }
+    SECTION("another systemd-boot") {
+        host.files["/EFI/systemd/systemd-bootx64.efi"] = {{{}, Bytes(32, 0x11)}};
+        REQUIRE(told(host.next()) == "4 11? 12? ");
+    }
+}
+
+TEST_CASE("whether another systemd-boot measures a loader.conf that the former did not is not known") {
+    SystemdBoot host(false);
+    host.log.event(4, kApplication, 3, image("\\EFI\\Linux\\debian.efi"));
+    REQUIRE(told(host.next()) == "11? ");
+    host.files["/EFI/systemd/systemd-bootx64.efi"] = {{{}, Bytes(32, 0x11)}};
+    REQUIRE(told(host.next()) == "4 5? 11? ");
+    host.files.erase("/loader/loader.conf");
+    REQUIRE(told(host.next()) == "4 11? ");
+}
+
+// Command lines in PCR 8, cpio archives in 4 and 8 (systemd 251); a GRUB that is there too has ASCII in 8.
+TEST_CASE("what a systemd before 252 was given is in PCRs 4 and 8, and is not known of another image") {
+    SystemdBoot host(false);
+    host.files.erase("/loader/loader.conf");
+    host.log.event(8, kIpl, 4, wide("quiet"));
+    host.log.event(4, kApplication, 3, image("\\EFI\\Linux\\debian.efi"));
+    SECTION("a command line only") {
+        REQUIRE(told(host.next()) == "11? ");
+        host.files["/EFI/Linux/debian.efi"] = {{{}, Bytes(32, 0x13)}};
+        REQUIRE(told(host.next()) == "4 11? ");  // systemd-boot gave it, before the image was started
+        host.files["/EFI/systemd/systemd-bootx64.efi"] = {{{}, Bytes(32, 0x11)}};
+        REQUIRE(told(host.next()) == "4 8? 11? ");
+    }
+    SECTION("the stub's as well") {
+        host.log.event(8, kIpl, 4, wide("quiet")).event(4, kIpl, 5, wide("System extension initrd"));
+        REQUIRE(told(host.next()) == "11? ");
+        REQUIRE_THAT(host.next().assumptions.back(), Contains("before systemd 252: 4, 8"));
+        host.files["/EFI/Linux/debian.efi"] = {{{}, Bytes(32, 0x13)}};
+        REQUIRE(told(host.next()) == "4? 8? 11? ");
+    }
 }
 
 TEST_CASE("versions are found in the names of kernels, and change all at once") {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A group that gets another key: what the former keys open afterwards, and what a crash leaves.
 #include <algorithm>
+#include <map>
 #include <memory>
 
 #include "engine_end.hpp"
+#include "manager/vtpm/key_rotation.hpp"
 #include "manager/vtpm/stored_state.hpp"
 #include "manager_in_process.hpp"
 #include "openssl_keys.hpp"
@@ -28,7 +30,7 @@ struct Manager : ManagerInProcess {
     using ManagerInProcess::ManagerInProcess;
 
     Result<> rekey(const std::string &group, NewCa new_ca = NewCa::kNo) {
-        return keys.rekey(group, new_ca, *vtpms.keys_of(group));
+        return keys.rekey(group, new_ca, *vtpms.rotation());
     }
     EngineEnd open(const Uuid &uuid) { return EngineEnd(std::move(expect(vtpms.open(uuid)).channel)); }
     void store_state(EngineEnd &engine, std::uint8_t content, StateKind kind = StateKind::kPermanent) {
@@ -160,6 +162,206 @@ TEST_CASE_METHOD(Fixture, "a guest that runs goes on, also with what waits for i
     new_engine.close();
     manager->turn();
     REQUIRE(manager->state(one) == state_of(9));
+}
+
+namespace {
+
+// Beside those of the fixture, more than are staged at once.
+struct Many : Fixture {
+    static constexpr int kVtpms = 100;
+    std::vector<Uuid> vtpms;
+    std::map<Uuid, std::uint8_t> states;  // what each was last stored
+
+    Many() {
+        const auto manager = start();
+        const Key &group_key = *expect(manager->keys.key("default"));
+        for (int i = 0; i < kVtpms; ++i) {
+            const Uuid uuid = expect(manager->vtpms.create(std::nullopt, std::nullopt));
+            const VtpmIdentity identity{uuid, TpmVersion::k20, "default"};
+            const Key key = expect(key_of(group_key, manager->row(uuid)));
+            for (const StateKind kind : {StateKind::kPermanent, StateKind::kVolatile})
+                expect(write(manager->inventory,
+                             {uuid, "default", kind, 1, expect(seal_state(key, identity, kind, 1, state_of(5)))}));
+            vtpms.push_back(uuid);
+            states[uuid] = 5;
+        }
+        std::ranges::sort(vtpms);
+        manager->keys.close();
+    }
+    void check(Manager &manager) const {
+        const Key &group_key = *expect(manager.keys.key("default"));
+        for (const auto &[uuid, content] : states) {
+            CAPTURE(uuid.to_string());
+            const VtpmRecord row = manager.row(uuid);
+            expect(manager.inventory.verify(row));
+            const Key key = expect(key_of(group_key, row));
+            const auto state = expect(open_stored_state(manager.store, row, key, StateKind::kPermanent));
+            REQUIRE(std::ranges::equal(state.view(), state_of(content)));
+            if (!row.volatile_tag.empty()) expect(open_stored_state(manager.store, row, key, StateKind::kVolatile));
+        }
+        expect(verify_chain(expect(manager.store.audit_records())));
+    }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Many, "guests have their turns while a group gets another key, and what they change goes along") {
+    auto manager = start();
+    const Key former = copied(*expect(manager->keys.key("default")));
+    EngineEnd engine = manager->open(vtpms.back());
+    const Uuid created = Uuid::random();
+    int turns = 0;
+    manager->between = [&] {
+        const auto content = static_cast<std::uint8_t>(10 + turns);
+        manager->store_state(engine, content);
+        states[vtpms.back()] = content;
+        if (turns++ != 1) return;
+        // Those that were staged first, and are not as they were.
+        manager->store_state(vtpms[0], states[vtpms[0]] = 7);
+        expect(manager->vtpms.prepare(vtpms[1]));  // ends its volatile state
+        expect(manager->vtpms.set_launch(vtpms[2], LaunchPolicy::kOff));
+        expect(manager->vtpms.destroy(vtpms[3]));
+        states.erase(vtpms[3]);
+        expect(manager->vtpms.create(created, std::nullopt));
+        manager->store_state(created, states[created] = 8);
+        manager->store_state(two, 2);  // of another group
+    };
+    expect(manager->rekey("default"));
+    REQUIRE(turns >= kVtpms / static_cast<int>(KeyRotation::kAtOnce));
+    manager->between = nullptr;
+    REQUIRE_FALSE(expect(manager->store.has_staged("default")));
+    for (const auto &[uuid, content] : states) REQUIRE_FALSE(key_of(former, manager->row(uuid)));
+    REQUIRE(manager->row(vtpms[2]).launch == LaunchPolicy::kOff);
+    REQUIRE_FALSE(expect(manager->store.find_vtpm(vtpms[3])));
+    check(*manager);
+    manager->store_state(engine, states[vtpms.back()] = 9);
+    engine.close();
+    manager->keys.close();
+    manager.reset();
+    check(*start());
+}
+
+TEST_CASE_METHOD(Many, "after a crash between any two steps of a rekey all vTPMs are there, and it can be done again") {
+    struct Crashed {
+        TemporaryDirectory directory;
+        FakeTpm tpm;
+    };
+    std::vector<std::unique_ptr<Crashed>> crashes;
+    {
+        const auto manager = start();
+        manager->between = [&] {
+            crashes.push_back(std::make_unique<Crashed>());
+            replicate(directory, crashes.back()->directory);
+            crashes.back()->tpm = tpm;
+        };
+        expect(manager->rekey("default"));
+    }
+    int adopted = 0;
+    for (const auto &crashed : crashes) {
+        Manager manager(crashed->directory.path(), crashed->tpm);
+        expect(manager.keys.unlock());
+        adopted += manager.is_rekeyed() ? 1 : 0;
+        check(manager);
+        expect(manager.keys.merge_staged());
+        REQUIRE_FALSE(expect(manager.store.has_staged("default")));
+        check(manager);
+        expect(manager.rekey("default"));
+        check(manager);
+    }
+    REQUIRE(adopted > 0);
+    REQUIRE(crashes.size() - static_cast<std::size_t>(adopted) > 2);
+}
+
+TEST_CASE_METHOD(Many, "a vTPM that was adopted and not merged yet is served, changes, and goes like any other") {
+    const auto manager = start();
+    bool met = false;
+    manager->between = [&] {
+        if (!manager->is_rekeyed() || std::exchange(met, true)) return;
+        check(*manager);
+        REQUIRE(expect(manager->store.has_staged("default")));
+        // The last ones in the order in which they are merged.
+        const std::size_t last = vtpms.size() - 1;
+        manager->store_state(vtpms[last], states[vtpms[last]] = 7);
+        expect(manager->vtpms.prepare(vtpms[last - 1]));
+        expect(manager->vtpms.set_launch(vtpms[last - 2], LaunchPolicy::kOff));
+        expect(manager->vtpms.destroy(vtpms[last - 3]));
+        states.erase(vtpms[last - 3]);
+        REQUIRE(expect(manager->vtpms.list()).damaged.empty());
+        check(*manager);
+    };
+    expect(manager->rekey("default"));
+    REQUIRE(met);
+    REQUIRE_FALSE(expect(manager->store.has_staged("default")));
+    check(*manager);
+}
+
+TEST_CASE_METHOD(Many, "a rekey that the manager's end cuts leaves the group as it was, and nothing beside it") {
+    const auto manager = start();
+    int steps = 0;
+    manager->between = [&] { manager->ends = ++steps == 2; };
+    const Error error = expect_error(manager->rekey("default"));
+    REQUIRE_THAT(error.text, Contains("keeps its key") && Contains("the manager ends"));
+    REQUIRE_FALSE(manager->is_rekeyed());
+    check(*manager);
+    manager->between = nullptr;
+    manager->ends = false;
+    expect(manager->keys.merge_staged());
+    REQUIRE_FALSE(expect(manager->store.has_staged("default")));
+    expect(manager->rekey("default"));
+    check(*manager);
+}
+
+TEST_CASE_METHOD(Many, "other groups come, go and are sealed anew while a group gets another key") {
+    auto manager = start();
+    int steps = 0;
+    manager->between = [&] {
+        if (steps++ != 1) return;
+        REQUIRE_THAT(expect_error(manager->rekey("tenant")).text,
+                     Contains("group 'default' gets another key just now"));
+        REQUIRE_THAT(expect_error(manager->rekey("default")).text, Contains("just now"));
+        expect(manager->keys.create({"third", {}, {}, 1}));
+        expect(manager->keys.reseal({"tenant", expect(PcrSelection::parse("sha256:7")), {}, 1}));
+        expect(manager->keys.unlock());  // what the TPM has beside the groups' own is not the next key's yet
+        expect(manager->keys.merge_staged());
+    };
+    expect(manager->rekey("default"));
+    REQUIRE(steps > 1);
+    manager->between = nullptr;
+    REQUIRE(manager->keys.lost().empty());
+    expect(manager->keys.remove("third"));
+    manager->keys.close();
+    manager.reset();
+    const auto again = start();
+    REQUIRE(again->keys.lost().empty());
+    check(*again);
+    has_no_remains();
+}
+
+TEST_CASE_METHOD(Many, "a group that changes itself while it gets another key keeps the one that it has") {
+    auto manager = start();
+    int steps = 0;
+    const int change = GENERATE(0, 1, 2);
+    CAPTURE(change);
+    if (change == 2) tpm.signs = true;
+    manager->between = [&] {
+        if (steps++ != 1) return;
+        if (change == 0) expect(manager->keys.reseal({"default", expect(PcrSelection::parse("sha256:7")), {}, 1}));
+        if (change == 1) expect(manager->keys.export_recovery_key("default", Replace::kYes));
+        if (change == 2) expect(manager->authorities.show("default"));
+    };
+    const Error error = expect_error(manager->rekey("default"));
+    REQUIRE(error.code == ErrorCode::kInUse);
+    REQUIRE_THAT(error.text, Contains("keeps its key") && Contains("say it again"));
+    REQUIRE_FALSE(manager->is_rekeyed());
+    manager->between = nullptr;
+    REQUIRE_FALSE(expect(manager->store.has_staged("default")));
+    check(*manager);
+    expect(manager->rekey("default"));
+    check(*manager);
+    manager->keys.close();
+    manager.reset();
+    check(*start());
+    has_no_remains();
 }
 
 TEST_CASE_METHOD(Fixture, "who has the former keys opens nothing that is in the store from then on") {
