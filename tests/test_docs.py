@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page):
 @functools.cache
 def literals():
     """All string literals of the product, each with what follows it directly joined to it."""
-    listed = subprocess.run(["git", "ls-files", "manager/*.cpp", "backend/*.cpp", "launch/*.cpp", "kernel/*.c"], cwd=ROOT, check=True,
+    listed = subprocess.run(["git", "ls-files", "manager/*.[ch]pp", "backend/*.[ch]pp", "launch/*.[ch]pp", "kernel/*.c"], cwd=ROOT, check=True,
                             stdout=subprocess.PIPE, text=True).stdout.split()
     literal = r'"(?:[^"\\\n]|\\.)*"'
     found = []
