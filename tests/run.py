@@ -122,7 +122,7 @@ def main():
     if choice not in ([], ["--no-lab"], ["--all"]):
         sys.exit(USAGE)
     if choice == ["--all"]:
-        os.environ |= {"XEN_VTPM_TEST_LONG": "yes", "XEN_VTPM_SCHEDULES": "500000"}
+        os.environ |= {"XEN_VTPM_TEST_LONG": "yes", "XEN_VTPM_SCHEDULES": "500000", "XEN_VTPM_KILLS": "400"}
     subprocess.run(["rm", "-rf", RESULTS], check=True)
     RESULTS.mkdir(parents=True)
 

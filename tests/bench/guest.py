@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/bench guest: TPM round trips in a guest, PV and PVH, TPM 2.0 and 1.2."""
+"""scripts/bench guest: TPM round trips in a guest, PV and PVH, TPM 2.0 and 1.2.
+
+The floor is a TPM whose driver and backend do what cannot be left out, and check nothing (tests/bench/pingpong): the TPM
+core and its system calls, a page, an event, libtpms, an event back."""
 
 import json
 import os
@@ -13,7 +16,7 @@ PCR_READ = {"2.0": "8001000000140000017e00000001000b03010000", "1.2": "00c100000
 # The drivers take turns, so that a slow minute of the machine hits both.
 TURNS = 3
 ROUNDS = {"ours": 1000, "stock": 150}
-GOALS = {"stock p50 / ours": ("at least", 10), "ours p50 / ping-pong": ("at most", 1.5)}
+GOALS = {"stock p50 / ours": ("at least", 10), "ours p50 / floor": ("at most", 1.1)}
 
 
 def say(text):
@@ -31,15 +34,19 @@ class Guest:
     def sh(self, script):
         return self.lab.guest(self.name, script, timeout=600).stdout
 
-    def ping_pong(self):
-        """The median and the 99th percentile, in nanoseconds, of each turn."""
-        self.sh("insmod /root/pingpong.ko")
+    def ping_pong(self, version, command):
+        """Of each turn the median and the 99th percentile, in nanoseconds: of bare events, and of a command to the floor's TPM."""
+        self.sh("insmod /root/pingpong.ko; udevadm settle")
         ring = self.sh("cat /sys/kernel/debug/pingpong/ring").strip()
-        self.lab.dom0(f"systemd-run --quiet --unit=echo-{self.name} /root/echo {self.domain} {ring}")
-        figures = [[int(word) for word in self.sh("cat /sys/kernel/debug/pingpong/run").split()[1:]] for _ in range(TURNS)]
+        self.lab.dom0(f"systemd-run --quiet --unit=echo-{self.name} /root/echo {self.domain} {ring} {version}")
+        device = self.sh("ls /sys/devices/platform/pingpong/tpm").strip()
+        bare, floor = [], []
+        for _ in range(TURNS):
+            bare.append([int(word) for word in self.sh("cat /sys/kernel/debug/pingpong/run").split()[1:]])
+            floor.append(self.tpm(command, ROUNDS["ours"], device))
         self.lab.dom0(f"systemctl stop echo-{self.name}")
         self.sh("rmmod pingpong")
-        return figures
+        return bare, floor
 
     def load(self, driver):
         """The frontend starts over from Initialising, which the stock driver does not say by itself."""
@@ -49,9 +56,9 @@ class Guest:
                  "stock": "insmod /lib/modules/$(uname -r)/kernel/drivers/char/tpm/xen-tpmfront.ko"}[driver])
         self.lab.await_tpm(self.name, "tpm0", limit=30)
 
-    def tpm(self, command, rounds):
+    def tpm(self, command, rounds, device="tpm0"):
         """The median, the 99th percentile, and the time of all rounds, in nanoseconds."""
-        return [int(word) for word in self.sh(f"/root/latency /dev/tpm0 {command} {rounds}").split()]
+        return [int(word) for word in self.sh(f"/root/latency /dev/{device} {command} {rounds}").split()]
 
 
 def measure(lab, type, module):
@@ -61,32 +68,36 @@ def measure(lab, type, module):
         lab.create(name, "--type", type, "--tpm", version)
         guest = Guest(lab, name, module)
         say(f"{name}: ping-pong")
-        floor = guest.ping_pong()
-        turns = {"ours": [], "stock": []}
+        bare, floor = guest.ping_pong(version, PCR_READ[version])
+        turns = {"ping-pong": bare, "floor": floor, "ours": [], "stock": []}
         for turn in range(TURNS):
-            for driver in ("ours", "stock"):
+            for driver in ROUNDS:
                 say(f"{name}: {driver}, turn {turn + 1} of {TURNS}")
                 guest.load(driver)
                 turns[driver].append(guest.tpm(PCR_READ[version], ROUNDS[driver]))
-        rows.append(row(type, version, floor, turns))
+        rows.append(row(type, version, turns))
         lab.destroy(name)
     return rows
 
 
-def row(type, version, floor, turns):
+def row(type, version, turns):
     """The median of the turns, and ratios of medians."""
-    middle = {"ping-pong": [statistics.median(column) for column in zip(*floor)]}
-    for driver, figures in turns.items():
-        middle[driver] = [statistics.median(column) for column in zip(*figures)]
-    per_second = {driver: ROUNDS[driver] * 1e9 / middle[driver][2] for driver in turns}
+    middle = {of: [statistics.median(column) for column in zip(*figures)] for of, figures in turns.items()}
+    per_second = {driver: rounds * 1e9 / middle[driver][2] for driver, rounds in ROUNDS.items()}
+
+    def ratio(of, to, figure=0):
+        return middle[of][figure] / middle[to][figure]
+
     return {
-        "guest": type, "TPM": version, "nanoseconds": {"ping-pong": floor, **turns},
-        "stock p50 / ours": middle["stock"][0] / middle["ours"][0],
-        "stock p50 / ping-pong": middle["stock"][0] / middle["ping-pong"][0],  # no driver gets beyond it
-        "stock p99 / ours": middle["stock"][1] / middle["ours"][1],
+        "guest": type, "TPM": version, "nanoseconds": turns,
+        "stock p50 / ours": ratio("stock", "ours"),
+        "stock p50 / floor": ratio("stock", "floor"),  # no driver gets beyond it
+        "stock p99 / ours": ratio("stock", "ours", 1),
         "ours commands/s / stock": per_second["ours"] / per_second["stock"],
-        "ours p50 / ping-pong": middle["ours"][0] / middle["ping-pong"][0],
-        "ours p99 / ping-pong": middle["ours"][1] / middle["ping-pong"][1],
+        "ours p50 / floor": ratio("ours", "floor"),
+        "ours p99 / floor": ratio("ours", "floor", 1),
+        "ours p50 / ping-pong": ratio("ours", "ping-pong"),
+        "floor p50 / ping-pong": ratio("floor", "ping-pong"),
     }
 
 

@@ -126,7 +126,7 @@ class Lab:
         directory = ROOT / "build/lab-modules" / pathlib.Path(source).name
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(ROOT / source, directory)
-        subprocess.run(["make", "-C", f"{image}/headers/usr/src/linux-headers-{release}", f"M={directory}", "modules"],
+        subprocess.run(["make", "-C", f"{image}/headers/usr/src/linux-headers-{release}", f"M={directory}", f"KCFLAGS=-I{ROOT}/kernel", "modules"],
                        check=True, stdout=subprocess.DEVNULL)
         return directory / f"{directory.name}.ko"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver under stress in a kernel that watches memory, locks and contexts (tests/lab/kernel/debug.config)."""
+"""The driver under stress in kernels that watch memory, locks and contexts (tests/lab/kernel/debug.config), and data races (races.config)."""
 
 import re
 import time
@@ -26,34 +26,56 @@ while True:
 COMPLAINTS = re.compile(r"BUG:|WARNING:|INFO: (?:task|possible|trying)|unreferenced object|Oops|leaked", re.I)
 
 
-@pytest.fixture(scope="module")
-def watched(lab):
-    """PVH: Linux 6.1 has no KASAN in PV guests."""
-    lab.create("watched", "--type", "pvh", "--kernel", "debug")
-    yield "watched"
-    lab.destroy("watched")
 
 
-def test_stress_leaves_a_clean_log(lab, watched):
-    lab.guest(watched, "set -e; mount -t debugfs none /sys/kernel/debug; echo clear > /sys/kernel/debug/kmemleak; "
-                       f"echo '{HAMMER}' > /run/hammer.py; for i in 1 2 3 4; do setsid python3 /run/hammer.py "
-                       "< /dev/null > /dev/null 2>&1 & done; sleep 5")
-    lab.guest(watched, f"for i in 1 2 3 4 5; do {RELOAD}; sleep 1; done", timeout=600)
-    lab.dom0(f"xl save {watched} /var/lib/saved && xl restore /var/lib/saved; rm -f /var/lib/saved", timeout=600)
-    lab.run("dom0", "--", "lab-guest", "running", watched)
+def stress(lab, guest):
+    """The driver comes and goes under four processes that use the TPM, and is saved and restored; the vTPM goes, and its backend dies."""
+    lab.guest(guest, f"echo '{HAMMER}' > /run/hammer.py; for i in 1 2 3 4; do setsid python3 /run/hammer.py "
+                     "< /dev/null > /dev/null 2>&1 & done; sleep 5")
+    lab.guest(guest, f"for i in 1 2 3 4 5; do {RELOAD}; sleep 1; done", timeout=600)
+    lab.dom0(f"xl save {guest} /var/lib/saved && xl restore /var/lib/saved; rm -f /var/lib/saved", timeout=600)
+    lab.run("dom0", "--", "lab-guest", "running", guest)
     for _ in range(2):
-        lab.power_cycle_vtpm(watched)
+        lab.power_cycle_vtpm(guest)
         time.sleep(5)
     # Killed in the middle of commands; the vTPM is failed from then on, until its power comes back.
     lab.dom0("systemctl kill -s KILL xen-vtpmd 'xen-vtpm-engines-*.scope'; sleep 2; systemctl reset-failed xen-vtpmd; systemctl start xen-vtpmd")
     time.sleep(5)
-    lab.power_cycle_vtpm(watched)
-    lab.guest(watched, "pkill -f '[h]ammer.py'", check=False)  # they may have ended with the TPM
-    lab.await_tpm(watched)
-    lab.guest(watched, f"tpm2_getrandom --hex 4; {UNBIND}; rmmod xen_tpmfront", timeout=600)
+    lab.power_cycle_vtpm(guest)
+    lab.guest(guest, "pkill -f '[h]ammer.py'", check=False)  # they may have ended with the TPM
+    lab.await_tpm(guest)
+    lab.guest(guest, f"tpm2_getrandom --hex 4; {UNBIND}; rmmod xen_tpmfront", timeout=600)
+
+
+@pytest.fixture
+def watched(lab, request):
+    """PVH: Linux 6.1 has no KASAN in PV guests."""
+    name = f"watched-{request.param}"
+    lab.create(name, "--type", "pvh", "--kernel", request.param)
+    lab.guest(name, "mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug")
+    yield name
+    lab.destroy(name)
+
+
+@pytest.mark.parametrize("watched", ["debug"], indirect=True)
+def test_stress_leaves_a_clean_log(lab, watched):
+    lab.guest(watched, "echo clear > /sys/kernel/debug/kmemleak")
+    stress(lab, watched)
     # An object counts as leaked when two scans have not found it, and five seconds old.
     lab.guest(watched, "sleep 6; echo scan > /sys/kernel/debug/kmemleak; echo scan > /sys/kernel/debug/kmemleak", timeout=600)
     leaks = lab.guest(watched, "cat /sys/kernel/debug/kmemleak").stdout
     assert leaks == ""
     log = lab.guest(watched, "dmesg").stdout
     assert [line for line in log.splitlines() if COMPLAINTS.search(line)] == []
+
+
+@pytest.mark.parametrize("watched", ["races"], indirect=True)
+def test_stress_finds_no_data_race(lab, watched):
+    """Linux has many of its own, by these rules: those of which one side is the driver count."""
+    lab.guest(watched, "echo on > /sys/kernel/debug/kcsan; dmesg --clear")
+    stress(lab, watched)
+    counts = dict(line.split(": ") for line in lab.guest(watched, "cat /sys/kernel/debug/kcsan").stdout.splitlines() if ": " in line)
+    assert int(counts["setup_watchpoints"]) > 10000, counts
+    log = lab.guest(watched, "dmesg").stdout
+    reports = re.findall(r".*BUG: KCSAN: (?:.*\n){1,60}?.*={20,}", log)
+    assert [report for report in reports if "xen_tpmfront" in report.splitlines()[0]] == []

@@ -34,6 +34,13 @@ def test_it_is_the_newest_linux_with_the_driver_built_in(lab, guest):
     assert "(builtin)" in lab.guest(guest, "modinfo -n xen-tpmfront").stdout
 
 
+def test_the_kernel_shows_the_log_of_what_was_extended_before_it_ran(lab, guest):
+    pcrs = "sha256:0,1,2,3,4,5,6,7"
+    values = lab.pcrs(guest, pcrs)
+    assert lab.replayed(guest, pcrs) == values
+    assert len(values) == 8 and all(int(value, 16) for value in values.values()), values
+
+
 globals().update({name: test for name, test in vars(test_driver).items()
                   if name.startswith("test_") and name not in WITH_A_MODULE})
 

@@ -4,7 +4,7 @@
 // devices are real processes; xenstore and the rings are not. And the same with the power cut, under a file system that
 // forgets.
 //
-//   XEN_VTPM_KILLS=N (200)    XEN_VTPM_POWER_CUTS=N (60)    XEN_VTPM_SEED=N (random, printed)
+//   XEN_VTPM_KILLS=N (100)    XEN_VTPM_POWER_CUTS=N (60)    XEN_VTPM_SEED=N (random, printed)
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -326,7 +326,7 @@ std::uint64_t writes_of(const Guests &guests) {
 }  // namespace
 
 TEST_CASE("whatever is killed during NV writes, what was acknowledged is there, and whole") {
-    const unsigned kills = from_environment("XEN_VTPM_KILLS", 200);
+    const unsigned kills = from_environment("XEN_VTPM_KILLS", 100);
     Random random;
     CAPTURE(random.seed);
     Machine machine;
