@@ -27,8 +27,6 @@ READER = "while sleep 0.01; do cat /sys/kernel/debug/xen-tpmfront/*; done"
 COMPLAINTS = re.compile(r"BUG:|WARNING:|INFO: (?:task|possible|trying)|unreferenced object|Oops|leaked", re.I)
 
 
-
-
 def stress(lab, guest):
     """The driver comes and goes under four processes that use the TPM and one that looks into debugfs, and is saved and restored; the
     vTPM goes, and its backend dies."""
