@@ -302,14 +302,11 @@ static void submit_request(struct tpmfront *front, const u8 *request, size_t len
 	notify_remote_via_irq(front->irq);
 }
 
-/*
- * Nothing of a request or a response stays in memory that another domain can read. "used" is the
- * longer of both.
- */
-static void wipe_page(struct tpmfront *front, size_t used)
+/* Nothing of a request or a response stays in memory that another domain can read. */
+static void wipe_page(struct tpmfront *front)
 {
 	if (page_is_ours(front))
-		memzero_explicit((u8 *)front->page + TPMIF_DATA_OFFSET(0), used);
+		memzero_explicit((u8 *)front->page + TPMIF_DATA_OFFSET(0), TPMIF_MAX_MESSAGE);
 }
 
 /*
@@ -371,7 +368,7 @@ static int run_command(struct tpmfront *front, const u8 *request, size_t length,
 	}
 	WRITE_ONCE(front->submitted, false);
 	err = page_state(front) == TPMIF_STATE_FINISH ? take_response(front) : -ECANCELED;
-	wipe_page(front, err ? TPMIF_MAX_MESSAGE : max(length, front->response_size));
+	wipe_page(front);
 	if (err == -EPROTO) {
 		front->malformed++;
 		dev_err_ratelimited(&front->dev->dev, "malformed response from the backend\n");
@@ -390,7 +387,7 @@ static void take_late_response(struct tpmfront *front)
 		add_orphan(front, front->response + TPM_HEADER_SIZE);
 	front->late_ordinal = 0;
 	forget_response(front);
-	wipe_page(front, TPMIF_MAX_MESSAGE);
+	wipe_page(front);
 }
 
 /*
