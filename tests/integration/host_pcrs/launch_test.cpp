@@ -99,15 +99,7 @@ TEST_CASE("a guest that is saved before it asks for its TPM has its launch when 
     expect(guest.record(log_of("ro")));
     REQUIRE(guest.host->is_offered(guest.device, guest.uuid, guest.ring));
     guest.runs();
-    guest.host->domains.facts(7).suspended = true;
-    guest.host->detach(guest.device);
-    REQUIRE(guest.host->reaches(guest.device, "6"));
-    guest.host->remove(guest.device);
-    guest.host->run_for(std::chrono::milliseconds(20));
-    guest.device = {9, 0};
-    guest.host->domains.build(9, 2);
-    expect(guest.record(log_of("what was not started")));
-    guest.power_on();
+    guest.save_and_restore();
     guest.check_launch(log_of("ro"));
 }
 
@@ -205,12 +197,7 @@ TEST_CASE("PCRs and log of a launch are there after daemon and manager were rest
     REQUIRE(guest.host->run_until([&] { return guest.host->status(guest.device) == "connected"; }));
     guest.check_launch(log_of("ro"));
 
-    guest.host->domains.facts(7).suspended = true;
-    guest.power_off();
-    guest.device = {9, 0};
-    guest.host->domains.build(9, 2);
-    expect(guest.record(log_of("what was not started")));
-    guest.power_on();
+    guest.save_and_restore();
     guest.check_launch(log_of("ro"));
 }
 

@@ -46,6 +46,15 @@ struct Launched : MeasuringMachine {
         host->domains.facts(device.domain).has_run = true;
         host->domains.facts(device.domain).paused = false;
     }
+    // The guest goes on in another domain, for which something else was recorded.
+    void save_and_restore() {
+        host->domains.facts(device.domain).suspended = true;
+        power_off();
+        device = {9, 0};
+        host->domains.build(device.domain, 2);
+        expect(record(log_of("what was not started")));
+        power_on();
+    }
     // The log as its guest reads it.
     Bytes guest_log() {
         Bytes log;
