@@ -116,7 +116,7 @@ private:
             world_.exchange(world_.page, extend ? commands::pcr_extend(kPcr, input_.byte()) : commands::pcr_read(kPcr));
         if (response.empty()) return require(!world_.is_connected(), "a connected guest is answered");
         // A removed device's engine may have answered, which the daemon then ends.
-        if (!world_.ok(response) || engine == 0 || engine != engine_pid()) return;
+        if (!world_.ok(response) || engine == 0 || engine != engine_pid() || engine == ordered_off_) return;
         if (extend)
             extended_ = engine;
         else
@@ -195,12 +195,19 @@ private:
     void detach() {
         if (input_.below(8) != 0 || !world_.is_attached(kHostile) || host_.own_state(kHostile) == "none") return;
         ++steps_done;
+        order_off();
         host_.detach(kHostile);
+    }
+    // The next one is another TPM, even if the daemon has not noticed yet that this one is to go, and it still answers.
+    void order_off() {
+        extended_ = 0;
+        ordered_off_ = engine_pid();
     }
     void attach_again() {
         if (world_.is_attached(kHostile) && host_.own_state(kHostile) != "6") return;
         ++steps_done;
         if (world_.is_attached(kHostile) && host_.xenstore.read(backend_path(0, kHostile) + "/online") == "1") return;
+        order_off();
         host_.remove(kHostile);
         world_.attach(kHostile);
     }
@@ -223,10 +230,9 @@ private:
         disturbed_ = true;
         (void)::kill(static_cast<pid_t>(engine), SIGKILL);
     }
-    // The next one is another TPM, even if the daemon has not noticed yet.
     void remove_at_once() {
         ++steps_done;
-        extended_ = 0;
+        order_off();
         host_.remove(kHostile);
     }
     // Every guest may say that its memory is to be saved, and nobody may have asked for that.
@@ -276,9 +282,10 @@ private:
     Host &host_;
     QuietLog &log_;
     Input input_;
-    std::uint32_t extended_ = 0;  // the engine that has extended the PCR
-    std::uint32_t life_ = 1;      // of the domain
-    bool disturbed_ = false;      // an engine was killed, or may have started without its manager
+    std::uint32_t extended_ = 0;     // the engine that has extended the PCR
+    std::uint32_t ordered_off_ = 0;  // the engine of a device that was removed, or told to leave
+    std::uint32_t life_ = 1;         // of the domain
+    bool disturbed_ = false;         // an engine was killed, or may have started without its manager
 };
 
 }  // namespace
