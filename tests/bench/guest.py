@@ -16,7 +16,8 @@ PCR_READ = {"2.0": "8001000000140000017e00000001000b03010000", "1.2": "00c100000
 # The drivers take turns, so that a slow minute of the machine hits both.
 TURNS = 3
 ROUNDS = {"ours": 1000, "stock": 150}
-GOALS = {"stock p50 / ours": ("at least", 10), "ours p50 / floor": ("at most", 1.1)}
+GOALS = {"stock p50 / ours": "at least 10", "ours p50 / ping-pong": "at most 1.5, or",
+         "ours p50 / floor": "at most 1.1"}
 
 
 def say(text):
@@ -94,9 +95,9 @@ def row(type, version, turns):
         "stock p50 / floor": ratio("stock", "floor"),  # no driver gets beyond it
         "stock p99 / ours": ratio("stock", "ours", 1),
         "ours commands/s / stock": per_second["ours"] / per_second["stock"],
+        "ours p50 / ping-pong": ratio("ours", "ping-pong"),
         "ours p50 / floor": ratio("ours", "floor"),
         "ours p99 / floor": ratio("ours", "floor", 1),
-        "ours p50 / ping-pong": ratio("ours", "ping-pong"),
         "floor p50 / ping-pong": ratio("floor", "ping-pong"),
     }
 
@@ -105,8 +106,7 @@ def show(rows):
     ratios = [key for key in rows[0] if "/" in key]
     print(f"{'TPM round trip (PCR_Read)':28}" + "".join(f"{row['guest'] + ' ' + row['TPM']:>10}" for row in rows) + "  goal")
     for ratio in ratios:
-        goal = "{} {}".format(*GOALS[ratio]) if ratio in GOALS else ""
-        print(f"{ratio:28}" + "".join(f"{row[ratio]:10.2f}" for row in rows) + f"  {goal}")
+        print(f"{ratio:28}" + "".join(f"{row[ratio]:10.2f}" for row in rows) + f"  {GOALS.get(ratio, '')}")
 
 
 def in_lab(measure):
