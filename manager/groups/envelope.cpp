@@ -11,13 +11,30 @@ constexpr std::string_view kMagic = "xvtpm\r\n\x1a";  // shows a text-mode trans
 constexpr std::uint16_t kEnvelopeVersion = 1;
 constexpr std::size_t kMaxGroupName = 64;
 
-enum class Content : std::uint8_t { kPermanentState = 1, kVolatileState = 2, kVtpmKey = 3, kBoundVtpmKey = 4 };
+// The former keys: of stores of schema 13 and before, under the group's key itself.
+enum class Content : std::uint8_t {
+    kPermanentState = 1,
+    kVolatileState = 2,
+    kFormerVtpmKey = 3,
+    kFormerBoundVtpmKey = 4,
+    kVtpmKey = 5,
+    kBoundVtpmKey = 6
+};
 
 Content content_of(StateKind kind) {
     return kind == StateKind::kPermanent ? Content::kPermanentState : Content::kVolatileState;
 }
 
 Content key_content(ByteView binding) { return binding.empty() ? Content::kVtpmKey : Content::kBoundVtpmKey; }
+
+Content former_key_content(ByteView binding) {
+    return binding.empty() ? Content::kFormerVtpmKey : Content::kFormerBoundVtpmKey;
+}
+
+bool is_bound(std::uint8_t content) {
+    return content == static_cast<std::uint8_t>(Content::kBoundVtpmKey) ||
+           content == static_cast<std::uint8_t>(Content::kFormerBoundVtpmKey);
+}
 
 struct Header {
     Content content;
@@ -62,7 +79,7 @@ std::string difference(const Header &expected, ByteView envelope) {
     if (const auto version = decoder.u16(); version != kEnvelopeVersion)
         return fmt::format("its format is version {}, this program knows {}", version, kEnvelopeVersion);
     if (const std::uint8_t content = decoder.u8(); content != static_cast<std::uint8_t>(expected.content))
-        return content == static_cast<std::uint8_t>(Content::kBoundVtpmKey)
+        return is_bound(content)
                    ? "it is bound to launches that an approver signs, and its row says something else"
                    : "it holds something else";
     if (decoder.u8() != static_cast<std::uint8_t>(expected.vtpm.version)) return "it is of another TPM version";
@@ -87,6 +104,17 @@ Result<SecretBytes> open(const Key &key, Header expected, ByteView envelope) {
     return decrypt(key, encoded, envelope.subspan(header_size));
 }
 
+// What its header says, which decides only as what it is to be opened.
+bool is_former_key(ByteView envelope) {
+    constexpr std::size_t kContentAt = kMagic.size() + sizeof(kEnvelopeVersion);
+    if (envelope.size() <= kContentAt) return false;
+    const auto content = static_cast<Content>(envelope[kContentAt]);
+    return content == Content::kFormerVtpmKey || content == Content::kFormerBoundVtpmKey;
+}
+
+// The group's key itself derives keys, and encrypts nothing.
+Result<Key> wrapping_key(const Key &group_key) { return derive_key(group_key, "xen-vtpm vTPM keys"); }
+
 tl::unexpected<Error> cannot_open(std::string_view what, const VtpmIdentity &vtpm, const Error &cause) {
     return fail(cause.code, "{} of vTPM {} cannot be opened: {}", what, vtpm.uuid.to_string(), cause.text);
 }
@@ -106,11 +134,15 @@ Result<SecretBytes> open_state(const Key &vtpm_key, const VtpmIdentity &vtpm, St
 }
 
 Result<Bytes> wrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView binding, const Key &vtpm_key) {
-    return seal(group_key, {key_content(binding), vtpm, 0, kKeySize, binding}, vtpm_key.view());
+    VTPM_ASSIGN(const Key wrapping, wrapping_key(group_key));
+    return seal(wrapping, {key_content(binding), vtpm, 0, kKeySize, binding}, vtpm_key.view());
 }
 
 Result<Key> unwrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView binding, ByteView wrapped) {
-    const auto plaintext = open(group_key, {key_content(binding), vtpm, 0, 0, binding}, wrapped);
+    VTPM_ASSIGN(const Key wrapping, wrapping_key(group_key));
+    const auto plaintext = is_former_key(wrapped)
+                               ? open(group_key, {former_key_content(binding), vtpm, 0, 0, binding}, wrapped)
+                               : open(wrapping, {key_content(binding), vtpm, 0, 0, binding}, wrapped);
     if (!plaintext) return cannot_open("the key", vtpm, plaintext.error());
     return key_from(plaintext->view());
 }

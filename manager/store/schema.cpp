@@ -11,7 +11,7 @@ namespace vtpm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x7854504d;  // "xTPM"; file(1) and we know our databases by it
-constexpr std::int64_t kSchemaVersion = 13;
+constexpr std::int64_t kSchemaVersion = 14;
 constexpr std::int64_t kOldestSchema = 8;  // what its manifests do not have: manifest.cpp
 
 // Blobs that change often (states) stand apart from the inventory. `sequence` counts the stores of the permanent
@@ -77,7 +77,7 @@ struct Upgrade {
     std::int64_t version;
     const char *script;
 };
-constexpr std::array<Upgrade, 3> kUpgrades{
+constexpr std::array<Upgrade, 4> kUpgrades{
     {{11,
       "ALTER TABLE vtpms ADD COLUMN launch TEXT NOT NULL DEFAULT 'off' CHECK (launch IN ('off', 'measure', "
       "'require'));"
@@ -111,7 +111,9 @@ constexpr std::array<Upgrade, 3> kUpgrades{
       "    kind INTEGER NOT NULL CHECK (kind IN (1, 2)),"
       "    envelope BLOB NOT NULL,"
       "    PRIMARY KEY (uuid, kind)"
-      ") STRICT"}}};
+      ") STRICT"},
+     // The tables stay. A former program would not open the envelope of a vTPM's key (groups/envelope.cpp).
+     {14, ""}}};
 
 // After `from`, up to `to`.
 Result<> upgrade(Database &database, std::int64_t from, std::int64_t to) {

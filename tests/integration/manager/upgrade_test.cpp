@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stores that former versions wrote (store-8/ to store-12/), and the TPMs that sealed them.
+// Stores that former versions wrote (store-8/ to store-13/), and the TPMs that sealed them.
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -44,6 +44,13 @@ const Former kSchema12{"store-12",
                        "measure",
                        {{"45d506ff-3dc1-426c-8a3b-16401fc24142", "permanent state of schema 12"},
                         {"99e1296e-8677-4e92-a1ec-c6e156316c27", "another permanent state of schema 12"}}};
+const Former kSchema13{"store-13",
+                       "c7ceda21-501e-4327-9613-e90b2b2768d3",
+                       "29TK-C176-2ZGQ-G248-WQJS-X22Q-6Z64-H01E-MA7M-DZCV-TAGV-5XCM-NRPR-SD27",
+                       "DVVS-YPRT-ADA3-TQ31-YSFW-GZ2P-TH4S-0QXC-WENY-3APA-8XS8-651P-T4YG-8YC0",
+                       "measure",
+                       {{"7f0929b3-2228-4017-9239-8a563782eb79", "permanent state of schema 13"},
+                        {"096f7b7f-efef-478f-9172-6ba403a96cfc", "another permanent state of schema 13"}}};
 
 std::string fixture(const Former &former, const char *name) {
     std::ifstream file(fmt::format("{}/{}/{}", VTPM_FIXTURES, former.directory, name));
@@ -114,7 +121,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("a store of a former schema opens, and its groups' manifests remember the rest from then on") {
-    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11, kSchema12));
+    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11, kSchema12, kSchema13));
     CAPTURE(host.former.directory);
     for (int i = 0; i < 2; ++i) {
         host.restart();
@@ -134,7 +141,7 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
     for (const json &vtpm : json::parse(host.xen_vtpm({"--json", "list"}).out))
         if (vtpm.at("group") == "tenant") REQUIRE(vtpm.at("launch") == host.former.launch);
     host.stop();
-    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 13);
+    REQUIRE(expect(host.database().integer("PRAGMA user_version")) == 14);
     host.change_store("UPDATE groups SET pcrs = '' WHERE name = 'default'");
     host.restart();
     const Output checked = host.xen_vtpm({"group", "check-recovery", "default"}, host.former.default_key);
@@ -142,7 +149,7 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
 }
 
 TEST_CASE("a group that is removed from a store of a former schema is missed once all groups were open together") {
-    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11, kSchema12));
+    Fixture host(GENERATE(kSchema8, kSchema9, kSchema10, kSchema11, kSchema12, kSchema13));
     CAPTURE(host.former.directory);
     host.restart();
     REQUIRE(host.lost().empty());

@@ -110,6 +110,25 @@ TEST_CASE_METHOD(Fixture, "a key that is bound opens as it is bound, and not as 
             ErrorCode::kRefused);
 }
 
+TEST_CASE_METHOD(Fixture, "a group's key encrypts nothing itself, but what it once did opens") {
+    const Key vtpm_key = expect(random_key());
+    const Bytes binding = GENERATE(Bytes(), Bytes(32, 1));
+    const Bytes wrapped = expect(wrap_key(key, vtpm, binding, vtpm_key));
+    Bytes header(wrapped.begin(), wrapped.end() - static_cast<std::ptrdiff_t>(kKeySize + kCipherOverhead));
+    const auto box = ByteView(wrapped).subspan(header.size());
+    REQUIRE(expect_error(decrypt(key, header, box)).code == ErrorCode::kRefused);
+
+    header[10] = static_cast<std::uint8_t>(header[10] - 2);  // the content, in a store of schema 13
+    Bytes former = header;
+    for (const std::uint8_t byte : expect(encrypt(key, header, vtpm_key.view()))) former.push_back(byte);
+    REQUIRE(std::ranges::equal(expect(unwrap_key(key, vtpm, binding, former)).view(), vtpm_key.view()));
+    REQUIRE(expect_error(unwrap_key(key, vtpm, Bytes(32, 2), former)).code == ErrorCode::kRefused);
+
+    Bytes renamed = header;  // what was wrapped as it is now is not to be taken for the former
+    renamed.insert(renamed.end(), box.begin(), box.end());
+    REQUIRE(expect_error(unwrap_key(key, vtpm, binding, renamed)).code == ErrorCode::kRefused);
+}
+
 TEST_CASE_METHOD(Fixture, "a state is not a key") {
     const Bytes as_state = expect(seal_state(key, vtpm, StateKind::kPermanent, 0, Bytes(kKeySize)));
     REQUIRE(expect_error(unwrap_key(key, vtpm, {}, as_state)).code == ErrorCode::kRefused);
