@@ -79,9 +79,8 @@ std::string difference(const Header &expected, ByteView envelope) {
     if (const auto version = decoder.u16(); version != kEnvelopeVersion)
         return fmt::format("its format is version {}, this program knows {}", version, kEnvelopeVersion);
     if (const std::uint8_t content = decoder.u8(); content != static_cast<std::uint8_t>(expected.content))
-        return is_bound(content)
-                   ? "it is bound to launches that an approver signs, and its row says something else"
-                   : "it holds something else";
+        return is_bound(content) ? "it is bound to launches that an approver signs, and its row says something else"
+                                 : "it holds something else";
     if (decoder.u8() != static_cast<std::uint8_t>(expected.vtpm.version)) return "it is of another TPM version";
     if (const Uuid uuid = decoder.uuid(); uuid != expected.vtpm.uuid)
         return fmt::format("it belongs to vTPM {}", uuid.to_string());

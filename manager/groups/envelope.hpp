@@ -25,8 +25,8 @@ Result<Bytes> seal_state(const Key &vtpm_key, const VtpmIdentity &vtpm, StateKin
 Result<SecretBytes> open_state(const Key &vtpm_key, const VtpmIdentity &vtpm, StateKind kind, std::uint64_t sequence,
                                ByteView envelope);
 
-// A vTPM's key under a key derived from its group's. `binding`: what its launches are bound to, 32 bytes, or nothing. Whoever writes
-// its row, the key does not open under another one.
+// A vTPM's key under a key derived from its group's. `binding`: what its launches are bound to, 32 bytes, or nothing.
+// Whoever writes its row, the key does not open under another one.
 Result<Bytes> wrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView binding, const Key &vtpm_key);
 Result<Key> unwrap_key(const Key &group_key, const VtpmIdentity &vtpm, ByteView binding, ByteView wrapped);
 
