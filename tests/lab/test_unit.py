@@ -132,3 +132,24 @@ def test_a_clock_that_is_wrong_is_said(renewed, unit):
         assert "the clock of this host" in lab.dom0("xen-vtpm status", check=False).stdout
     finally:
         lab.dom0(f"date -s @{before}")
+
+
+def test_a_tpm_that_comes_after_the_unit_is_used_whatever_its_number(renewed, unit):
+    """Who holds the former device keeps its number: the driver that is bound again makes /dev/tpm1."""
+    lab = renewed
+    device = lab.dom0("basename $(realpath /sys/class/tpm/tpm0/device)").stdout.strip()
+    driver = lab.dom0("realpath /sys/class/tpm/tpm0/device/driver").stdout.strip()
+    lab.dom0("systemd-run --quiet --unit=holder sh -c 'exec sleep infinity < /dev/tpmrm0'")
+    try:
+        # As a host whose TPM's driver comes late: the unit starts without one.
+        lab.dom0(f"systemctl stop {UNIT}; echo {device} > {driver}/unbind; systemctl start {UNIT}", check=False)
+        assert await_state(lab, "refusing")["groups_waiting"] == 1
+        lab.dom0(f"echo {device} > {driver}/bind; udevadm settle; test -c /dev/tpmrm1 && test ! -e /dev/tpm0")
+        await_state(lab, "ready")
+        lab.dom0("xen-vtpm create && xen-vtpm group create late --tpm-only && xen-vtpm group delete --yes late")
+        # And while it runs: what needs the TPM fails or waits meanwhile.
+        lab.dom0("systemctl stop holder")
+        lab.dom0(f"echo {device} > {driver}/unbind; echo {device} > {driver}/bind; udevadm settle; ls /dev/tpmrm*")
+        lab.dom0("xen-vtpm group create again --tpm-only && xen-vtpm group delete --yes again")
+    finally:
+        lab.dom0(f"systemctl stop holder; ls /dev/tpmrm* || echo {device} > {driver}/bind", check=False)
