@@ -173,6 +173,11 @@ Result<Received> receive_message(int socket, MutableBytes buffer) {
     return received;
 }
 
+bool has_room(int socket) {
+    pollfd entry{socket, POLLOUT, 0};
+    return ::poll(&entry, 1, 0) != 0;  // an end, or an error, is for who sends
+}
+
 Result<> wait_readable(int socket, std::chrono::milliseconds limit) {
     using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + limit;

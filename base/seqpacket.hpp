@@ -48,6 +48,9 @@ Result<Received> receive_message(int socket, MutableBytes buffer);
 // The same, but a message is received without its descriptors if they cannot be taken: for who has to answer it.
 Result<Received> receive_order(int socket, MutableBytes buffer);
 
+// Whether the next message would be taken at once. False long before the buffer is full: the peer has not read dozens.
+bool has_room(int socket);
+
 // Waits until a message or the end of the stream can be received. kUnavailable when `limit` passes.
 Result<> wait_readable(int socket, std::chrono::milliseconds limit);
 

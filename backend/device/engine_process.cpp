@@ -23,6 +23,12 @@ template <typename Message>
 void EngineProcess::tell(const Message &message, int answers, std::initializer_list<int> fds) {
     may_say_ += answers;
     if (!control_) return;
+    // Nobody waits for it: one that reads nothing, and asks for answer after answer, would stop the daemon, and the
+    // next one that takes it over.
+    if (!has_room(control_.get())) {
+        end("does not read what it is told");
+        return control_.reset();
+    }
     // If the engine is gone its exit is reported by the zygote.
     const auto told = send(control_.get(), message, fds);
     if (!told && told.error().code != ErrorCode::kUnavailable)

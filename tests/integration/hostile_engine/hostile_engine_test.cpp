@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 #include <optional>
 #include "tests/catch.hpp"
@@ -67,12 +68,19 @@ public:
     // Where a new engine has its program.
     std::string addresses() {
         Attacker waiting;
-        start(waiting, Attempt::kNone, 0);
-        REQUIRE(run_until([&] { return waiting.said && waiting.engine->pid() != 0; }));
+        wait_for_orders(waiting);
         std::string first = addresses_of(waiting);
         waiting.engine->stop();
         REQUIRE(run_until([&] { return waiting.ended.has_value(); }));
         return first;
+    }
+    void wait_for_orders(Attacker &attacker) {
+        start(attacker, Attempt::kNone, 0);
+        REQUIRE(run_until([&] { return attacker.said && attacker.engine->pid() != 0; }));
+    }
+    std::string end_of(Attacker &attacker) {
+        REQUIRE(run_until([&] { return attacker.ended.has_value(); }));
+        return *attacker.ended;
     }
     std::string victims_addresses() { return addresses_of(victim_); }
     [[nodiscard]] std::size_t zygotes() const { return service_.store.size(); }
@@ -85,13 +93,17 @@ private:
         return {};
     }
     void start(Attacker &attacker, Attempt attempt, std::uint32_t victim) {
-        auto channel = make_seqpacket_pair();
-        REQUIRE(channel);
-        manager_ends_.push_back(std::move(channel->ours));
-        auto engine = engines_->start_engine({victim, static_cast<std::uint32_t>(attempt)}, Uuid::random(),
-                                             TpmVersion::k20, std::move(channel->theirs), attacker);
-        REQUIRE(engine);
-        attacker.engine = std::move(*engine);
+        // After a crash it waits for the next zygote.
+        REQUIRE(run_until([&] {
+            auto channel = make_seqpacket_pair();
+            REQUIRE(channel);
+            auto engine = engines_->start_engine({victim, static_cast<std::uint32_t>(attempt)}, Uuid::random(),
+                                                 TpmVersion::k20, std::move(channel->theirs), attacker);
+            if (!engine) return false;
+            manager_ends_.push_back(std::move(channel->ours));
+            attacker.engine = std::move(*engine);
+            return true;
+        }));
     }
 
     template <typename Done>
@@ -232,6 +244,19 @@ TEST_CASE("an engine that says to the daemon what it was not asked for is ended"
     Attacker attacker;
     CHECK(field.outcome(Attempt::kFloodDaemon, attacker) == "the engine was ended by signal 9 (Killed)");
     CHECK(attacker.reports <= 2);
+}
+
+TEST_CASE("an engine that does not read what it is told is ended, and nobody waits for it") {
+    Battlefield field(VTPM_FILTERED_ENGINE);
+    Attacker deaf;
+    field.wait_for_orders(deaf);
+    REQUIRE(::kill(static_cast<pid_t>(deaf.engine->pid()), SIGSTOP) == 0);
+    (void)::alarm(60);  // who waits for it waits without end
+    // As when it says again and again that its channel is lost.
+    for (int i = 0; i < 1000; ++i) deaf.engine->replace_state_channel(UniqueFd(::dup(STDERR_FILENO)));
+    (void)::alarm(0);
+    CHECK(field.end_of(deaf) == "the engine was ended by signal 9 (Killed)");
+    CHECK(field.outcome(Attempt::kNone) == "done");
 }
 
 TEST_CASE("what an engine says is told in its own name only, and not without end") {
