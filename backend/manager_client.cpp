@@ -51,7 +51,7 @@ void ManagerClient::send_unsent() {
 }
 
 bool ManagerClient::connect() {
-    auto socket = connect_seqpacket(socket_path_);
+    auto socket = connect_seqpacket(socket_path_, limits::kManagerConnects);
     if (!socket) {
         last_error_ = socket.error().text;
         return false;

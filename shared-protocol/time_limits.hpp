@@ -20,18 +20,20 @@ constexpr seconds kServiceStop{20};
 
 // ---- the backend ----
 
-constexpr seconds kManagerAnswer{5};  // to PrepareVtpm and OpenVtpm
-constexpr seconds kAttach{7};         // for a manager that is being restarted
-constexpr seconds kPowerOff{5};       // an engine that was told to stop is killed after this
+constexpr seconds kManagerAnswer{5};                       // to PrepareVtpm and OpenVtpm
+constexpr std::chrono::milliseconds kManagerConnects{20};  // one that hangs may not accept: all devices wait meanwhile
+constexpr seconds kAttach{7};                              // for a manager that is being restarted
+constexpr seconds kPowerOff{5};                            // an engine that was told to stop is killed after this
 // A device whose guest was saved: first for a manager that is being restarted, or for a TPM that its guest has never
 // asked for; then for the engine, which is killed only when all that it waits for itself must be over. libxl does not
 // wait that long, and goes on without us; the restored guest waits for its TPM.
 constexpr seconds kBeforeSave{4};
 constexpr seconds kSave{30};
-constexpr seconds kRefusedRetry{30};  // the pause before a state channel that was refused is asked for again
-constexpr seconds kDomainAnswer{2};   // of xen-vtpm-domains
-constexpr seconds kZygoteLists{10};   // a zygote of a former daemon
-constexpr seconds kAllPowerOff{15};   // when the daemon is stopped for good
+constexpr seconds kRefusedRetry{30};   // the pause before a state channel that was refused is asked for again
+constexpr seconds kDomainAnswer{2};    // of xen-vtpm-domains
+constexpr seconds kZygoteLists{10};    // a zygote of a former daemon
+constexpr seconds kServiceManager{5};  // systemd, for a scope, and to keep a connection
+constexpr seconds kAllPowerOff{15};    // when the daemon is stopped for good
 
 // ---- the engine ----
 

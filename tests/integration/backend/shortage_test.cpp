@@ -135,6 +135,25 @@ TEST_CASE("a manager may be away for longer than anybody thought") {
     REQUIRE(host.reaches(kDevice, "4"));
 }
 
+TEST_CASE("a manager that accepts nobody stops no device") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.bring_up(kDevice, kUuid, guest);
+    host.manager.stop();
+    const auto hangs = listen_seqpacket(host.socket_path, 0600);
+    REQUIRE(hangs);
+    REQUIRE(::listen(hangs->get(), 0) == 0);
+    const auto first = connect_seqpacket(host.socket_path);  // and nobody else
+    REQUIRE(first);
+    (void)::alarm(60);                      // who waits for it waits without end
+    host.run_for(std::chrono::seconds(1));  // it is tried four times a second
+    host.frontend_state(kDevice, 6);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.frontend_initialised(kDevice, 21);
+    REQUIRE(host.reaches(kDevice, "4"));
+    (void)::alarm(0);
+}
+
 TEST_CASE("a zygote that has much to say to a daemon that does not listen goes on taking its orders") {
     auto ends = make_seqpacket_pair();
     REQUIRE(ends);
