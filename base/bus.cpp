@@ -98,10 +98,10 @@ Server::Server(EventLoop &loop, Address address, std::vector<Method> methods,
     vtable_.push_back(SD_BUS_VTABLE_END);
 }
 
-void Server::start() { connect(); }
+void Server::start() { connect(Naming::kAtOnce); }
 
-void Server::connect() {
-    auto connected = try_connect();
+void Server::connect(Naming naming) {
+    auto connected = try_connect(naming);
     if (connected) {
         bus_ = std::move(*connected);
         reported_ = false;
@@ -111,8 +111,9 @@ void Server::connect() {
     reconnect_later();
 }
 
-// Waits for the name: who starts the daemon and then calls it finds it.
-Result<Connection> Server::try_connect() {
+// At the start it waits for the name: who starts the daemon and then calls it finds it. Later the loop has more to do
+// than to wait for a bus that may hang: one that gives no name ends the connection.
+Result<Connection> Server::try_connect(Naming naming) {
     VTPM_ASSIGN(Connection bus, open_system());
     sd_bus *raw = bus.get();
     VTPM_TRY(check(sd_bus_set_method_call_timeout(raw, kBusTimeout), "timeout"));
@@ -122,13 +123,16 @@ Result<Connection> Server::try_connect() {
     VTPM_TRY(check(sd_bus_match_signal(raw, nullptr, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
                                        "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, this),
                    "match"));
-    VTPM_TRY(check(sd_bus_request_name(raw, address_.name, 0), address_.name));
+    const int named = naming == Naming::kAtOnce
+                          ? sd_bus_request_name(raw, address_.name, 0)
+                          : sd_bus_request_name_async(raw, nullptr, address_.name, 0, nullptr, nullptr);
+    VTPM_TRY(check(named, address_.name));
     return bus;
 }
 
 // Without the event source the daemon goes on, but not on the bus.
 void Server::reconnect_later() {
-    if (auto source = loop_.after(kRetryInterval, [this] { connect(); })) retry_ = std::move(*source);
+    if (auto source = loop_.after(kRetryInterval, [this] { connect(Naming::kLater); })) retry_ = std::move(*source);
 }
 
 int Server::on_disconnected(sd_bus_message *, void *userdata, sd_bus_error *) noexcept {

@@ -43,8 +43,12 @@ struct Method {
     Elsewhere elsewhere{};  // where the handler runs; null: in the loop
 };
 
+// One that is not connected yet has nothing to flush, and would be waited for.
 struct CloseBus {
-    void operator()(sd_bus *bus) const { sd_bus_flush_close_unref(bus); }
+    void operator()(sd_bus *bus) const {
+        if (sd_bus_is_ready(bus) > 0) (void)sd_bus_flush(bus);
+        sd_bus_close_unref(bus);
+    }
 };
 using Connection = std::unique_ptr<sd_bus, CloseBus>;
 
@@ -61,8 +65,10 @@ public:
     void start();
 
 private:
-    void connect();
-    Result<Connection> try_connect();
+    // Whether to wait for the name.
+    enum class Naming { kAtOnce, kLater };
+    void connect(Naming naming);
+    Result<Connection> try_connect(Naming naming);
     void reconnect_later();
     static int on_call(sd_bus_message *message, void *userdata, sd_bus_error *error) noexcept;
     static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error *error) noexcept;

@@ -83,6 +83,19 @@ bool has_crashed(int status) { return WIFSIGNALED(status) && WTERMSIG(status) !=
 // The zygote's end of its control socket.
 constexpr int kControl = 3;
 
+// Without the daemon's loop, which does not run yet.
+template <typename Ask>
+Result<> wait_for(Ask ask) {
+    VTPM_ASSIGN(EventLoop loop, EventLoop::create());
+    Result<> answer;
+    const auto asked = ask(loop, [&](const Result<> &result) {
+        answer = result;
+        loop.stop();
+    });
+    VTPM_TRY(loop.run());
+    return answer;
+}
+
 // posix_spawn: nothing of this process' threads and descriptors gets in the way.
 Result<pid_t> spawn_zygote(int program, int control) {
     posix_spawn_file_actions_t actions;
@@ -147,30 +160,66 @@ Result<std::unique_ptr<EngineHost>> EngineHost::start(EventLoop &loop, const std
     return host;
 }
 
-Result<> EngineHost::start_zygote() {
+Result<EngineHost::Coming> EngineHost::spawn() const {
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
     VTPM_ASSIGN(const pid_t pid, spawn_zygote(program_.get(), ends.theirs.get()));
-    // Whoever fails from here on closes its connection, by which it ends.
-    if (const auto moved = service_.give_scope(pid); !moved) {
-        if (started_) {
-            dropped_.push_back(pid);
-            return moved;
-        }
-        log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
-    }
     const KeptName name{protocol_version(Channel::kEngines), protocol_version(Channel::kState), pid};
-    service_.keep(to_string(name), ends.ours.get());
-    zygotes_.push_back({name, kVersion, std::move(ends.ours), true});
-    zygotes_.back().groups = groups_of(pid);
+    return Coming{name, std::move(ends.ours)};
+}
+
+// The daemon's first: nobody is served yet. Whoever fails closes its connection, by which it ends.
+Result<> EngineHost::start_zygote() {
+    VTPM_ASSIGN(Coming first, spawn());
+    const auto moved = wait_for([&](EventLoop &loop, ServiceManager::Done done) {
+        return service_.give_scope(loop, first.name.zygote, std::move(done));
+    });
+    if (!moved) log::warning("a restart of xen-vtpmd will end the TPMs that it starts: {}", moved.error().text);
+    (void)wait_for([&](EventLoop &loop, ServiceManager::Done done) {
+        return service_.keep(loop, to_string(first.name), first.control.get(), std::move(done));
+    });
+    return use(std::move(first));
+}
+
+Result<> EngineHost::use(Coming zygote) {
+    zygotes_.push_back({zygote.name, kVersion, std::move(zygote.control), true});
+    zygotes_.back().groups = groups_of(zygote.name.zygote);
     return serve(zygotes_.back());
 }
 
 // A guest that has crashed its engine may have learned something of the addresses that all engines of a zygote share,
-// or guessed a part of them, and may boot again to guess on: not for long with these (docs/decisions/0011).
+// or guessed a part of them, and may boot again to guess on: not for long with these (docs/decisions/0011). systemd may
+// be busy: those that run are served meanwhile.
 void EngineHost::renew_zygote() {
-    if (zygotes_.size() >= kMostZygotes || !may_renew_.take()) return;
-    if (const auto started = start_zygote(); !started)
-        log::warning("engines go on with the addresses of one that has crashed: {}", started.error().text);
+    if (coming_ || zygotes_.size() >= kMostZygotes || !may_renew_.take()) return;
+    auto spawned = spawn();
+    if (!spawned)
+        return log::warning("engines go on with the addresses of one that has crashed: {}", spawned.error().text);
+    coming_ = std::move(*spawned);
+    coming_->asked =
+        service_.give_scope(loop_, coming_->name.zygote, [this](const Result<> &given) { has_scope(given); });
+}
+
+void EngineHost::has_scope(const Result<> &given) {
+    if (!given) {
+        log::warning("engines go on with the addresses of one that has crashed: {}", given.error().text);
+        dropped_.push_back(coming_->name.zygote);
+        return coming_.reset();
+    }
+    coming_->asked =
+        service_.keep(loop_, to_string(coming_->name), coming_->control.get(), [this](const Result<> &) { renewed(); });
+}
+
+void EngineHost::renewed() {
+    Coming zygote = std::move(*coming_);
+    coming_.reset();
+    const KeptName name = zygote.name;
+    if (const auto used = use(std::move(zygote)); !used) {
+        log::warning("engines go on with the addresses of one that has crashed: {}", used.error().text);
+        zygotes_.pop_back();
+        service_.forget(to_string(name));
+        dropped_.push_back(name.zygote);
+    }
+    drop_idle_zygotes();
 }
 
 // One without engines may not have come up; the one before it serves. Otherwise the daemon ends with its engines.
@@ -291,6 +340,8 @@ void EngineHost::reap_zygotes() {
 Result<std::unique_ptr<EngineProcess>> EngineHost::start_engine(DeviceId device, const Uuid &uuid, TpmVersion version,
                                                                 UniqueFd state_channel, EngineObserver &observer,
                                                                 Beginning beginning, const Incarnation &incarnation) {
+    // The next engine is not to have the addresses of one that has crashed.
+    if (coming_) return fail(ErrorCode::kUnavailable, "the engines' next parent process is about to come");
     VTPM_ASSIGN(SocketPair ends, make_seqpacket_pair());
     Zygote &zygote = zygotes_.back();
     const std::uint32_t uid = free_uid();
@@ -354,6 +405,7 @@ void EngineHost::stop_unclaimed() {
 void EngineHost::stop_all(std::function<void()> stopped) {
     if (running_.empty()) return stopped();
     stopped_ = std::move(stopped);
+    coming_.reset();
     stop_unclaimed();
     for (const auto &entry : running_) release(entry.first);
     if (auto timer = loop_.after(limits::kAllPowerOff, [this] {

@@ -91,8 +91,18 @@ private:
     void forget(std::uint32_t engine) override;
 
     EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &service, std::function<void()> lost);
+    // One that is not in use yet: systemd is asked to keep it.
+    struct Coming {
+        KeptName name;
+        UniqueFd control;
+        std::unique_ptr<ServiceManager::Request> asked = {};
+    };
+    Result<Coming> spawn() const;
     Result<> start_zygote();
+    Result<> use(Coming zygote);
     void renew_zygote();
+    void has_scope(const Result<> &given);
+    void renewed();
     void ended(Zygote &zygote);
     void take_over(KeptDescriptor kept);
     Result<> try_take_over(KeptDescriptor &kept);
@@ -114,7 +124,8 @@ private:
     UniqueFd program_;
     ServiceManager &service_;
     std::function<void()> lost_;
-    std::list<Zygote> zygotes_;   // new engines come from the last, which is this daemon's own
+    std::list<Zygote> zygotes_;  // new engines come from the last, which is this daemon's own
+    std::optional<Coming> coming_;
     std::vector<pid_t> dropped_;  // zygotes that this daemon has started, and let go
     std::uint32_t next_id_ = 1;
     std::uint32_t first_uid_;

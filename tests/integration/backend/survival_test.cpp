@@ -194,6 +194,39 @@ TEST_CASE("no two engines have the same user, whoever has started them") {
     CHECK(process_status(host.engine_pid(kDevice)).at("Uid") != process_status(host.engine_pid(kOther)).at("Uid"));
 }
 
+TEST_CASE("while systemd is busy with a new parent of engines, guests are served, and who comes waits for it") {
+    const bool gives_scope = GENERATE(true, false);
+    TestHost host;
+    Measured measured(host);
+    LoopbackGuest crashes;
+    host.bring_up(kOther, Uuid::random(), crashes);
+    host.service.is_busy = true;
+    REQUIRE(::kill(host.engine_pid(kOther), SIGSEGV) == 0);
+    REQUIRE(host.reaches(kOther, "5"));
+    REQUIRE(host.run_until([&] { return static_cast<bool>(host.service.waiting); }));
+
+    host.frontend_state(kDevice, 6);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.frontend_initialised(kDevice, 21);
+    REQUIRE(host.reaches(kDevice, "4"));
+    host.frontend_state(kDevice, 4);
+    CHECK(measured.read(host) == measured.pcr);
+    constexpr DeviceId kComing{9, 0};
+    LoopbackGuest coming;
+    host.offer(kComing, Uuid::random(), coming);
+    host.frontend_initialised(kComing);
+    host.run_for(std::chrono::milliseconds(600));
+    CHECK(host.own_state(kComing) == "2");
+    CHECK(host.reason(kComing).find("parent process") != std::string::npos);
+
+    const auto answer = host.service.waiting(gives_scope ? Result<>() : fail(ErrorCode::kUnavailable, "busy"));
+    REQUIRE(host.reaches(kComing, "4"));
+    host.frontend_state(kComing, 4);
+    CHECK(rc(host.execute(coming, commands::get_random())) == 0);
+    CHECK(host.engines->zygotes().size() == (gives_scope ? 2 : 1));
+    CHECK(host.service.store.size() == host.engines->zygotes().size());
+}
+
 TEST_CASE("an engine is known by its name") {
     TestHost host;
     LoopbackGuest guest;
