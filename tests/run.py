@@ -133,6 +133,7 @@ def main():
     alone = []
     if choice == ["--all"]:
         jobs.append(pytest("packages", "tests/packages", 1800))
+        jobs.append(pytest("upgrade", "tests/upgrade", 1800))
         jobs.append(Job("each-file-alone", ["sh", "-c", "rm -rf build/apart; meson setup build/apart --werror -Dunity=off && meson compile -C build/apart"], 3600))
         # Without the sanitizers: a thousand engines of theirs do not fit into a machine.
         soak = "meson setup build/soak --buildtype=release; ninja -C build/soak backend/xen-vtpm-engine tests/integration-soak && build/soak/tests/integration-soak"
