@@ -59,10 +59,14 @@ def test_kernel_tree_installs_updates_and_removes(tree, tmp_path):
     assert sorted(difference(before, tpm)) == ["Makefile", "xen-tpmfront"]
     ours = tpm / "xen-tpmfront/xen-tpmfront.c"
     assert ours.read_bytes() == (ROOT / "kernel/xen-tpmfront.c").read_bytes()
-    ours.write_text("older")
+    for text, age in (("older", 0), ("newer, of another tree", 2**32)):
+        ours.write_text(text)
+        os.utime(ours, (age, age))
+        kernel_tree("install", tree)
+        assert ours.read_bytes() == (ROOT / "kernel/xen-tpmfront.c").read_bytes()
     os.utime(ours, (0, 0))
     kernel_tree("install", tree)
-    assert ours.read_bytes() == (ROOT / "kernel/xen-tpmfront.c").read_bytes()
+    assert ours.stat().st_mtime == 0  # or the kernel would be linked anew
     kernel_tree("remove", tree)
     kernel_tree("remove", tree)
     assert difference(before, tpm) == []
