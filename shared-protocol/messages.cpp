@@ -93,7 +93,7 @@ struct Layout<PrepareVtpm> {
 };
 template <>
 struct Layout<OpenVtpm> {
-    static void visit(auto &io, auto &m) { all(io, m.protocol, m.state_protocol, m.uuid, m.launch); }
+    static void visit(auto &io, auto &m) { all(io, m.protocol, m.state_protocol, m.uuid, m.launch, m.guest); }
 };
 template <>
 struct Layout<VtpmAnswer> {

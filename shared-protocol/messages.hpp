@@ -84,6 +84,7 @@ struct OpenVtpm {
     std::uint32_t state_protocol = protocol_version(Channel::kState);  // of the engine that will use it
     Uuid uuid;
     ByteView launch{};  // the log of its guest's launch (launch/event_log.hpp), for PowerOn; empty: nobody measured it
+    std::string_view guest{};  // its name, as xenstore has it; empty: it has none
 };
 
 struct VtpmAnswer {

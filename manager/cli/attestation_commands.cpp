@@ -16,7 +16,7 @@ namespace vtpm::cli {
 namespace {
 
 struct AttestOptions {
-    std::string uuid;   // empty: of the guest that we are in
+    std::string vtpm;   // empty: of the guest that we are in
     std::string nonce;  // hexadecimal
     std::string pcrs;
     std::string device = "/dev/tpm0";  // of the guest
@@ -129,13 +129,14 @@ Result<std::string> with_event_log(const std::string &document, const std::strin
 Result<Json> attest(const AttestOptions &options) {
     VTPM_ASSIGN(const Bytes nonce, nonce_from(options.nonce));
     std::string document;
-    if (options.uuid.empty()) {
+    if (options.vtpm.empty()) {
         if (!options.pcrs.empty()) return fail(ErrorCode::kInvalid, "a guest does not choose the host's PCRs");
         VTPM_ASSIGN(document, attest_guest(options.device, nonce));
         VTPM_ASSIGN(document, with_event_log(document, options.device));
     } else {
         VTPM_ASSIGN(Daemons daemons, Daemons::reach(nullptr));
-        VTPM_ASSIGN(document, daemons.attest(options.uuid, options.nonce, options.pcrs));
+        VTPM_ASSIGN(const std::string uuid, resolve(daemons, options.vtpm));
+        VTPM_ASSIGN(document, daemons.attest(uuid, options.nonce, options.pcrs));
     }
     VTPM_TRY(Attestation::parse(document));
     return Json::parse(document);
@@ -223,7 +224,7 @@ Result<Json> answer_challenge(Daemons &daemons, const AnswerOptions &options) {
 void add_create_attestation(const Menu &attestation) {
     auto [command, options] = attestation.add<AttestOptions>(
         "create", "Print an attestation of a vTPM, or, in a guest, of its own", attest, document_text);
-    command.add_option("UUID", options.uuid, "UUID of the vTPM; none: this guest's own");
+    command.add_option("VTPM", options.vtpm, std::string(kVtpmHelp) + "; none: this guest's own");
     command.add_option("--nonce", options.nonce, "Nonce of the verifier, 8 to 64 bytes in hexadecimal")->required();
     command.add_option("--pcrs", options.pcrs, "PCRs of the host to quote; default: those that its group opens by");
     command.add_option("--device", options.device, "Device of the guest's TPM")->capture_default_str();

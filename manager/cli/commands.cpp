@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/commands.hpp"
 
+#include <fmt/ranges.h>
+
 #include "base/uuid.hpp"
 #include "manager/cli/problems.hpp"
 
@@ -30,6 +32,29 @@ tl::unexpected<Error> in_use(const std::string &uuid) {
 Result<> require_uuid(const std::string &text) {
     if (Uuid::parse(text)) return {};
     return fail(ErrorCode::kInvalid, "'{}' is not a UUID such as 01234567-89ab-cdef-0123-456789abcdef", text);
+}
+
+namespace {
+
+Result<std::string> vtpm_of_domain(Daemons &daemons, const std::string &domain) {
+    VTPM_ASSIGN(const auto devices, daemons.devices());
+    if (!devices) return fail(ErrorCode::kUnavailable, "xen-vtpmd, which knows the domains, does not run");
+    std::set<std::string> uuids;
+    for (const Json &device : json_of(*devices))
+        if (device.value("device", "").starts_with(domain + "/")) uuids.insert(device.value("uuid", ""));
+    if (uuids.empty()) return fail(ErrorCode::kNotFound, "domain {} has no vTPM", domain);
+    if (uuids.size() > 1)
+        return fail(ErrorCode::kInvalid, "domain {} has {} vTPMs: say which: {}", domain, uuids.size(),
+                    fmt::join(uuids, ", "));
+    return *uuids.begin();
+}
+
+}  // namespace
+
+Result<std::string> resolve(Daemons &daemons, const std::string &text) {
+    if (const auto uuid = Uuid::parse(text)) return uuid->to_string();
+    const bool is_number = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+    return is_number ? vtpm_of_domain(daemons, text) : daemons.find(text);
 }
 
 Json vtpm_json(const bus::Dictionary &vtpm, const std::optional<bus::Rows> &devices) {
@@ -84,8 +109,8 @@ Result<Json> show_status(Daemons &daemons) {
     return status;
 }
 
-Result<Json> show_vtpm(Daemons &daemons, const std::string &uuid) {
-    VTPM_TRY(require_uuid(uuid));
+Result<Json> show_vtpm(Daemons &daemons, const std::string &called) {
+    VTPM_ASSIGN(const std::string uuid, resolve(daemons, called));
     VTPM_ASSIGN(const auto vtpm, daemons.show(uuid));
     VTPM_ASSIGN(const auto devices, daemons.devices());
     return vtpm_json(vtpm, devices);

@@ -22,12 +22,15 @@ tl::unexpected<Error> in_use(const std::string &uuid);
 // What a vTPM may ask of its guest's launch.
 inline const std::vector<std::string> kLaunchPolicies{"off", "measure", "require", "require-approved"};
 
-// Checked here, so that a slip of the pen needs no daemon to be told.
 Result<> require_uuid(const std::string &text);
+// What people call a vTPM: its UUID, its alias, the name of its guest, or the number of the domain that uses it now.
+inline constexpr const char *kVtpmHelp = "The vTPM: its UUID or alias, its guest's name, or the domain that uses it";
+// Its UUID.
+Result<std::string> resolve(Daemons &daemons, const std::string &text);
 
 // A vTPM with its devices.
 Json vtpm_json(const bus::Dictionary &vtpm, const std::optional<bus::Rows> &devices);
-Result<Json> show_vtpm(Daemons &daemons, const std::string &uuid);
+Result<Json> show_vtpm(Daemons &daemons, const std::string &called);
 Result<Json> list_groups(Daemons &daemons);
 Result<Json> show_group(Daemons &daemons, const std::string &name);
 Result<Json> show_status(Daemons &daemons);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "shared-protocol/bus_names.hpp"
 
@@ -16,6 +17,14 @@ Result<T> expect(Result<bus::Reply> reply, const char *method) {
     return fail(ErrorCode::kSystem, "{} answered something else than this program knows: upgrade both", method);
 }
 
+bool is_utf8(const std::string &text) {
+    try {
+        return !nlohmann::json(text).dump().empty();
+    } catch (const nlohmann::json::type_error &) {
+        return false;
+    }
+}
+
 }  // namespace
 
 Result<Daemons> Daemons::reach(bus::Client::StillWaiting still_waiting) {
@@ -25,6 +34,8 @@ Result<Daemons> Daemons::reach(bus::Client::StillWaiting still_waiting) {
 
 template <typename T>
 Result<T> Daemons::ask_manager(const char *method, const bus::Arguments &arguments) {
+    if (!std::ranges::all_of(arguments, is_utf8))  // D-Bus takes nothing else
+        return fail(ErrorCode::kInvalid, "what was given to this command, or a file of it, is no text in UTF-8");
     auto value = expect<T>(bus_.call_patiently(kManagerBus, method, arguments, still_waiting_), method);
     if (!value && value.error().code == ErrorCode::kUnavailable)
         return fail(ErrorCode::kUnavailable, "xen-vtpm-managerd: {}; see: systemctl status xen-vtpm-managerd",
@@ -50,6 +61,13 @@ Result<std::string> Daemons::create(const std::string &uuid, const std::string &
                                     const std::string &pcr_banks, const std::string &launch) {
     return ask_manager<std::string>("Create", {uuid, version, group, pcr_banks, launch});
 }
+Result<std::string> Daemons::find(const std::string &name) { return ask_manager<std::string>("Find", {name}); }
+
+Result<> Daemons::set_alias(const std::string &uuid, const std::string &alias) {
+    VTPM_TRY(ask_manager<std::monostate>("SetAlias", {uuid, alias}));
+    return {};
+}
+
 Result<> Daemons::destroy(const std::string &uuid) {
     VTPM_TRY(ask_manager<std::monostate>("Destroy", {uuid}));
     return {};

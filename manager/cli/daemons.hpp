@@ -17,6 +17,10 @@ public:
     Result<bus::Dictionary> status();
     Result<bus::Rows> list();
     Result<bus::Dictionary> show(const std::string &uuid);
+    // The UUID of the vTPM with this alias, or whose guest was called so last.
+    Result<std::string> find(const std::string &name);
+    // Empty: none any more.
+    Result<> set_alias(const std::string &uuid, const std::string &alias);
     // Empty texts: the manager chooses. The new vTPM's UUID.
     Result<std::string> create(const std::string &uuid, const std::string &version, const std::string &group,
                                const std::string &pcr_banks, const std::string &launch);

@@ -139,19 +139,19 @@ Result<Json> predict_launch(const LaunchOptions &options) {
 }
 
 struct LaunchPolicyOptions {
-    std::string uuid;
+    std::string vtpm;
     std::string policy;
     std::string release;  // file of launch release; empty: none
 };
 
 Result<Json> set_launch(Daemons &daemons, const LaunchPolicyOptions &options) {
-    VTPM_TRY(require_uuid(options.uuid));
+    VTPM_ASSIGN(const std::string uuid, resolve(daemons, options.vtpm));
     std::string release;
     if (!options.release.empty()) {
         VTPM_ASSIGN(release, read_input(options.release));
     }
-    VTPM_TRY(daemons.set_launch(options.uuid, options.policy, release));
-    return show_vtpm(daemons, options.uuid);
+    VTPM_TRY(daemons.set_launch(uuid, options.policy, release));
+    return show_vtpm(daemons, uuid);
 }
 
 // `values`: files of launch predict; their names, without ".json", are the labels where there are none of these.
@@ -261,7 +261,7 @@ void add_predict(const Menu &launch) {
 void add_set(const Menu &launch) {
     auto [set, options] = launch.add<LaunchPolicyOptions>(
         "set", "Set what a vTPM asks of its guest's launch, from its next power-on", set_launch, show_text);
-    set.add_option("UUID", options.uuid, "UUID of the vTPM")->required();
+    set.add_option("VTPM", options.vtpm, kVtpmHelp)->required();
     set.add_option(
            "POLICY", options.policy,
            "off: nothing; measure: that its PCRs tell it; require: that it was measured; require-approved: that "

@@ -27,7 +27,7 @@ Menu Menu::below(const char *word, const char *help) const {
 CLI::App &Menu::add_action(const char *word, const char *help, std::function<Result<Json>()> action, Text text) const {
     CLI::App *command = app_->add_subcommand(word, help);
     command->fallthrough();
-    command->callback([chosen = chosen_, command, action = std::move(action), text] {
+    command->callback([chosen = chosen_, command, action = std::move(action), text = std::move(text)] {
         if (!command->get_subcommands().empty()) return;
         chosen->act = action;
         chosen->text = text;
@@ -41,7 +41,7 @@ CLI::App &Menu::add_question(const char *word, const char *help, std::function<R
         VTPM_ASSIGN(Daemons daemons, Daemons::reach(chosen->json ? nullptr : tell_that_we_wait));
         return ask(daemons);
     };
-    return add_action(word, help, reach_and_ask, text);
+    return add_action(word, help, reach_and_ask, std::move(text));
 }
 
 }  // namespace vtpm::cli

@@ -12,13 +12,13 @@
 
 namespace vtpm::cli {
 
-using Text = std::string (*)(const Json &);
+using Text = std::function<std::string(const Json &)>;
 
 // What the command line chose.
 struct Chosen {
     bool json = false;
     std::function<Result<Json>()> act;
-    Text text = nullptr;
+    Text text;
 };
 
 class Menu {
@@ -40,7 +40,7 @@ public:
     Added<Options> add(const char *word, const char *help, Result<Json> (*action)(const Options &), Text text) const {
         const auto options = std::make_shared<Options>();
         return {add_action(
-                    word, help, [action, options] { return action(*options); }, text),
+                    word, help, [action, options] { return action(*options); }, std::move(text)),
                 *options};
     }
     template <typename Options>
@@ -48,11 +48,20 @@ public:
                        Text text) const {
         const auto options = std::make_shared<Options>();
         const auto ask = [action, options](Daemons &daemons) { return action(daemons, *options); };
-        return {add_question(word, help, ask, text), *options};
+        return {add_question(word, help, ask, std::move(text)), *options};
+    }
+    // What it prints depends on them, too.
+    template <typename Options>
+    Added<Options> add(const char *word, const char *help, Result<Json> (*action)(Daemons &, const Options &),
+                       std::string (*text)(const Json &, const Options &)) const {
+        const auto options = std::make_shared<Options>();
+        const auto ask = [action, options](Daemons &daemons) { return action(daemons, *options); };
+        return {add_question(word, help, ask, [text, options](const Json &json) { return text(json, *options); }),
+                *options};
     }
     // Without options.
     CLI::App &add(const char *word, const char *help, Result<Json> (*action)(Daemons &), Text text) const {
-        return add_question(word, help, action, text);
+        return add_question(word, help, action, std::move(text));
     }
 
 private:

@@ -25,17 +25,17 @@ Result<Json> back_up(Daemons &daemons, const BackupOptions &options) {
 }
 
 struct ExportOptions {
-    std::string uuid;
+    std::string vtpm;
     std::string file;  // "-": standard output; then the document is the backup itself
 };
 
 Result<Json> export_vtpm(Daemons &daemons, const ExportOptions &options) {
-    VTPM_TRY(require_uuid(options.uuid));
-    VTPM_ASSIGN(const std::string backup, daemons.export_vtpm(options.uuid));
-    VTPM_ASSIGN(const Json vtpm, show_vtpm(daemons, options.uuid));
+    VTPM_ASSIGN(const std::string uuid, resolve(daemons, options.vtpm));
+    VTPM_ASSIGN(const std::string backup, daemons.export_vtpm(uuid));
+    VTPM_ASSIGN(const Json vtpm, show_vtpm(daemons, uuid));
     const std::string group_name = vtpm.value("group", "");
     VTPM_ASSIGN(const Json group, show_group(daemons, group_name));
-    Json exported{{"uuid", options.uuid},
+    Json exported{{"uuid", uuid},
                   {"file", options.file},
                   {"group", group_name},
                   {"recovery_key", group.value("recovery_key", false)}};
@@ -101,7 +101,7 @@ void add_store_commands(const Menu &menu) {
     backup.add_option("FILE", backup_options.file, "New file")->required();
     auto [exported, export_options] =
         menu.add<ExportOptions>("export", "Write a vTPM to a file, sealed", export_vtpm, export_text);
-    exported.add_option("UUID", export_options.uuid, "UUID of the vTPM")->required();
+    exported.add_option("VTPM", export_options.vtpm, kVtpmHelp)->required();
     exported.add_option("FILE", export_options.file, "New file; - is standard output")->required();
     add_import(menu);
     const Menu store = menu.below("store", "Manage the manager's store");

@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <vector>
 
 #include "manager/cli/problems.hpp"
 #include "version.hpp"
@@ -119,12 +122,14 @@ std::string device_in_status(const Json &device) {
     return fmt::format("{}  vTPM {}", device_state(device), text(device, "uuid"));
 }
 
-std::string used_by(const Json &vtpm) {
-    std::string devices;
-    for (const Json &device : vtpm.value("devices", Json::array()))
-        devices += (devices.empty() ? "" : " ") + text(device, "device");
-    if (!devices.empty()) return devices;
-    return flag(vtpm, "in_use") ? "yes" : "-";
+// Those that use it: "7".
+std::string domains(const Json &vtpm) {
+    std::string numbers;
+    for (const Json &device : vtpm.value("devices", Json::array())) {
+        const std::string id = text(device, "device");
+        numbers += (numbers.empty() ? "" : ",") + id.substr(0, id.find('/'));
+    }
+    return numbers;
 }
 
 }  // namespace
@@ -145,14 +150,104 @@ std::string status_text(const Json &status) {
     return out + problem_lines(status.value("problems", Json::array()));
 }
 
-std::string list_text(const Json &vtpms) {
-    if (vtpms.empty()) return "no vTPMs\n";
-    constexpr auto kRow = "{:<36}  {:<3}  {:<10}  {:<20}  {:>8}  {:<8}  {}\n";
-    std::string out = fmt::format(kRow, "UUID", "TPM", "GROUP", "CREATED", "STORES", "USED BY", "REFUSED");
-    for (const Json &vtpm : vtpms)
-        out += fmt::format(kRow, text(vtpm, "uuid"), text(vtpm, "tpm"), text(vtpm, "group"), text(vtpm, "created"),
-                           text(vtpm, "sequence"), used_by(vtpm), text(vtpm, "reason"));
+namespace {
+
+std::string name(const Json &vtpm) {
+    const std::string alias = text(vtpm, "alias");
+    return alias.empty() ? text(vtpm, "guest") : alias;
+}
+
+// One word.
+std::string vtpm_state(const Json &vtpm) {
+    if (!text(vtpm, "reason").empty()) return "locked";
+    if (flag(vtpm, "in_use")) return "running";
+    if (!vtpm.value("devices", Json::array()).empty()) return "attached";
+    if (flag(vtpm, "saved")) return "saved";
+    return text(vtpm, "sequence") == "0" ? "new" : "off";
+}
+
+std::string last_used(const Json &vtpm) {
+    if (flag(vtpm, "in_use")) return "now";
+    const std::string time = text(vtpm, "last_used");
+    if (!time.empty()) return time;
+    return text(vtpm, "sequence") == "0" ? "never" : "";  // before that was noted
+}
+
+struct Column {
+    std::string_view name;
+    int width;
+    std::string (*value)(const Json &vtpm);
+};
+constexpr std::array<Column, 7> kColumns{{
+    {"NAME", 16, name},
+    {"UUID", 36, [](const Json &vtpm) { return text(vtpm, "uuid"); }},
+    {"TPM", 3, [](const Json &vtpm) { return text(vtpm, "tpm"); }},
+    {"GROUP", 10, [](const Json &vtpm) { return text(vtpm, "group"); }},
+    {"DOMAIN", 6, domains},
+    {"STATE", 8, vtpm_state},
+    {"LAST-USED", 20, last_used},
+}};
+
+bool is_called(const Column &column, std::string_view word) {
+    return std::ranges::equal(column.name, word, {}, {},
+                              [](char c) { return c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c; });
+}
+
+const Column *column_called(std::string_view word) {
+    const auto found = std::ranges::find_if(kColumns, [&](const Column &column) { return is_called(column, word); });
+    return found == kColumns.end() ? nullptr : &*found;
+}
+
+std::vector<Column> columns_of(const ListLayout &layout) {
+    if (layout.columns.empty()) return {kColumns.begin(), kColumns.end()};
+    std::vector<Column> columns;
+    for (const std::string &word : layout.columns)
+        if (const Column *column = column_called(word)) columns.push_back(*column);
+    return columns;
+}
+
+// As zpool does: in a line for people the columns are as wide as they need be.
+std::string line_of(const std::vector<Column> &columns, bool plain,
+                    const std::function<std::string(const Column &)> &cell) {
+    std::string out;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+        std::string value = cell(columns[i]);
+        if (value.empty()) value = "-";
+        const bool is_last = i + 1 == columns.size();
+        out += plain || is_last ? value : fmt::format("{:<{}}", value, columns[i].width);
+        out += is_last ? "\n" : plain ? "\t" : "  ";
+    }
     return out;
+}
+
+}  // namespace
+
+Result<> require_columns(const ListLayout &layout) {
+    for (const std::string &word : layout.columns)
+        if (column_called(word) == nullptr)
+            return fail(ErrorCode::kInvalid,
+                        "there is no column '{}': name, uuid, tpm, group, domain, state or last-used", word);
+    return {};
+}
+
+std::string list_text(const Json &vtpms, const ListLayout &layout) {
+    if (vtpms.empty()) return layout.plain ? "" : "no vTPMs\n";
+    std::vector<Column> columns = columns_of(layout);
+    for (Column &column : columns)
+        for (const Json &vtpm : vtpms)
+            column.width = std::max(column.width, static_cast<int>(column.value(vtpm).size()));
+    std::string out;
+    if (!layout.plain) out += line_of(columns, false, [](const Column &column) { return std::string(column.name); });
+    for (const Json &vtpm : vtpms)
+        out += line_of(columns, layout.plain, [&](const Column &column) { return column.value(vtpm); });
+    return out;
+}
+
+std::string names_in_brackets(const Json &vtpm) {
+    std::string names = text(vtpm, "alias");
+    if (const std::string guest = text(vtpm, "guest"); !guest.empty())
+        names += fmt::format("{}last used by guest {}", names.empty() ? "" : ", ", guest);
+    return names.empty() ? names : fmt::format(" ({})", names);
 }
 
 namespace {
@@ -168,6 +263,9 @@ std::string launch(const Json &vtpm) {
 std::string show_text(const Json &vtpm) {
     std::string out;
     line(out, "vTPM", text(vtpm, "uuid"));
+    line(out, "alias", text(vtpm, "alias"));
+    line(out, "guest", text(vtpm, "guest"));
+    line(out, "last used", last_used(vtpm));
     line(out, "TPM", text(vtpm, "tpm"));
     line(out, "PCR banks", text(vtpm, "pcr_banks"));
     line(out, "algorithms", text(vtpm, "algorithms"));

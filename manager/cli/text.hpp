@@ -3,13 +3,24 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "manager/cli/commands.hpp"
 
 namespace vtpm::cli {
 
 std::string status_text(const Json &status);
-std::string list_text(const Json &vtpms);
+
+struct ListLayout {
+    std::vector<std::string> columns{};  // names of them, in either case; none: all
+    bool plain = false;                  // no headings, a tab between columns
+};
+// kInvalid: there is no such column.
+Result<> require_columns(const ListLayout &layout);
+std::string list_text(const Json &vtpms, const ListLayout &layout = {});
+// " (alias, guest)", or nothing.
+std::string names_in_brackets(const Json &vtpm);
+
 std::string show_text(const Json &vtpm);
 std::string reissue_text(const Json &ordered);
 std::string create_text(const Json &created);

@@ -1,26 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/cli/vtpm_commands.hpp"
 
+#include <ctime>
+
 #include "base/uuid.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/text.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {
 
-Result<Json> list_vtpms(Daemons &daemons) {
+struct ListOptions {
+    unsigned unused_days = 0;
+    ListLayout layout{};
+};
+
+// When it was last used, or made, in seconds since 1970; nothing: its row does not say.
+std::optional<std::int64_t> last_sign_of_life(const Json &vtpm) {
+    for (const char *key : {"last_used", "created"})
+        if (const auto time = from_utc(vtpm.value(key, ""))) return time;
+    return std::nullopt;
+}
+
+// A guest that was saved may need its TPM again, however late.
+bool is_unused(const Json &vtpm, std::time_t since) {
+    if (vtpm.value("in_use", false) || vtpm.value("saved", false) || !vtpm.at("devices").empty()) return false;
+    const auto last = last_sign_of_life(vtpm);
+    return last && *last < since;
+}
+
+Result<Json> list_vtpms(Daemons &daemons, const ListOptions &options) {
+    VTPM_TRY(require_columns(options.layout));
     VTPM_ASSIGN(const auto vtpms, daemons.list());
     VTPM_ASSIGN(const auto devices, daemons.devices());
+    if (options.unused_days != 0 && !devices)
+        return fail(ErrorCode::kUnavailable, "xen-vtpmd, which knows who uses a vTPM, does not run");
+    constexpr std::time_t kDay = 24 * 60 * 60;
+    const std::time_t since = std::time(nullptr) - kDay * options.unused_days;
     Json rows = Json::array();
-    for (const bus::Dictionary &vtpm : vtpms) rows.push_back(vtpm_json(vtpm, devices));
+    for (const bus::Dictionary &vtpm : vtpms) {
+        Json row = vtpm_json(vtpm, devices);
+        if (options.unused_days == 0 || is_unused(row, since)) rows.push_back(std::move(row));
+    }
     return rows;
 }
 
+std::string list_as(const Json &vtpms, const ListOptions &options) { return list_text(vtpms, options.layout); }
+
+void add_list(const Menu &menu) {
+    auto [command, options] = menu.add<ListOptions>("list", "List all vTPMs", list_vtpms, list_as);
+    command.add_flag("-H", options.layout.plain, "For scripts: no headings, a tab between columns");
+    command.add_option("-o", options.layout.columns, "Columns, such as name,uuid,state; default: all")
+        ->delimiter(',')
+        ->type_name("COLUMN,...");
+    command
+        .add_option("--unused", options.unused_days,
+                    "Only vTPMs that nothing has used for so many days, nor will for a guest that was saved")
+        ->check(CLI::Range(1U, 100'000U))
+        ->type_name("DAYS");
+}
+
 struct ShowOptions {
-    std::string uuid;
+    std::string vtpm;
 };
 
-Result<Json> show_one_vtpm(Daemons &daemons, const ShowOptions &options) { return show_vtpm(daemons, options.uuid); }
+Result<Json> show_one_vtpm(Daemons &daemons, const ShowOptions &options) { return show_vtpm(daemons, options.vtpm); }
+
+struct AliasOptions {
+    std::string vtpm;
+    std::string alias;  // empty: none any more
+    bool remove = false;
+};
+
+Result<Json> set_alias(Daemons &daemons, const AliasOptions &options) {
+    if (options.remove != options.alias.empty()) return fail(ErrorCode::kInvalid, "give an alias, or --remove");
+    VTPM_ASSIGN(const std::string uuid, resolve(daemons, options.vtpm));
+    VTPM_TRY(daemons.set_alias(uuid, options.alias));
+    return show_vtpm(daemons, uuid);
+}
+
+void add_alias(const Menu &menu) {
+    auto [command, options] =
+        menu.add<AliasOptions>("alias", "Give a vTPM another name, or take that away", set_alias, show_text);
+    command.add_option("VTPM", options.vtpm, kVtpmHelp)->required();
+    command.add_option("ALIAS", options.alias, "Its alias: letters, digits, '-', '.' and '_'; no other vTPM's");
+    command.add_flag("--remove", options.remove, "It has no alias any more");
+}
 
 // Empty texts: the manager's default.
 struct CreateOptions {
@@ -52,22 +118,24 @@ void add_create(const Menu &menu) {
 }
 
 struct DeleteOptions {
-    std::string uuid;
+    std::string vtpm;
     bool yes = false;
 };
 
 Result<Json> delete_vtpm(Daemons &daemons, const DeleteOptions &options) {
-    VTPM_TRY(require_uuid(options.uuid));
+    VTPM_ASSIGN(const std::string uuid, resolve(daemons, options.vtpm));
     VTPM_ASSIGN(const auto engines, vtpms_with_engines(daemons));
-    if (engines.contains(Uuid::parse(options.uuid)->to_string())) return in_use(options.uuid);
-    VTPM_TRY(confirm(options.yes,
-                     fmt::format("Deleting vTPM {} loses for good what its guest sealed with it.", options.uuid)));
-    VTPM_TRY(daemons.destroy(options.uuid));
-    return Json{{"uuid", options.uuid}, {"deleted", true}};
+    if (engines.contains(uuid)) return in_use(uuid);
+    // What remains of a vTPM that is not in the inventory has no names.
+    const auto known = daemons.show(uuid);
+    VTPM_TRY(confirm(options.yes, fmt::format("Deleting vTPM {}{} loses for good what its guest sealed with it.", uuid,
+                                              known ? names_in_brackets(json_of(*known)) : std::string())));
+    VTPM_TRY(daemons.destroy(uuid));
+    return Json{{"uuid", uuid}, {"deleted", true}};
 }
 
 struct ReissueOptions {
-    std::string uuid;   // or
+    std::string vtpm;   // or
     std::string group;  // all of it
     bool withdraw = false;
 };
@@ -78,16 +146,16 @@ Result<Json> reissue(Daemons &daemons, const ReissueOptions &options) {
         VTPM_ASSIGN(const auto ordered, daemons.reissue_group(options.group, options.withdraw));
         return json_of(ordered);
     }
-    VTPM_TRY(require_uuid(options.uuid));
-    VTPM_TRY(daemons.reissue(options.uuid, options.withdraw));
-    return show_vtpm(daemons, options.uuid);
+    VTPM_ASSIGN(const std::string uuid, resolve(daemons, options.vtpm));
+    VTPM_TRY(daemons.reissue(uuid, options.withdraw));
+    return show_vtpm(daemons, uuid);
 }
 
 void add_reissue(const Menu &menu) {
     auto [command, options] = menu.add<ReissueOptions>(
         "reissue", "Issue a vTPM's endorsement certificates again, at its next power-on", reissue, reissue_text);
     auto *which = command.add_option_group("which");
-    which->add_option("UUID", options.uuid, "UUID of the vTPM");
+    which->add_option("VTPM", options.vtpm, kVtpmHelp);
     which->add_option("--group", options.group, "Order it for all vTPMs of this group that have certificates");
     which->require_option(1);
     command.add_flag("--withdraw", options.withdraw, "Take the order back: keep the present certificates");
@@ -97,14 +165,15 @@ void add_reissue(const Menu &menu) {
 
 void add_vtpm_commands(const Menu &menu) {
     menu.add("status", "Show the manager, what it is sealed to, the groups and the backend", show_status, status_text);
-    menu.add("list", "List all vTPMs", list_vtpms, list_text);
+    add_list(menu);
     auto [shown, show_options] =
         menu.add<ShowOptions>("show", "Show a vTPM and the devices that use it", show_one_vtpm, show_text);
-    shown.add_option("UUID", show_options.uuid, "UUID of the vTPM")->required();
+    shown.add_option("VTPM", show_options.vtpm, kVtpmHelp)->required();
+    add_alias(menu);
     add_create(menu);
     auto [deleted, delete_options] = menu.add<DeleteOptions>(
         "delete", "Delete a vTPM with its key and its state, for good", delete_vtpm, delete_text);
-    deleted.add_option("UUID", delete_options.uuid, "UUID of the vTPM")->required();
+    deleted.add_option("VTPM", delete_options.vtpm, kVtpmHelp)->required();
     add_yes(deleted, delete_options.yes);
     add_reissue(menu);
 }

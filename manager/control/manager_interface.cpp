@@ -34,6 +34,9 @@ bus::Dictionary describe(const VtpmInfo &vtpm) {
         {"group", vtpm.record.group},
         {"sequence", vtpm.record.sequence},
         {"created", utc(vtpm.record.created)},
+        {"alias", vtpm.record.alias},
+        {"guest", vtpm.record.guest},
+        {"last_used", vtpm.record.last_used == 0 ? std::string() : utc(vtpm.record.last_used)},
         {"in_use", vtpm.in_use},
         {"launch", std::string(to_string(vtpm.record.launch))},
         {"launch_approver", fingerprint_of(vtpm.record.launch_approver)},
@@ -105,6 +108,17 @@ Result<bus::Reply> show(Vtpms &vtpms, const std::string &text) {
     VTPM_ASSIGN(const Uuid uuid, uuid_of(text));
     VTPM_ASSIGN(const VtpmInfo info, vtpms.show(uuid));
     return describe(info);
+}
+
+Result<bus::Reply> find(Vtpms &vtpms, const std::string &name) {
+    VTPM_ASSIGN(const Uuid uuid, vtpms.find(name));
+    return uuid.to_string();
+}
+
+Result<bus::Reply> set_alias(Vtpms &vtpms, const bus::Arguments &arguments) {
+    VTPM_ASSIGN(const Uuid uuid, uuid_of(arguments[0]));
+    VTPM_TRY(vtpms.set_alias(uuid, arguments[1]));
+    return std::monostate{};
 }
 
 Result<LaunchPolicy> launch_policy(const std::string &text) {
@@ -478,6 +492,8 @@ std::vector<bus::Method> manager_methods(const ManagerParts &parts) {
         {"Status", "", "a{sv}", [&](const Arguments &) { return status(vtpms, keys, store, worker); }},
         {"List", "s", "aa{sv}", [&](const Arguments &a) { return list(vtpms, a[0]); }},
         {"Show", "s", "a{sv}", [&](const Arguments &a) { return show(vtpms, a[0]); }},
+        {"Find", "s", "s", [&](const Arguments &a) { return find(vtpms, a[0]); }},
+        {"SetAlias", "ss", "", [&](const Arguments &a) { return set_alias(vtpms, a); }},
         {"Create", "sssss", "s", [&](const Arguments &a) { return create(vtpms, a); }},
         {"Destroy", "s", "", [&](const Arguments &a) { return destroy(vtpms, a[0]); }},
         {"Reissue", "ss", "", [&](const Arguments &a) { return reissue(vtpms, a); }},

@@ -330,8 +330,10 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
         append_sized(message, *bytes);
     append_sized(message, bytes_of(vtpm.profile.pcr_banks.to_string()));
     append_sized(message, bytes_of(vtpm.profile.algorithms));
-    // Rows of before schema 11 have none of these, and those of before schema 12 not the last two.
-    const bool bound = !vtpm.launch_approver.empty() || !vtpm.launch_binding.empty();
+    // Rows of before schema 11 have none of these, those of before schema 12 the first two at most, and those of before
+    // schema 14 the first four.
+    const bool named = !vtpm.alias.empty() || !vtpm.guest.empty() || vtpm.last_used != 0;
+    const bool bound = named || !vtpm.launch_approver.empty() || !vtpm.launch_binding.empty();
     if (vtpm.launch != LaunchPolicy::kOff || !vtpm.event_log_digest.empty() || bound) {
         append_sized(message, bytes_of(to_string(vtpm.launch)));
         append_sized(message, vtpm.event_log_digest);
@@ -339,6 +341,11 @@ Result<Manifest::Sum> Manifest::digest(const VtpmRecord &vtpm) const {
     if (bound) {
         append_sized(message, vtpm.launch_approver);
         append_sized(message, vtpm.launch_binding);
+    }
+    if (named) {
+        append_sized(message, bytes_of(vtpm.alias));
+        append_sized(message, bytes_of(vtpm.guest));
+        append_number(message, static_cast<std::uint64_t>(vtpm.last_used));
     }
     Sum digest{};
     VTPM_TRY(hmac(rows_key_, message, digest));

@@ -72,7 +72,7 @@ struct InsertVtpm {
     VtpmRecord vtpm;
 };
 // What changes of a vTPM without a state that is stored: its key, of which the former stays in no file, and the tags,
-// its certificates, what it asks of launches.
+// its certificates, what it asks of launches, its alias.
 struct UpdateVtpm {
     VtpmRecord vtpm;
 };

@@ -17,7 +17,10 @@ void apply(const StateWrite &write, VtpmRecord &vtpm) {
     (permanent ? vtpm.tag : vtpm.volatile_tag) = envelope_tag(write.envelope);
     if (permanent) vtpm.volatile_tag.clear();
     if (!write.endorsement.empty()) vtpm.endorsement = write.endorsement;
-    if (write.event_log_digest) vtpm.event_log_digest = *write.event_log_digest;
+    if (!write.power_on) return;
+    vtpm.event_log_digest = write.power_on->event_log_digest;
+    vtpm.guest = write.power_on->guest;
+    vtpm.last_used = write.power_on->time;
 }
 
 }  // namespace vtpm

@@ -87,6 +87,11 @@ struct VtpmRecord {
     // (launch_release.hpp). Otherwise both are empty.
     Bytes launch_approver{};
     Bytes launch_binding{};
+    // What people call it: a name that an administrator gave it, of no other vTPM; and that of its guest, as Xen had it
+    // at the last power-on, when that was. Empty, 0: none, never.
+    std::string alias{};
+    std::string guest{};
+    std::int64_t last_used = 0;  // seconds since 1970
 
     [[nodiscard]] std::uint64_t sequence_of(StateKind kind) const {
         return kind == StateKind::kPermanent ? sequence : volatile_sequence;
@@ -101,6 +106,13 @@ struct StateRecord {
     Bytes envelope;
 };
 
+// What is noted of a power-on.
+struct PowerOnRecord {
+    Bytes event_log_digest;  // as VtpmRecord has them
+    std::string guest;
+    std::int64_t time = 0;
+};
+
 // One state to be stored; `sequence` is one more than the present one.
 struct StateWrite {
     Uuid uuid;
@@ -109,7 +121,7 @@ struct StateWrite {
     std::uint64_t sequence = 0;
     Bytes envelope;
     Bytes endorsement{};                      // with the first state of a new TPM; empty: what the inventory has stays
-    std::optional<Bytes> event_log_digest{};  // with the first state after a power-on
+    std::optional<PowerOnRecord> power_on{};  // with the first state after one
 };
 
 Bytes envelope_tag(ByteView envelope);

@@ -112,8 +112,11 @@ constexpr std::array<Upgrade, 4> kUpgrades{
       "    envelope BLOB NOT NULL,"
       "    PRIMARY KEY (uuid, kind)"
       ") STRICT"},
-     // The tables stay. A former program would not open the envelope of a vTPM's key (groups/envelope.cpp).
-     {14, ""}}};
+     // And the envelope of a vTPM's key is one that a former program would not open (groups/envelope.cpp).
+     {14,
+      "ALTER TABLE vtpms ADD COLUMN alias TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE vtpms ADD COLUMN guest TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE vtpms ADD COLUMN last_used INTEGER NOT NULL DEFAULT 0"}}};
 
 // After `from`, up to `to`.
 Result<> upgrade(Database &database, std::int64_t from, std::int64_t to) {

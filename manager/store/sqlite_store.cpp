@@ -15,7 +15,8 @@ namespace {
 constexpr std::string_view kVtpmColumns =
     "SELECT v.uuid, tpm_version, group_name, coalesce(s.wrapped_key, v.wrapped_key), sequence, volatile_sequence, "
     "coalesce(s.tag, v.tag), coalesce(s.volatile_tag, v.volatile_tag), created, endorsement, pcr_banks, algorithms, "
-    "launch, event_log_digest, launch_approver, launch_binding FROM vtpms v LEFT JOIN staged_vtpms s "
+    "launch, event_log_digest, launch_approver, launch_binding, alias, guest, last_used FROM vtpms v LEFT JOIN "
+    "staged_vtpms s "
     "ON s.uuid = v.uuid AND (SELECT adopted FROM groups WHERE name = v.group_name) ";
 
 Result<VtpmRecord> vtpm_of(const Statement &row) {
@@ -40,7 +41,10 @@ Result<VtpmRecord> vtpm_of(const Statement &row) {
                       *launch,
                       row.blob(13),
                       row.blob(14),
-                      row.blob(15)};
+                      row.blob(15),
+                      row.text(16),
+                      row.text(17),
+                      row.integer(18)};
 }
 
 Result<std::vector<VtpmRecord>> vtpms_in(Statement &row) {
@@ -258,6 +262,13 @@ Result<Store::Listed> SqliteStore::vtpms(std::string_view after) {
         else
             listed.damaged.push_back(row.text(0));
     }
+}
+
+Result<std::vector<VtpmRecord>> SqliteStore::vtpms_named(const std::string &name) {
+    const Database::Mapped mapped(database_);
+    VTPM_ASSIGN(Statement rows,
+                database_.prepare(std::string(kVtpmColumns) + "WHERE alias = ?1 OR guest = ?1 ORDER BY v.uuid", name));
+    return vtpms_in(rows);
 }
 
 Result<std::vector<VtpmRecord>> SqliteStore::vtpms_of(const std::string &group) {

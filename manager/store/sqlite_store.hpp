@@ -30,6 +30,7 @@ public:
         std::int64_t most = std::numeric_limits<std::int64_t>::max()) override;
     Result<bool> has_audit_record(ByteView chain) override;
     Result<std::optional<VtpmRecord>> find_vtpm(const Uuid &uuid) override;
+    Result<std::vector<VtpmRecord>> vtpms_named(const std::string &name) override;
     Result<Listed> vtpms(std::string_view after = {}) override;
     Result<std::int64_t> count_vtpms(const std::string &group) override;
     Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group) override;

@@ -140,9 +140,9 @@ public:
         VTPM_TRY(merge(vtpm.uuid.to_string()));
         return change_one(
             "UPDATE vtpms SET wrapped_key = ?, tag = ?, volatile_tag = ?, endorsement = ?, launch = ?, "
-            "launch_approver = ?, launch_binding = ? WHERE uuid = ?",
+            "launch_approver = ?, launch_binding = ?, alias = ? WHERE uuid = ?",
             ByteView(vtpm.wrapped_key), ByteView(vtpm.tag), ByteView(vtpm.volatile_tag), ByteView(vtpm.endorsement),
-            to_string(vtpm.launch), ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding),
+            to_string(vtpm.launch), ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding), vtpm.alias,
             vtpm.uuid.to_string());
     }
 
@@ -192,9 +192,10 @@ public:
         if (!state.endorsement.empty())
             VTPM_TRY(database_.execute("UPDATE vtpms SET endorsement = ? WHERE uuid = ?", ByteView(state.endorsement),
                                        uuid));
-        if (state.event_log_digest)
-            VTPM_TRY(database_.execute("UPDATE vtpms SET event_log_digest = ? WHERE uuid = ?",
-                                       ByteView(*state.event_log_digest), uuid));
+        if (state.power_on)
+            VTPM_TRY(database_.execute("UPDATE vtpms SET event_log_digest = ?, guest = ?, last_used = ? WHERE uuid = ?",
+                                       ByteView(state.power_on->event_log_digest), state.power_on->guest,
+                                       state.power_on->time, uuid));
         return database_.execute(
             "INSERT INTO states (uuid, kind, sequence, envelope) VALUES (?1, ?2, ?3, ?4) "
             "ON CONFLICT (uuid, kind) DO UPDATE SET sequence = ?3, envelope = ?4",

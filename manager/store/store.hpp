@@ -65,6 +65,8 @@ public:
         std::string last;  // for the next call, as it lies in the store; empty: there are no more
     };
     virtual Result<Listed> vtpms(std::string_view after = {}) = 0;
+    // Whose alias or guest's name this is.
+    virtual Result<std::vector<VtpmRecord>> vtpms_named(const std::string &name) = 0;
     virtual Result<std::int64_t> count_vtpms(const std::string &group) = 0;
     virtual Result<std::vector<VtpmRecord>> vtpms_of(const std::string &group) = 0;
     // One after the other: all of them at once would be large.

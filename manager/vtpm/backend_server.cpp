@@ -106,7 +106,7 @@ Result<> BackendServer::open(int fd, ByteView message) {
         return send(fd, refusal(uuid, {ErrorCode::kRefused,
                                        "its engine is of a former version, which this "
                                        "xen-vtpm-managerd does not speak: power cycle the guest"}));
-    const auto opened = vtpms_.open(uuid, request.launch);
+    const auto opened = vtpms_.open(uuid, request.launch, request.guest);
     if (!opened) return send(fd, refusal(uuid, opened.error()));
     return send(fd, VtpmAnswer{uuid, ErrorCode::kNone, opened->version, {}}, {opened->channel.get()});
 }

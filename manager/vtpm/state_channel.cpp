@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/state_channel.hpp"
 
+#include <ctime>
+
 #include "base/log.hpp"
 #include "manager/ca/endorsement.hpp"
 #include "manager/groups/manifest.hpp"
@@ -27,7 +29,7 @@ void StateChannel::on_readable() {
 
 Result<> StateChannel::handle(std::size_t size) {
     if (size == 0) return fail(ErrorCode::kUnavailable, "the engine closed it");
-    if (pending_ || step_ || power_on_)
+    if (pending_ || step_ || measuring_)
         return fail(ErrorCode::kInvalid, "a request before the answer to the one before");
     return handle(services_.buffer.view().first(size));
 }
@@ -153,8 +155,8 @@ Result<> StateChannel::power_on() {
     if (auto approved = services_.approvals.require_approved(vtpm_, launch_); !approved)
         return answer_power_on(tl::make_unexpected(approved.error()));
     if (services_.host_pcrs.empty()) return answer_power_on(power_on_events(vtpm_, {}, launch_));
-    power_on_ = std::make_shared<bool>();
-    services_.host_pcrs.measure([this, weak = std::weak_ptr(power_on_)](const Result<PcrValues> &values) {
+    measuring_ = std::make_shared<bool>();
+    services_.host_pcrs.measure([this, weak = std::weak_ptr(measuring_)](const Result<PcrValues> &values) {
         if (weak.lock()) measured(values);  // otherwise we are gone
     });
     return {};
@@ -163,7 +165,7 @@ Result<> StateChannel::power_on() {
 std::string_view StateChannel::first_of_all() const { return may_reissue_ ? PowerOnCommands::kReissueFirst : ""; }
 
 void StateChannel::measured(const Result<PcrValues> &host_pcrs) {
-    power_on_.reset();
+    measuring_.reset();
     const Result<PowerOnEvents> events = host_pcrs ? power_on_events(vtpm_, *host_pcrs, launch_)
                                                    : Result<PowerOnEvents>(tl::make_unexpected(host_pcrs.error()));
     if (const auto sent = answer_power_on(events); !sent) close(sent.error());  // destroys *this
@@ -175,7 +177,7 @@ Result<> StateChannel::answer_power_on(const Result<PowerOnEvents> &events) {
     answer.text = first_of_all();
     if (events) {
         answer.commands = events->commands;
-        event_log_digest_ = events->event_log.empty() ? Bytes() : digest_of(events->event_log);
+        power_on_ = {events->event_log.empty() ? Bytes() : digest_of(events->event_log), guest_, std::time(nullptr)};
     } else {
         answer.code = events.error().code;
         answer.text = events.error().text;
@@ -220,8 +222,7 @@ Result<> StateChannel::store(const StoreState &request) {
     // With the state that has them in NV, and not before: that ends the order to issue them.
     if (dialogue_ && dialogue_->is_done())
         pending_->write.endorsement = encode_endorsement({dialogue_->endorsement(), outdated_});
-    if (powered_on_ && request.kind == StateKind::kPermanent && event_log_digest_ != vtpm_.event_log_digest)
-        pending_->write.event_log_digest = event_log_digest_;
+    if (request.kind == StateKind::kPermanent) pending_->write.power_on = power_on_;
     pending_->done = [this](const Result<> &written) { stored(written); };
     return services_.commit.add(pending_);
 }
@@ -244,6 +245,7 @@ void StateChannel::change_key(Key next, const VtpmRecord &row, Bytes pending) {
 void StateChannel::stored(const Result<> &written) {
     const StateWrite write = std::move(std::exchange(pending_, nullptr)->write);
     if (written) apply(write, vtpm_);
+    if (written && write.power_on) power_on_.reset();
     if (written && !write.endorsement.empty()) log::info("vTPM {} has its certificates", vtpm_.uuid.to_string());
     if (written) dialogue_.reset();
     if (const auto sent = answer_stored(written, write.sequence); !sent) close(sent.error());  // destroys *this

@@ -58,12 +58,14 @@ struct StateServices {
 
 class StateChannel {
 public:
-    // `launch`: as in OpenVtpm. `on_closed` destroys the channel.
-    StateChannel(StateServices &services, VtpmRecord vtpm, Key key, ByteView launch, std::function<void()> on_closed)
+    // `launch` and `guest`: as in OpenVtpm. `on_closed` destroys the channel.
+    StateChannel(StateServices &services, VtpmRecord vtpm, Key key, ByteView launch, std::string guest,
+                 std::function<void()> on_closed)
         : services_(services),
           vtpm_(std::move(vtpm)),
           key_(std::move(key)),
           launch_(launch.begin(), launch.end()),
+          guest_(std::move(guest)),
           on_closed_(std::move(on_closed)) {}
 
     // The end for the engine.
@@ -78,6 +80,7 @@ public:
         vtpm_.launch_binding = row.launch_binding;
         vtpm_.wrapped_key = row.wrapped_key;
     }
+    void set_alias(const std::string &alias) { vtpm_.alias = alias; }
     // What its certificates are to be is decided, and not yet stored.
     [[nodiscard]] bool is_issuing() const { return dialogue_ || step_; }
     // What is being issued was signed before its group's CA, or the certificate of that, became another.
@@ -113,8 +116,9 @@ private:
     StateServices &services_;
     VtpmRecord vtpm_;
     Key key_;
-    Bytes launch_;            // until its power-on
-    Bytes event_log_digest_;  // from then on: what VtpmRecord has of it
+    Bytes launch_;                           // until its power-on
+    std::string guest_;                      // its name
+    std::optional<PowerOnRecord> power_on_;  // since then, until it is stored
     std::function<void()> on_closed_;
     UniqueFd socket_;
     EventSource readable_;
@@ -125,7 +129,7 @@ private:
     bool may_reissue_ = false;  // once, at its power-on
     bool outdated_ = false;     // what is being issued is by a CA that the group has no more
     bool powered_on_ = false;
-    std::shared_ptr<bool> power_on_;         // while the host's PCRs are read for it
+    std::shared_ptr<bool> measuring_;        // while the host's PCRs are read for it
     std::shared_ptr<PendingStore> pending_;  // a store that is not answered yet
 };
 

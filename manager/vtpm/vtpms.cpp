@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/vtpm/vtpms.hpp"
 
+#include <algorithm>
 #include <ctime>
 
+#include "base/legible.hpp"
 #include "base/log.hpp"
 #include "manager/boot/launch_release.hpp"
 #include "manager/ca/endorsement.hpp"
@@ -94,12 +96,13 @@ Result<> Vtpms::create_unknown(const Uuid &uuid) {
     return {};
 }
 
-Result<OpenedVtpm> Vtpms::open(const Uuid &uuid, ByteView launch) {
+Result<OpenedVtpm> Vtpms::open(const Uuid &uuid, ByteView launch, std::string_view guest) {
     if (channels_.contains(uuid)) return fail(ErrorCode::kInUse, "vTPM {} runs already", uuid.to_string());
     VTPM_ASSIGN(Verified verified, verify(uuid));
     const TpmVersion version = verified.record.version;
     auto channel = std::make_unique<StateChannel>(services_, std::move(verified.record), std::move(verified.key),
-                                                  launch, [this, uuid] { channels_.erase(uuid); });
+                                                  launch, legible(std::string(guest.substr(0, kMaxGuestName))),
+                                                  [this, uuid] { channels_.erase(uuid); });
     VTPM_ASSIGN(UniqueFd engine_end, channel->start());
     channels_.emplace(uuid, std::move(channel));
     return OpenedVtpm{version, std::move(engine_end)};
@@ -264,6 +267,68 @@ Result<> Vtpms::set_launch(const Uuid &uuid, LaunchPolicy launch, std::string_vi
     refusals_.erase(uuid);
     log::info("vTPM {}: launch = {}", uuid.to_string(), detail);
     return {};
+}
+
+namespace {
+
+// It is typed in the place of a UUID, or of a domain's number.
+Result<> require_alias(const std::string &alias) {
+    const auto is_alphanumeric = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    };
+    const auto is_allowed = [&](char c) { return is_alphanumeric(c) || c == '-' || c == '.' || c == '_'; };
+    const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+    if (alias.size() <= kMaxAlias && is_alphanumeric(alias.front()) && std::ranges::all_of(alias, is_allowed) &&
+        !std::ranges::all_of(alias, is_digit) && !Uuid::parse(alias))
+        return {};
+    return fail(ErrorCode::kInvalid,
+                "'{}' is no alias: at most {} of a-z, A-Z, 0-9, '-', '.' and '_', a letter or digit first; no number, "
+                "no UUID",
+                alias, kMaxAlias);
+}
+
+std::string uuids_of(const std::vector<VtpmRecord> &vtpms) {
+    constexpr std::size_t kMost = 8;
+    std::string text;
+    for (std::size_t i = 0; i < std::min(vtpms.size(), kMost); ++i)
+        text += (i == 0 ? "" : ", ") + vtpms[i].uuid.to_string();
+    return vtpms.size() > kMost ? text + ", ..." : text;
+}
+
+}  // namespace
+
+Result<> Vtpms::set_alias(const Uuid &uuid, const std::string &alias) {
+    if (!alias.empty()) VTPM_TRY(require_alias(alias));
+    VTPM_ASSIGN(VtpmRecord record, find(uuid));
+    VTPM_TRY(services_.inventory.verify(record));
+    if (record.alias == alias) return {};
+    if (!alias.empty()) {
+        VTPM_ASSIGN(const auto named, services_.store.vtpms_named(alias));
+        for (const VtpmRecord &other : named)
+            if (other.alias == alias)
+                return fail(ErrorCode::kInUse, "'{}' is the alias of vTPM {}", alias, other.uuid.to_string());
+    }
+    record.alias = alias;
+    VTPM_TRY(services_.inventory.update(record.group, {&record, 1}, "alias-set", uuid.to_string(), alias));
+    if (const auto channel = channels_.find(uuid); channel != channels_.end()) channel->second->set_alias(alias);
+    return {};
+}
+
+Result<Uuid> Vtpms::find(const std::string &name) {
+    std::vector<VtpmRecord> named;
+    if (!name.empty()) {
+        VTPM_ASSIGN(named, services_.store.vtpms_named(name));
+    }
+    for (const VtpmRecord &vtpm : named) {
+        if (keys_.key(vtpm.group)) VTPM_TRY(services_.inventory.verify(vtpm));  // of a locked group nobody vouches
+        if (vtpm.alias == name) return vtpm.uuid;
+    }
+    if (named.empty())
+        return fail(ErrorCode::kNotFound, "no vTPM has the alias '{0}', and no guest of that name has used one", name);
+    if (named.size() > 1)
+        return fail(ErrorCode::kInvalid, "{} vTPMs were last used by guests that are called '{}': say which: {}",
+                    named.size(), name, uuids_of(named));
+    return named.front().uuid;
 }
 
 // One whose certificates are just being issued gets the order with them.

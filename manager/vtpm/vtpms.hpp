@@ -13,6 +13,9 @@
 
 namespace vtpm {
 
+constexpr std::size_t kMaxAlias = 64;       // characters
+constexpr std::size_t kMaxGuestName = 128;  // of a longer one, so much is kept
+
 struct CreationPolicy {
     bool auto_create = true;
     TpmVersion default_tpm = TpmVersion::k20;
@@ -56,8 +59,8 @@ public:
     // one goes. kPowerOn: creates it if it is unknown and auto_create is on, and ends a volatile state; kRefused if
     // `launch`, as in OpenVtpm, is not what it asks for; kInvalid: it cannot be powered on with that.
     Result<TpmVersion> prepare(const Uuid &uuid, Beginning beginning = Beginning::kPowerOn, ByteView launch = {});
-    // kInUse while its state channel is open elsewhere. `launch`: as in OpenVtpm.
-    Result<OpenedVtpm> open(const Uuid &uuid, ByteView launch = {});
+    // kInUse while its state channel is open elsewhere. `launch`, `guest`: as in OpenVtpm.
+    Result<OpenedVtpm> open(const Uuid &uuid, ByteView launch = {}, std::string_view guest = {});
 
     // `wanted` absent: a random UUID. `version`, `pcr_banks`, `launch` absent: the default.
     Result<Uuid> create(std::optional<Uuid> wanted, std::optional<TpmVersion> version,
@@ -67,6 +70,10 @@ public:
     // From its next power-on. kRequireApproved binds it to its group's approver. One that is bound stays so, kRefused,
     // without a release (launch_release.hpp) that he signed for it.
     Result<> set_launch(const Uuid &uuid, LaunchPolicy launch, std::string_view release = {});
+    // Another name for it; empty: none any more. kInUse: another vTPM has it; kInvalid: it is none.
+    Result<> set_alias(const Uuid &uuid, const std::string &alias);
+    // The one that has this alias; else the one whose guest was called so last. kNotFound; kInvalid: several guests'.
+    Result<Uuid> find(const std::string &name);
     Result<> destroy(const Uuid &uuid);
     // Its endorsement certificates are issued again at its next power-on; or not, if they still were to be. kInvalid:
     // it has none.

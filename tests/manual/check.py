@@ -55,12 +55,19 @@ def manual():
         yield words, set(re.findall(r"--[a-z-]+", line))
 
 
-def completed(words, current):
+def completed(words, current, program=f'{PROGRAM} "$@"'):
     line = ["xen-vtpm", *words, current]
-    script = (f'source {COMPLETION}; xen-vtpm() {{ {PROGRAM} "$@"; }}; '
+    script = (f'source {COMPLETION}; xen-vtpm() {{ {program}; }}; '
               f"COMP_WORDS=({' '.join(repr(word) for word in line)}); COMP_CWORD={len(line) - 1}; _xen_vtpm; "
               'printf "%s\\n" "${COMPREPLY[@]}"')
     return set(subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True).stdout.split())
+
+
+def names_of_guests():
+    """What the completion makes of a guest's name that a shell would obey."""
+    rows = r"web\tu-1\n$(echo obeyed)\tu-2\n-\tu-3\n"
+    program = f"""if [[ $1 == list ]]; then printf '{rows}'; else {PROGRAM} "$@"; fi"""
+    return completed(["show"], "", program)
 
 
 def named():
@@ -105,6 +112,8 @@ def main():
     for words in {tuple(command.split()[:-1]) for command in offered}:
         if (found := completed(words, "")) != set(commands_in(help_of(words))):
             wrong.append(f"{' '.join(words)}: the completion has {sorted(found)}")
+    if (found := names_of_guests()) != {"web", "u-1", "u-2", "u-3"}:
+        wrong.append(f"the completion makes {sorted(found)} of guests' names")
     wrong += [f"{place}: there is no xen-vtpm {what}" for place, rest in named() if (what := unknown(rest, offered))]
     if not unknown("group renew default", offered) or not unknown("show --frobnicate NAME", offered):
         wrong.append("what there is not is not found")

@@ -161,6 +161,39 @@ TEST_CASE_METHOD(Fixture, "the life of a vTPM on the command line") {
     REQUIRE(xen_vtpm({"show", kUuid}).status == 3);
 }
 
+TEST_CASE_METHOD(Fixture, "a vTPM is called by its alias, its guest's name or its UUID") {
+    REQUIRE(xen_vtpm({"create", kUuid}).status == 0);
+    REQUIRE(answer({"alias", kUuid, "shop"}).at("alias") == "shop");
+    {
+        BackendEnd backend(place.socket());
+        OpenVtpm request;
+        request.uuid = *Uuid::parse(kUuid);
+        request.guest = "web-1";
+        EngineEnd engine = std::move(*backend.exchange(request).engine);
+        engine.send(PowerOn{});
+        REQUIRE(engine.receive<PowerOnCommands>().code == ErrorCode::kNone);
+        engine.store(Bytes(100, 1));
+        REQUIRE(engine.receive<StoredState>().code == ErrorCode::kNone);
+        REQUIRE(xen_vtpm({"list", "-H", "-o", "name,state,last-used"}).out == "shop\trunning\tnow\n");
+    }
+    for (const char *name : {"shop", "web-1", kUuid}) REQUIRE(answer({"show", name}).at("uuid") == kUuid);
+    REQUIRE(answer({"show", "web-1"}).at("last_used").get<std::string>().size() == 20);
+    REQUIRE_THAT(xen_vtpm({"list"}).out, Contains("NAME ") && Contains("LAST-USED") && Contains("shop  "));
+    REQUIRE(xen_vtpm({"show", "nobody"}).status == 3);
+    REQUIRE(xen_vtpm({"show", "7"}).status == 6);  // there is no backend
+    REQUIRE(xen_vtpm({"list", "--unused", "1"}).status == 6);
+    REQUIRE(xen_vtpm({"list", "-o", "size"}).status == 2);
+    REQUIRE(xen_vtpm({"list", "--unused", "0"}).status == 2);
+    for (const std::string &name :
+         {std::string("--help"), std::string("a\nb"), std::string(200, 'a'), std::string("\xff"), std::string()})
+        REQUIRE(xen_vtpm({"alias", kUuid, "--", name}).status == 2);
+    REQUIRE(xen_vtpm({"alias", kUuid}).status == 2);
+    REQUIRE(xen_vtpm({"alias", kUuid, "shop", "--remove"}).status == 2);
+    REQUIRE(answer({"alias", "shop", "--remove"}).at("alias").get<std::string>().empty());
+    REQUIRE(xen_vtpm({"show", "shop"}).status == 3);
+    REQUIRE(answer({"delete", "--yes", "web-1"}).at("uuid") == kUuid);
+}
+
 TEST_CASE_METHOD(Fixture, "a created vTPM without a UUID gets a random one and the default version") {
     const auto first = answer({"create"}).at("uuid").get<std::string>();
     const auto second = answer({"create"}).at("uuid").get<std::string>();

@@ -49,7 +49,44 @@ TEST_CASE("a vTPM's devices are shown with it") {
     REQUIRE_THAT(cli::show_text(vtpm), Contains("3/0") && Contains("engine 42") && !Contains("version"));
     const Json old{{"uuid", "u"}, {"devices", {{{"device", "3/0"}, {"engine_pid", 42}, {"engine_version", "0.0.1"}}}}};
     REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is rebooted: xl reboot)"));
-    REQUIRE_THAT(cli::list_text(Json::array({vtpm})), Contains("3/0"));
+    REQUIRE(cli::list_text(Json::array({vtpm}), {{"domain"}, true}) == "3\n");
+}
+
+TEST_CASE("a list has the columns that are asked for, and its state is one word") {
+    const auto row = [](Json more) {
+        Json vtpm{{"uuid", "u"},
+                  {"tpm", "2.0"},
+                  {"group", "default"},
+                  {"sequence", 1},
+                  {"in_use", false},
+                  {"saved", false},
+                  {"reason", ""},
+                  {"alias", ""},
+                  {"guest", ""},
+                  {"last_used", ""},
+                  {"devices", Json::array()}};
+        vtpm.update(more);
+        return vtpm;
+    };
+    const auto listed = [&](const Json &more, std::vector<std::string> columns) {
+        return cli::list_text(Json::array({row(more)}), {std::move(columns), true});
+    };
+    REQUIRE(listed({{"guest", "web"}}, {"name", "UUID", "Last-Used"}) == "web\tu\t-\n");
+    REQUIRE(listed({{"guest", "web"}, {"alias", "shop"}, {"last_used", "2026-01-02T03:04:05Z"}},
+                   {"name", "last-used"}) == "shop\t2026-01-02T03:04:05Z\n");
+    REQUIRE(listed({{"sequence", 0}}, {"state", "last-used"}) == "new\tnever\n");
+    REQUIRE(listed(Json::object(), {"state"}) == "off\n");
+    REQUIRE(listed({{"in_use", true}}, {"state", "last-used"}) == "running\tnow\n");
+    REQUIRE(listed({{"saved", true}}, {"state"}) == "saved\n");
+    REQUIRE(listed({{"reason", "its row was put back"}}, {"state"}) == "locked\n");
+    REQUIRE(listed({{"devices", {{{"device", "3/0"}}, {{"device", "4/1"}}}}}, {"state", "domain"}) ==
+            "attached\t3,4\n");
+    REQUIRE(cli::list_text(Json::array(), {{}, true}).empty());
+    REQUIRE_THAT(cli::list_text(Json::array({row({{"guest", std::string(40, 'n')}})})),
+                 Contains("NAME " + std::string(37, ' ') + "UUID") && Contains(std::string(40, 'n') + "  u "));
+    REQUIRE_THAT(expect_error(cli::require_columns({{"name", "size"}, false})).text, Contains("no column 'size'"));
+    REQUIRE(cli::names_in_brackets(row({{"alias", "a"}, {"guest", "g"}})) == " (a, last used by guest g)");
+    REQUIRE(cli::names_in_brackets(row(Json::object())).empty());
 }
 
 TEST_CASE("what policy predict prints for people is as good for policy sign as its JSON") {

@@ -252,6 +252,7 @@ TEST_CASE_METHOD(Fixture, "whatever else is changed in the inventory refuses the
         "UPDATE vtpms SET created = 0", "UPDATE vtpms SET group_name = iif(group_name = 'tenant', 'default', 'tenant')",
         "UPDATE vtpms SET volatile_sequence = 7", "UPDATE vtpms SET wrapped_key = x'00'",
         "UPDATE vtpms SET endorsement = x'00'", "UPDATE vtpms SET endorsement = x'80'",
+        "UPDATE vtpms SET alias = 'web'", "UPDATE vtpms SET guest = 'web'", "UPDATE vtpms SET last_used = 1",
         "UPDATE groups SET manifest = x''", "UPDATE groups SET manifest = substr(manifest, 1, 60)");
     CAPTURE(sql);
     run_sql(sql);

@@ -2,6 +2,7 @@
 #include "manager/vtpm/vtpms.hpp"
 
 #include <algorithm>
+#include <ctime>
 #include <iterator>
 #include <set>
 
@@ -77,6 +78,83 @@ TEST_CASE_METHOD(Fixture, "a vTPM has the PCR banks of the configuration, or tho
     engine.load();
     turn();
     REQUIRE(engine.receive<LoadedState>().algorithms == "rsa,sha256");
+}
+
+namespace {
+
+// Powers it on for a guest of this name, and stores its first state.
+void use(Fixture &host, const Uuid &vtpm, const std::string &guest) {
+    EngineEnd engine(std::move(expect(host.vtpms.open(vtpm, {}, guest)).channel));
+    engine.send(PowerOn{});
+    host.turn();
+    REQUIRE(engine.receive<PowerOnCommands>().code == ErrorCode::kNone);
+    REQUIRE(host.store_state(engine).code == ErrorCode::kNone);
+    engine.close();
+    host.turn();
+}
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "a vTPM is found by the name that its guest had when it was last powered on") {
+    expect(vtpms.prepare(uuid));
+    REQUIRE(expect_error(vtpms.find("web")).code == ErrorCode::kNotFound);
+    REQUIRE(expect_error(vtpms.find("")).code == ErrorCode::kNotFound);
+    REQUIRE(expect(vtpms.show(uuid)).record.last_used == 0);
+    const std::int64_t before = std::time(nullptr);
+    use(*this, uuid, "web");
+    REQUIRE(expect(vtpms.find("web")) == uuid);
+    REQUIRE(expect(vtpms.show(uuid)).record.last_used >= before);
+    use(*this, uuid, "shop");
+    REQUIRE(expect_error(vtpms.find("web")).code == ErrorCode::kNotFound);
+    REQUIRE(expect(vtpms.find("shop")) == uuid);
+    const Uuid other = expect(vtpms.create(std::nullopt, std::nullopt));
+    use(*this, other, "shop");
+    const Error two = expect_error(vtpms.find("shop"));
+    REQUIRE(two.code == ErrorCode::kInvalid);
+    REQUIRE_THAT(two.text, Contains(uuid.to_string()) && Contains(other.to_string()));
+    // What nobody can type, a terminal obeys or a row has no room for.
+    use(*this, other, "\x1b[2J\n\xff" + std::string(400, 'a'));
+    REQUIRE(expect(vtpms.show(other)).record.guest == "?[2J??" + std::string(kMaxGuestName - 6, 'a'));
+    REQUIRE(expect(vtpms.find("shop")) == uuid);
+}
+
+TEST_CASE_METHOD(Fixture, "a vTPM has one alias, which no other vTPM has, and which goes before a guest's name") {
+    expect(vtpms.prepare(uuid));
+    const Uuid other = expect(vtpms.create(std::nullopt, std::nullopt));
+    use(*this, other, "web");
+    EngineEnd engine = open(uuid);
+    expect(vtpms.set_alias(uuid, "web"));
+    REQUIRE(expect(vtpms.find("web")) == uuid);
+    REQUIRE(expect_error(vtpms.set_alias(other, "web")).code == ErrorCode::kInUse);
+    REQUIRE(expect_error(vtpms.set_alias(Uuid::random(), "web2")).code == ErrorCode::kNotFound);
+    expect(vtpms.set_alias(uuid, "web"));
+    // While it runs: its next state does not take the alias away.
+    REQUIRE(store_state(engine).code == ErrorCode::kNone);
+    REQUIRE(expect(vtpms.show(uuid)).record.alias == "web");
+    expect(vtpms.set_alias(uuid, "Shop_2.example"));
+    REQUIRE(expect(vtpms.find("web")) == other);
+    REQUIRE(expect(vtpms.find("Shop_2.example")) == uuid);
+    for (const std::string &none :
+         {std::string("7"), std::string("--help"), std::string("a b"), std::string("a\nb"), std::string(65, 'a'),
+          uuid.to_string(), std::string("\xc3\xa4"), std::string("$(reboot)")})
+        REQUIRE(expect_error(vtpms.set_alias(uuid, none)).code == ErrorCode::kInvalid);
+    expect(vtpms.set_alias(uuid, ""));
+    REQUIRE(expect_error(vtpms.find("Shop_2.example")).code == ErrorCode::kNotFound);
+    expect(vtpms.set_alias(other, "Shop_2.example"));
+}
+
+TEST_CASE("names are there after a restart, and whoever writes others into the store locks the group") {
+    Place place;
+    const Uuid uuid = Uuid::random();
+    {
+        Restarted first(place.directory, place.tpm);
+        expect(first.vtpms.prepare(uuid));
+        expect(first.vtpms.set_alias(uuid, "web"));
+    }
+    {
+        Restarted second(place.directory, place.tpm);
+        REQUIRE(expect(second.vtpms.find("web")) == uuid);
+    }
 }
 
 TEST_CASE_METHOD(Fixture, "a CA that is there is shown, and a certificate for it judged, without the TPM") {
