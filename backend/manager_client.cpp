@@ -23,8 +23,9 @@ void ManagerClient::prepare(const Uuid &uuid, Beginning beginning, ByteView laun
     ask(PrepareVtpm{.uuid = uuid, .beginning = beginning, .launch = launch}, std::move(answer));
 }
 
-void ManagerClient::open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, Answer answer) {
-    ask(OpenVtpm{.state_protocol = state_protocol, .uuid = uuid, .launch = launch}, std::move(answer));
+void ManagerClient::open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, std::string_view guest,
+                         Answer answer) {
+    ask(OpenVtpm{.state_protocol = state_protocol, .uuid = uuid, .launch = launch, .guest = guest}, std::move(answer));
 }
 
 template <typename Request>

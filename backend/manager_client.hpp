@@ -29,8 +29,8 @@ public:
     // The answer comes from the loop, never from within the call; kUnavailable while the manager is away.
     // `launch`: as in OpenVtpm.
     void prepare(const Uuid &uuid, Beginning beginning, ByteView launch, Answer answer);
-    // `state_protocol`: of the engine that is to use the channel (Channel::kState).
-    void open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, Answer answer);
+    // `state_protocol`: of the engine that is to use the channel (Channel::kState). `guest`: as in OpenVtpm.
+    void open(const Uuid &uuid, std::uint32_t state_protocol, ByteView launch, std::string_view guest, Answer answer);
 
     // Keeps trying to connect, so that `connected` is called soon after the manager is back.
     void stay_connected();

@@ -33,6 +33,7 @@ std::string protocol_layout(Channel channel);
 
 // Bounds. libtpms' permanent state of a TPM 2.0 is at most 128 KiB of NV plus its administration.
 constexpr std::size_t kMaxText = 512;
+constexpr std::size_t kMaxGuestName = 128;  // of a longer one, so much is told
 constexpr std::size_t kMaxState = 256UL * 1024;
 constexpr std::size_t kMaxLaunchLog = 64UL * 1024;
 constexpr std::size_t kMaxSmallMessage = 1024;  // every message but the requests and those of the state channel

@@ -60,7 +60,7 @@ void ChannelRenewal::renew() {
     if (!allowance_.take()) return renew_in(kRetry);
     renewal_ = Renewal::kAsked;
     timer_.reset();
-    services_.manager.open(session_.uuid(), session_.engine()->state_protocol(), {},
+    services_.manager.open(session_.uuid(), session_.engine()->state_protocol(), {}, {},
                            [weak = std::weak_ptr(self_)](Result<ManagedVtpm> answer) {
                                if (const auto self = weak.lock()) (*self)->renewed(std::move(answer));
                            });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/device/device.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "backend/device/admission.hpp"
@@ -20,6 +21,15 @@ constexpr std::chrono::minutes kLogInterval{1};
 XenbusState to_state(const std::optional<std::uint32_t> &number) {
     if (!number || *number > static_cast<std::uint32_t>(XenbusState::kReconfigured)) return XenbusState::kUnknown;
     return static_cast<XenbusState>(*number);
+}
+
+// As the toolstack wrote it, which a guest cannot; while a guest comes from another host libxl appends a word to it.
+std::string guest_name(Xenstore &xenstore, std::uint32_t domain) {
+    constexpr std::string_view kIncoming = "--incoming";
+    std::string name = xenstore.read(fmt::format("/local/domain/{}/name", domain)).value_or("");
+    if (name.ends_with(kIncoming)) name.resize(name.size() - kIncoming.size());
+    name.resize(std::min(name.size(), kMaxGuestName));
+    return name;
 }
 
 }  // namespace
@@ -216,6 +226,7 @@ void Device::open_vtpm() {
     if (!launch) return try_later_or_fail(launch.error());
     session_.opens();
     services_.manager.open(*uuid_, protocol_version(Channel::kState), *launch,
+                           guest_name(services_.xenstore, id_.domain),
                            [weak = std::weak_ptr(self_)](Result<ManagedVtpm> answer) {
                                if (const auto self = weak.lock()) (*self)->opened(std::move(answer));
                            });

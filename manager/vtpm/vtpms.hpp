@@ -13,8 +13,7 @@
 
 namespace vtpm {
 
-constexpr std::size_t kMaxAlias = 64;       // characters
-constexpr std::size_t kMaxGuestName = 128;  // of a longer one, so much is kept
+constexpr std::size_t kMaxAlias = 64;  // characters
 
 struct CreationPolicy {
     bool auto_create = true;

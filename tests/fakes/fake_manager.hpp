@@ -54,7 +54,8 @@ public:
     ErrorCode answer_prepare = ErrorCode::kNone;
     ErrorCode answer_open = ErrorCode::kNone;
     ErrorCode answer_load = ErrorCode::kNone;
-    std::string algorithms{};  // of a new TPM
+    std::string algorithms{};           // of a new TPM
+    std::vector<std::string> guests{};  // their names, of each that was opened
     int stores = 0;
     int manufactured = 0;  // TPMs 2.0 that were made anew
     ErrorCode answer_power_on = ErrorCode::kNone;
@@ -109,6 +110,7 @@ private:
         auto ends = make_seqpacket_pair();
         if (!ends) return reply(peer, VtpmAnswer{open->uuid, ErrorCode::kShortage, TpmVersion::k20, ends.error().text});
         reply(peer, VtpmAnswer{open->uuid, ErrorCode::kNone, store[open->uuid].version, ""}, {ends->theirs.get()});
+        guests.emplace_back(open->guest);
         add_peer(std::move(ends->ours), open->uuid);
     }
 

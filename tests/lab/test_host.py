@@ -8,6 +8,8 @@ from hashlib import sha256
 
 import pytest
 
+from lab import ROOT
+
 PCR = r"(\d+) *: 0x([0-9A-F]{64})"
 
 
@@ -47,6 +49,19 @@ def test_the_command_line_lists_shows_creates_and_destroys(lab):
     assert shown["tpm"] == "1.2"
     lab.dom0(f"xen-vtpm delete --yes {uuid}")
     assert rc_dom0(lab, f"xen-vtpm show {uuid}") == 3
+
+
+def test_a_vtpm_is_called_by_its_guests_name_which_the_guest_does_not_choose(lab):
+    domain = lab.dom0(f"xl domid {ONE}").stdout.strip()
+    rows = lab.dom0("xen-vtpm list -H -o name,domain,state,last-used").stdout.splitlines()
+    assert f"{ONE}\t{domain}\trunning\tnow" in rows
+    shown = {name: json.loads(lab.dom0(f"xen-vtpm --json show {name}").stdout)["uuid"] for name in (ONE, domain)}
+    assert shown[ONE] == shown[domain]
+    lab.run("push", "--guest", ONE, str(ROOT / "tests/lab/xen_wire.py"), "/root/")
+    lab.guest(ONE, "cd /root && python3 -c \"from xen_wire import Xenstore; store = Xenstore(); "
+                   f"assert store.read('name') == '{ONE}' and store.write('device/vtpm/0/mine', 'x'); "
+                   f"assert not store.write('name', 'x') and not store.write('/local/domain/{domain}/name', 'x')\"")
+    lab.dom0(f"xen-vtpm alias {ONE} first.one && xen-vtpm show first.one && xen-vtpm alias first.one --remove")
 
 
 def test_a_vtpm_in_use_is_not_destroyed(lab):

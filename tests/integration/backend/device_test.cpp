@@ -21,6 +21,20 @@ TEST_CASE("a device is offered, connected, and its guest gets random bytes") {
     CHECK(host.xenstore.read(backend_path(0, kDevice) + "/feature-protocol-v2") == "1");
 }
 
+TEST_CASE("the manager is told what a guest is called, also while it comes from another host") {
+    TestHost host;
+    LoopbackGuest guest;
+    const std::string name = fmt::format("/local/domain/{}/name", kDevice.domain);
+    const auto [written, told] =
+        GENERATE(table<std::string, std::string>({{"web", "web"},
+                                                  {"web--incoming", "web"},
+                                                  {"--incoming", ""},
+                                                  {std::string(4000, 'w'), std::string(128, 'w')}}));
+    host.xenstore.write(name, written);
+    host.bring_up(kDevice, kUuid, guest);
+    CHECK(host.manager.guests == std::vector{told});
+}
+
 TEST_CASE("a command that was submitted before the backend connects is answered") {
     TestHost host;
     LoopbackGuest guest;

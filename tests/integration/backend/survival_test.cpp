@@ -325,7 +325,7 @@ TEST_CASE(
     host.manager.start();
     ManagerClient former(host.loop, host.socket_path, [] {});
     UniqueFd on_its_way;
-    former.open(kUuid, protocol_version(Channel::kState), {},
+    former.open(kUuid, protocol_version(Channel::kState), {}, {},
                 [&](Result<ManagedVtpm> answer) { on_its_way = std::move(answer->state_channel); });
     REQUIRE(host.run_until([&] { return static_cast<bool>(on_its_way); }));
     REQUIRE(host.start());

@@ -282,7 +282,7 @@ TEST_CASE("a vTPM that has no certificates gets none") {
     SECTION("of which nobody knows") {
         Reissued machine;
         refused(machine, 3, "unknown");
-        REQUIRE(machine.xen_vtpm({"reissue", "no-uuid"}).status == 2);
+        REQUIRE(machine.xen_vtpm({"reissue", "no-uuid"}).status == 3);
     }
     SECTION("that did not run yet") {
         Reissued machine;

@@ -492,7 +492,8 @@ TEST_CASE_METHOD(ApproverFixture, "what is no key, no policy or no prediction is
 TEST_CASE_METHOD(Fixture, "each failure has its exit status, a text, and JSON where asked for") {
     REQUIRE(xen_vtpm({}).status == 2);
     REQUIRE(xen_vtpm({"show"}).status == 2);
-    REQUIRE(xen_vtpm({"show", "not-a-uuid"}).status == 2);
+    REQUIRE(xen_vtpm({"create", "not-a-uuid"}).status == 2);
+    REQUIRE(xen_vtpm({"show", "not-a-uuid"}).status == 3);  // and nobody's name
     REQUIRE(xen_vtpm({"create", "--tpm", "3.0"}).status == 2);
     REQUIRE(xen_vtpm({"delete", "--yes", kUuid}).status == 3);
     REQUIRE(xen_vtpm({"create", kUuid}).status == 0);
