@@ -50,8 +50,9 @@
 #define CONNECT_SECONDS 15
 /* How long a backend may take to offer a device again that was closed. */
 #define OFFER_SECONDS 5
-/* How long a guest that is to be suspended waits for a command: the freezer gives up after 20. */
+/* How long a guest that is to be suspended waits for commands: the freezer gives up after 20. */
 #define FREEZE_SECONDS 5
+#define FREEZER_SECONDS 20
 /* How long it then waits for one that was given up: libxl gives the whole suspend 60. */
 #define SUSPEND_SECONDS 20
 /* Handles that are to be flushed; a TPM 2.0 has three objects and three sessions loaded. */
@@ -79,6 +80,8 @@ struct tpmfront {
 	/* What the TPM core said of the chip; set by probe() or by @register_work. */
 	bool registered;
 	bool refused;
+	/* The driver is being unbound. */
+	bool leaving;
 	/* The TPM core is being told of it; a command that fails meanwhile costs the chip. */
 	bool registering;
 	/* Nobody has answered in time so far; the interrupt of a late answer has it tried again. */
@@ -101,6 +104,7 @@ struct tpmfront {
 
 	/* Of the command; under @ring_lock, but for the interrupt's part in @submitted. */
 	bool submitted; /* and not answered yet */
+	unsigned long freezing_since; /* when a command first met the freezer */
 	u8 response[TPMIF_MAX_MESSAGE];
 	size_t response_size;
 	/* Of a command that was given up and may still be in the page; 0: there is none. */
@@ -236,8 +240,29 @@ static bool is_hopeless(struct tpmfront *front, unsigned long began)
  */
 static bool is_freezing(const struct tpmfront *front)
 {
-	return !front->registering && !(current->flags & PF_SUSPEND_TASK) &&
+	return !READ_ONCE(front->registering) && !(current->flags & PF_SUSPEND_TASK) &&
 	       freezing(init_pid_ns.child_reaper);
+}
+
+/* Unbound, or at power-off: people wait, and the TPM core for the command under way. */
+static bool is_leaving(const struct tpmfront *front)
+{
+	return READ_ONCE(front->leaving) || system_state > SYSTEM_RUNNING;
+}
+
+/*
+ * All commands together have FREEZE_SECONDS, or those that queue behind each other would have so
+ * many each. What was noted longer ago than a freezer lasts was noted of another suspend.
+ */
+static bool freezer_presses(struct tpmfront *front)
+{
+	unsigned long since = front->freezing_since;
+
+	if (!is_freezing(front))
+		return false;
+	if (!since || time_after(jiffies, since + FREEZER_SECONDS * HZ))
+		front->freezing_since = jiffies;
+	return time_after(jiffies, front->freezing_since + FREEZE_SECONDS * HZ);
 }
 
 /*
@@ -253,7 +278,9 @@ static int wait_for_page(struct tpmfront *front, unsigned long deadline)
 	while (!wait_event_idle_timeout(front->wait, page_is_ours_or_lost(front), HZ)) {
 		if (time_after(jiffies, deadline))
 			return -ETIME;
-		if (is_freezing(front) && time_after(jiffies, began + FREEZE_SECONDS * HZ))
+		if (freezer_presses(front))
+			return -ETIME;
+		if (is_leaving(front) && time_after(jiffies, began + MIN_COMMAND_SECONDS * HZ))
 			return -ETIME;
 		if (is_hopeless(front, began))
 			return -EIO;
@@ -443,7 +470,9 @@ static int exchange(struct tpmfront *front, const u8 *request, size_t length,
 		return -EIO;
 	/* One after the other would wait for a command that somebody has given up already. */
 	if (front->late_ordinal && !page_is_ours(front) &&
-	    (is_freezing(front) || is_flush(request, length)))
+	    (is_freezing(front) || is_leaving(front) || is_flush(request, length)))
+		return -ETIME;
+	if (freezer_presses(front))
 		return -ETIME;
 	err = settle_page(front, jiffies + min_t(unsigned long, timeout, MIN_COMMAND_SECONDS * HZ));
 	if (err)
@@ -454,7 +483,7 @@ static int exchange(struct tpmfront *front, const u8 *request, size_t length,
 static unsigned long command_timeout(struct tpmfront *front, u32 ordinal)
 {
 	/* What the core would say of a chip that it does not know yet is two minutes. */
-	if (!front->registered)
+	if (!READ_ONCE(front->registered))
 		return PROBE_SECONDS * HZ;
 	/* It has two minutes for this one too, in which unbind and reboot would seem to hang. */
 	if (ordinal == TPM2_CC_SHUTDOWN)
@@ -878,10 +907,11 @@ static void register_chip(struct tpmfront *front)
 		return;
 	}
 	show_event_log(front);
-	front->registering = true;
+	/* The chip's users run already before the core has returned. */
+	WRITE_ONCE(front->registering, true);
 	err = tpm_chip_register(front->chip);
-	front->registering = false;
-	front->registered = !err;
+	WRITE_ONCE(front->registering, false);
+	WRITE_ONCE(front->registered, !err);
 	front->refused = err;
 	if (!err)
 		return;
@@ -936,8 +966,8 @@ static int wait_for_offer(struct xenbus_device *dev)
 	return 0;
 }
 
-/* Takes no lock: people look when a command hangs. */
-static int tpmfront_show(struct seq_file *file, void *unused)
+/* Takes no lock: people look when a command hangs. What they see may change meanwhile. */
+static int __no_kcsan tpmfront_show(struct seq_file *file, void *unused)
 {
 	struct tpmfront *front = file->private;
 	struct xenbus_device *dev = front->dev;
@@ -1039,8 +1069,9 @@ static void tpmfront_remove(struct xenbus_device *dev)
 
 	if (!front)
 		return;
+	WRITE_ONCE(front->leaving, true);
 	/* Nobody is left to be told of the end, or nobody has answered so far. */
-	if (!front->registered || has_left(backend_state(dev->otherend)))
+	if (!READ_ONCE(front->registered) || has_left(backend_state(dev->otherend)))
 		lose_ring(front);
 	cancel_work_sync(&front->register_work);
 	if (front->registered)

@@ -64,6 +64,18 @@ class Driven:
             yield time.monotonic()
 
     @contextlib.contextmanager
+    def slow_engine(self):
+        """It has a sixth of the time: a key takes seconds, and still less than a command may take while a suspend waits."""
+        engine = self.lab.device(self.name)["engine_pid"]
+        slowing = self.lab.start("dom0", "--", "sh", "-c", "touch /run/slow; while test -e /run/slow; do "
+                                 f"kill -STOP {engine}; sleep 1.2; kill -CONT {engine}; sleep 0.25; done")
+        try:
+            yield
+        finally:
+            self.lab.dom0("rm -f /run/slow")
+            slowing.wait()
+
+    @contextlib.contextmanager
     def stopped_engine(self):
         engine = self.lab.device(self.name)["engine_pid"]
         self.lab.dom0(f"kill -STOP {engine}")
@@ -94,6 +106,19 @@ def test_the_hardware_random_generator_delivers(driven):
                      "timeout 60 head -c 32 /dev/hwrng | wc -c").stdout.strip() == "32"
 
 
+# 24 processes that have the TPM make keys, all the time.
+QUEUE = """
+exec(open("/root/killed_writers.py").read().split("failures = []")[0])
+for _ in range(23):
+    if os.fork() == 0:
+        break
+while not os.path.exists("/run/enough"):
+    try:
+        with open("/dev/tpmrm0", "r+b", buffering=0) as tpm:
+            exchange(tpm.fileno(), CREATE)
+    except OSError:
+        time.sleep(2)
+"""
 # The transient objects and sessions of the TPM, past the resource manager.
 LEFT = "TPM2TOOLS_TCTI=device:/dev/tpm0 tpm2_getcap handles-transient; TPM2TOOLS_TCTI=device:/dev/tpm0 tpm2_getcap handles-loaded-session"
 
@@ -149,11 +174,27 @@ def test_a_command_that_takes_long_does_not_keep_the_guest_from_being_saved(driv
 
 
 @pytest.mark.long
+def test_a_queue_of_commands_does_not_keep_the_guest_from_being_saved(driven):
+    """None of them takes long, but all together longer than the freezer waits."""
+    driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
+    driven.sh(f"rm -f /run/enough; echo '{QUEUE}' > /root/queue.py")
+    with driven.slow_engine():
+        driven.sh("setsid python3 /root/queue.py < /dev/null > /root/queue.log 2>&1 & sleep 12")
+        saved = driven.lab.dom0(f"xl save -c {driven.name} /var/lib/saved; result=$?; rm -f /var/lib/saved; exit $result",
+                                check=False, timeout=200)
+    driven.sh("touch /run/enough; timeout 100 sh -c 'while pgrep -f [q]ueue.py; do sleep 0.5; done' > /dev/null", timeout=200)
+    assert saved.returncode == 0, saved.stderr
+    assert driven.sh("cat /root/queue.log").stdout == ""
+    driven.sh("tpm2_getrandom --hex 4")
+    assert driven.sh(LEFT).stdout == ""
+
+
+@pytest.mark.long
 def test_a_save_does_not_wait_for_ever(driven):
     """The answer of the command is lost with its page, and the object that it may have made is nobody's. The TPM works on."""
     driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
     with driven.hanging_engine():
-        driven.sh("setsid python3 -c \"exec(open('/root/killed_writers.py').read().split('extends = 0')[0]); create()\" "
+        driven.sh("setsid python3 -c \"exec(open('/root/killed_writers.py').read().split('failures = []')[0]); create()\" "
                   "< /dev/null > /root/create.log 2>&1 & sleep 2")
         driven.lab.dom0(f"sh -c 'xl save {driven.name} /var/lib/saved > /root/save.log 2>&1; echo $? >> /root/save.log' & "
                         f"timeout 100 sh -c 'until xl list {driven.name} | grep -q ss-; do sleep 0.5; done'", timeout=200)
@@ -202,6 +243,20 @@ def test_a_backend_that_closes_and_offers_again_gets_a_new_ring(driven):
 def test_the_module_comes_and_goes_many_times(driven):
     driven.sh(f"set -e; for i in $(seq {ROUNDS}); do echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; "
               "rmmod xen_tpmfront; modprobe xen-tpmfront; done; udevadm settle; tpm2_getrandom --hex 4", timeout=900)
+
+
+@pytest.mark.long
+def test_unbinding_does_not_wait_for_a_command_that_takes_long(driven):
+    """TPM2_CreatePrimary may take 300 seconds, and the TPM core waits for what is under way."""
+    driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
+    with driven.hanging_engine():
+        driven.sh("setsid python3 -c \"exec(open('/root/killed_writers.py').read().split('failures = []')[0]); create()\" "
+                  "< /dev/null > /root/create.log 2>&1 & sleep 2")
+        began = time.monotonic()
+        driven.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind", timeout=400)
+        assert time.monotonic() - began < 30
+    assert "Timer expired" in driven.sh("cat /root/create.log").stdout
+    driven.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/bind; udevadm settle; tpm2_getrandom --hex 4")
 
 
 def test_a_vtpm_is_detached_and_attached_while_the_guest_runs(driven):

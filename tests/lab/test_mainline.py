@@ -10,7 +10,8 @@ from test_driver import Driven
 
 pytestmark = pytest.mark.long
 
-WITH_A_MODULE = ("test_the_module_comes_and_goes_many_times", "test_rmmod_does_not_hang_when_the_backend_is_dead")
+WITH_A_MODULE = ("test_the_module_comes_and_goes_many_times", "test_rmmod_does_not_hang_when_the_backend_is_dead",
+                 "test_unbinding_does_not_wait_for_a_command_that_takes_long")
 
 
 @pytest.fixture(scope="module", params=["pv", "pvh"])
