@@ -843,14 +843,18 @@ static void show_event_log(struct tpmfront *front)
 static void hide_event_log(struct tpmfront *front)
 {
 	if (front->log_file) {
-		struct inode *inode = d_inode(front->log_file);
+		struct dentry *file = dget(front->log_file);
+		struct inode *inode = d_inode(file);
 		struct event_log *log;
 
 		inode_lock(inode);
 		log = inode->i_private;
 		inode->i_private = NULL;
 		inode_unlock(inode);
-		securityfs_remove(front->log_file);
+		securityfs_remove(file);
+		/* Whoever has it open keeps its name, and with that the directory. */
+		d_drop(file);
+		dput(file);
 		kref_put(&log->users, free_event_log);
 	}
 	securityfs_remove(front->log_directory);

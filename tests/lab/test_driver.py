@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from lab import check_log
+from lab import EVENT_LOG, check_log
 
 HERE = pathlib.Path(__file__).parent
 HOLDER = HERE / "holder.py"
@@ -243,6 +243,13 @@ def test_a_backend_that_closes_and_offers_again_gets_a_new_ring(driven):
 def test_the_module_comes_and_goes_many_times(driven):
     driven.sh(f"set -e; for i in $(seq {ROUNDS}); do echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind; "
               "rmmod xen_tpmfront; modprobe xen-tpmfront; done; udevadm settle; tpm2_getrandom --hex 4", timeout=900)
+
+
+def test_the_event_log_comes_back_also_when_somebody_has_it_open(driven):
+    """Its name once stayed in securityfs, and then there was no log until the guest was booted again."""
+    driven.sh(f"set -e; cd /sys/bus/xen/drivers/xen-tpmfront; sha256sum < {EVENT_LOG} > /run/before; exec 3< {EVENT_LOG}; "
+              f"echo vtpm-0 > unbind; sha256sum <&3 | cmp - /run/before; ! test -e {EVENT_LOG}; "
+              f"echo vtpm-0 > bind; udevadm settle; sha256sum < {EVENT_LOG} | cmp - /run/before")
 
 
 @pytest.mark.long

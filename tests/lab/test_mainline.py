@@ -11,7 +11,7 @@ from test_driver import Driven
 pytestmark = pytest.mark.long
 
 WITH_A_MODULE = ("test_the_module_comes_and_goes_many_times", "test_rmmod_does_not_hang_when_the_backend_is_dead",
-                 "test_unbinding_does_not_wait_for_a_command_that_takes_long")
+                 "test_the_event_log_comes_back_also_when_somebody_has_it_open", "test_unbinding_does_not_wait_for_a_command_that_takes_long")
 
 
 @pytest.fixture(scope="module", params=["pv", "pvh"])
