@@ -52,7 +52,6 @@
 #define OFFER_SECONDS 5
 /* How long a guest that is to be suspended waits for commands: the freezer gives up after 20. */
 #define FREEZE_SECONDS 5
-#define FREEZER_SECONDS 20
 /* How long it then waits for one that was given up: libxl gives the whole suspend 60. */
 #define SUSPEND_SECONDS 20
 /* Handles that are to be flushed; a TPM 2.0 has three objects and three sessions loaded. */
@@ -104,7 +103,9 @@ struct tpmfront {
 
 	/* Of the command; under @ring_lock, but for the interrupt's part in @submitted. */
 	bool submitted; /* and not answered yet */
-	unsigned long freezing_since; /* when a command first met the freezer */
+	/* When a command first met the freezer, and when one last did. */
+	unsigned long freezing_since;
+	unsigned long freezing_seen;
 	u8 response[TPMIF_MAX_MESSAGE];
 	size_t response_size;
 	/* Of a command that was given up and may still be in the page; 0: there is none. */
@@ -252,16 +253,15 @@ static bool is_leaving(const struct tpmfront *front)
 
 /*
  * All commands together have FREEZE_SECONDS, or those that queue behind each other would have so
- * many each. What was noted longer ago than a freezer lasts was noted of another suspend.
+ * many each. Whoever waits looks once a second: after a longer pause it is another suspend.
  */
 static bool freezer_presses(struct tpmfront *front)
 {
-	unsigned long since = front->freezing_since;
-
 	if (!is_freezing(front))
 		return false;
-	if (!since || time_after(jiffies, since + FREEZER_SECONDS * HZ))
+	if (!front->freezing_since || time_after(jiffies, front->freezing_seen + 2 * HZ))
 		front->freezing_since = jiffies;
+	front->freezing_seen = jiffies;
 	return time_after(jiffies, front->freezing_since + FREEZE_SECONDS * HZ);
 }
 
