@@ -840,24 +840,31 @@ static void show_event_log(struct tpmfront *front)
 	}
 }
 
+/* An open file keeps its dentry, and that its directory's: their names are to be free. */
+static void remove_from_securityfs(struct dentry *dentry)
+{
+	if (!dentry)
+		return;
+	dget(dentry);
+	securityfs_remove(dentry);
+	d_drop(dentry);
+	dput(dentry);
+}
+
 static void hide_event_log(struct tpmfront *front)
 {
 	if (front->log_file) {
-		struct dentry *file = dget(front->log_file);
-		struct inode *inode = d_inode(file);
+		struct inode *inode = d_inode(front->log_file);
 		struct event_log *log;
 
 		inode_lock(inode);
 		log = inode->i_private;
 		inode->i_private = NULL;
 		inode_unlock(inode);
-		securityfs_remove(file);
-		/* Whoever has it open keeps its name, and with that the directory. */
-		d_drop(file);
-		dput(file);
+		remove_from_securityfs(front->log_file);
 		kref_put(&log->users, free_event_log);
 	}
-	securityfs_remove(front->log_directory);
+	remove_from_securityfs(front->log_directory);
 	front->log_file = NULL;
 	front->log_directory = NULL;
 }
