@@ -28,7 +28,8 @@ Result<EngineLog> EngineLog::open(const Uuid &uuid, UniqueFd &engine_end) {
     return EngineLog(uuid, UniqueFd(ends[0]));
 }
 
-EngineLog::Heard EngineLog::relay() {
+// For want of memory a line may be lost; nobody who relays is to end for that.
+EngineLog::Heard EngineLog::relay() try {
     if (told_ == kMaxLines) return Heard::kEnd;
     std::array<char, 1024> buffer;
     const ssize_t size = ::read(fd_.get(), buffer.data(), buffer.size());
@@ -42,6 +43,8 @@ EngineLog::Heard EngineLog::relay() {
     if (told_ < kMaxLines) return Heard::kSomething;
     log::warning("vTPM {}: its engine says too much, and is not heard any more", uuid_.to_string());
     return Heard::kEnd;
+} catch (const std::bad_alloc &) {
+    return Heard::kSomething;
 }
 
 void EngineLog::tell(std::string_view line) {

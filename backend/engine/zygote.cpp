@@ -63,7 +63,7 @@ public:
             if (count < 0 && errno != EINTR) return fail_errno("epoll_wait");
             for (int i = 0; i < count; ++i) {
                 const epoll_event &event = ready[static_cast<std::size_t>(i)];
-                VTPM_TRY(serve(event.data.u64, event.events));
+                VTPM_TRY(serve_in_want(event.data.u64, event.events));
             }
         }
         return {};
@@ -85,6 +85,15 @@ private:
         epoll_event event{.events = EPOLLIN, .data = {.u64 = source}};
         if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("epoll_ctl");
         return {};
+    }
+
+    // Whatever there is no memory for, the engines that are there outlive that.
+    Result<> serve_in_want(std::uint64_t source, std::uint32_t events) {
+        try {
+            return serve(source, events);
+        } catch (const std::bad_alloc &) {
+            return wait_a_moment();
+        }
     }
 
     Result<> serve(std::uint64_t source, std::uint32_t events) {
@@ -153,14 +162,14 @@ private:
 
     Result<> start(const StartEngine &order, Received received) {
         if (received.lost_descriptors)
-            return not_started(order, {ErrorCode::kShortage, "its engine has no descriptors: too many are in use"});
+            return not_started(order, ErrorCode::kShortage, "its engine has no descriptors: too many are in use");
         try {
             // What is told of an engine needs no memory later.
             reports_.reserve(2 * (children_.size() + 1));
             const auto started = fork_engine(order, std::move(received));
-            return started ? Result<>{} : not_started(order, started.error());
+            return started ? Result<>{} : not_started(order, started.error().code, started.error().text);
         } catch (const std::bad_alloc &) {
-            return not_started(order, {ErrorCode::kShortage, "there is no memory for its engine"});
+            return not_started(order, ErrorCode::kShortage, "there is no memory for its engine");
         }
     }
 
@@ -184,11 +193,11 @@ private:
         return {};
     }
 
-    // As if it had exited with that status.
-    Result<> not_started(const StartEngine &order, const Error &error) {
-        log::error("vTPM {}: {}", order.uuid.to_string(), error.text);
-        const int status = error.code == ErrorCode::kShortage ? kCouldNotStart : 1;
+    // As if it had exited with that status. The daemon first: a line in the log takes memory.
+    Result<> not_started(const StartEngine &order, ErrorCode code, std::string_view why) {
+        const int status = code == ErrorCode::kShortage ? kCouldNotStart : 1;
         tell(EngineExited{order.engine, static_cast<std::uint32_t>(status << 8)});
+        log::error("vTPM {}: {}", order.uuid.to_string(), why);
         return {};
     }
 
