@@ -5,6 +5,7 @@
 
 #include "base/uuid.hpp"
 #include "manager/cli/problems.hpp"
+#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -55,6 +56,13 @@ Result<std::string> resolve(Daemons &daemons, const std::string &text) {
     if (const auto uuid = Uuid::parse(text)) return uuid->to_string();
     const bool is_number = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
     return is_number ? vtpm_of_domain(daemons, text) : daemons.find(text);
+}
+
+std::optional<std::int64_t> unused_since(const Json &vtpm) {
+    if (vtpm.value("in_use", false) || vtpm.value("saved", false) || !vtpm.value("devices", Json::array()).empty())
+        return std::nullopt;
+    const bool is_new = vtpm.value("sequence", std::uint64_t{1}) == 0;
+    return from_utc(vtpm.value(is_new ? "created" : "last_used", ""));
 }
 
 Json vtpm_json(const bus::Dictionary &vtpm, const std::optional<bus::Rows> &devices) {

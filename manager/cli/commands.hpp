@@ -28,6 +28,10 @@ inline constexpr const char *kVtpmHelp = "The vTPM: its UUID or alias, its guest
 // Its UUID.
 Result<std::string> resolve(Daemons &daemons, const std::string &text);
 
+// Since when nobody has used it, in seconds since 1970. Nothing: somebody does, or its guest was saved and may need it
+// again, however late; or it was last used before a time was noted (schema 14), and nobody knows.
+std::optional<std::int64_t> unused_since(const Json &vtpm);
+
 // A vTPM with its devices.
 Json vtpm_json(const bus::Dictionary &vtpm, const std::optional<bus::Rows> &devices);
 Result<Json> show_vtpm(Daemons &daemons, const std::string &called);

@@ -6,7 +6,6 @@
 #include "base/uuid.hpp"
 #include "manager/cli/files.hpp"
 #include "manager/cli/text.hpp"
-#include "manager/crypto/encoding.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -15,20 +14,6 @@ struct ListOptions {
     unsigned unused_days = 0;
     ListLayout layout{};
 };
-
-// When it was last used, or made, in seconds since 1970; nothing: its row does not say.
-std::optional<std::int64_t> last_sign_of_life(const Json &vtpm) {
-    for (const char *key : {"last_used", "created"})
-        if (const auto time = from_utc(vtpm.value(key, ""))) return time;
-    return std::nullopt;
-}
-
-// A guest that was saved may need its TPM again, however late.
-bool is_unused(const Json &vtpm, std::time_t since) {
-    if (vtpm.value("in_use", false) || vtpm.value("saved", false) || !vtpm.at("devices").empty()) return false;
-    const auto last = last_sign_of_life(vtpm);
-    return last && *last < since;
-}
 
 Result<Json> list_vtpms(Daemons &daemons, const ListOptions &options) {
     VTPM_TRY(require_columns(options.layout));
@@ -41,7 +26,7 @@ Result<Json> list_vtpms(Daemons &daemons, const ListOptions &options) {
     Json rows = Json::array();
     for (const bus::Dictionary &vtpm : vtpms) {
         Json row = vtpm_json(vtpm, devices);
-        if (options.unused_days == 0 || is_unused(row, since)) rows.push_back(std::move(row));
+        if (options.unused_days == 0 || unused_since(row).value_or(since) < since) rows.push_back(std::move(row));
     }
     return rows;
 }

@@ -89,6 +89,27 @@ TEST_CASE("a list has the columns that are asked for, and its state is one word"
     REQUIRE(cli::names_in_brackets(row(Json::object())).empty());
 }
 
+TEST_CASE("a vTPM is unused since its last power-on, or since it was made, unless nobody knows") {
+    const Json used{{"created", "1970-01-01T00:00:10Z"},
+                    {"last_used", "1970-01-01T00:00:20Z"},
+                    {"sequence", 3},
+                    {"in_use", false},
+                    {"saved", false},
+                    {"devices", Json::array()}};
+    const auto with = [&](const char *key, const Json &value) {
+        Json vtpm = used;
+        vtpm[key] = value;
+        return cli::unused_since(vtpm);
+    };
+    REQUIRE(cli::unused_since(used) == 20);
+    REQUIRE(with("sequence", 0) == 10);
+    REQUIRE(with("last_used", "") == std::nullopt);  // a row of before schema 14
+    REQUIRE(with("in_use", true) == std::nullopt);
+    REQUIRE(with("saved", true) == std::nullopt);
+    REQUIRE(with("devices", Json::array({{{"device", "3/0"}}})) == std::nullopt);
+    REQUIRE(cli::unused_since({{"uuid", "a damaged row"}}) == std::nullopt);
+}
+
 TEST_CASE("what policy predict prints for people is as good for policy sign as its JSON") {
     MeasuredBoot boot{expect(PcrSelection::parse("sha256:4,7,14")), {}, {}, {4}};
     for (const unsigned pcr : boot.pcrs.numbers()) boot.values[pcr] = Bytes(32, static_cast<std::uint8_t>(pcr));
