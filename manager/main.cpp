@@ -144,7 +144,7 @@ int main(int argc, char **argv) {
         "xen-vtpm-managerd",
         std::string("xen-vtpm-managerd ") + vtpm::kVersion,
         {{"--config", &config_path, "Configuration file"},
-         {"--check", &check, "Only say whether the configuration is right, and end"},
+         {"--check", &check, "Only say whether configuration and store are such that this program can run, and end"},
          {"--drop-in", &drop_in, "Print what this unit needs for that configuration, and end"}}};
     if (const auto status = vtpm::read_command_line(program, argc, argv)) return *status;
 
@@ -152,7 +152,10 @@ int main(int argc, char **argv) {
     ::setenv("TSS2_LOG", "all+none", 0);  // errors come to us as values; the library need not print them too
     const auto config = vtpm::configure(config_path);
     if (!config) return vtpm::report(config.error());
-    if (check) return EXIT_SUCCESS;
+    if (check) {
+        const auto known = vtpm::SqliteStore::require_known(config->state_directory);
+        return known ? EXIT_SUCCESS : vtpm::report(known.error());
+    }
     const auto ran = drop_in.empty() ? vtpm::run(*config) : vtpm::print_drop_in(drop_in, *config);
     return ran ? EXIT_SUCCESS : vtpm::report(ran.error());
 }

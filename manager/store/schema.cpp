@@ -2,6 +2,7 @@
 #include "manager/store/schema.hpp"
 
 #include <array>
+#include <fstream>
 #include <map>
 #include <vector>
 
@@ -178,6 +179,27 @@ Result<> require_our_schema(Database &database, std::int64_t version) {
                 "database; restore it from a backup");
 }
 
+// What came before the manifest cannot be taken over: it would be the way around it.
+Result<> require_known(std::int64_t version) {
+    if (version > kSchemaVersion)
+        return fail(ErrorCode::kRefused, "store: its schema is version {}, this program knows {}: use a newer xen-vtpm",
+                    version, kSchemaVersion);
+    if (version < kOldestSchema)
+        return fail(ErrorCode::kRefused, "store: its schema is version {}, made before the first release of xen-vtpm",
+                    version);
+    return {};
+}
+
+// What was written is in the database itself, and not in its log only: for require_known_schema() of another process.
+Result<> bring_home(Database &database) { return database.script("PRAGMA wal_checkpoint(TRUNCATE)"); }
+
+// Big-endian, as SQLite's header has its numbers.
+std::int64_t number_at(const std::array<char, 100> &header, std::size_t at) {
+    std::uint32_t number = 0;
+    for (std::size_t i = 0; i < sizeof number; ++i) number = number << 8 | static_cast<std::uint8_t>(header.at(at + i));
+    return number;
+}
+
 // Not quick_check: rows out of their order are not found, and an index may name other rows than there are.
 Result<> check_integrity(Database &database) {
     const Database::Mapped mapped(database);
@@ -203,19 +225,16 @@ Result<> configure(Database &database) {
 Result<> ensure_schema(Database &database, bool may_create) {
     VTPM_ASSIGN(const auto tables, database.integer("SELECT count(*) FROM sqlite_master"));
     if (tables == 0) {
-        if (may_create) return create_schema(database);
+        if (may_create) {
+            VTPM_TRY(create_schema(database));
+            return bring_home(database);
+        }
         return fail(ErrorCode::kRefused, "store: the database is empty, but it was not: restore it from a backup");
     }
     VTPM_ASSIGN(const auto application, database.integer("PRAGMA application_id"));
     if (application != kApplicationId) return fail(ErrorCode::kRefused, "store: not a database of xen-vtpm");
     VTPM_ASSIGN(const auto version, database.integer("PRAGMA user_version"));
-    if (version > kSchemaVersion)
-        return fail(ErrorCode::kRefused, "store: its schema is version {}, this program knows {}: use a newer xen-vtpm",
-                    version, kSchemaVersion);
-    // What came before the manifest cannot be taken over: it would be the way around it.
-    if (version < kOldestSchema)
-        return fail(ErrorCode::kRefused, "store: its schema is version {}, made before the first release of xen-vtpm",
-                    version);
+    VTPM_TRY(require_known(version));
     VTPM_TRY(require_our_schema(database, version));
     VTPM_TRY(check_integrity(database));
     if (version == kSchemaVersion) return {};
@@ -223,7 +242,17 @@ Result<> ensure_schema(Database &database, bool may_create) {
     VTPM_ASSIGN(Transaction transaction, Transaction::begin(database));
     VTPM_TRY(upgrade(database, version, kSchemaVersion));
     VTPM_TRY(set_version(database));
-    return transaction.commit();
+    VTPM_TRY(transaction.commit());
+    return bring_home(database);
+}
+
+// "The database file format", 1.3: the schema's version is at 60, the application's id at 68.
+Result<> require_known_schema(const std::string &path) {
+    std::array<char, 100> header{};
+    std::ifstream file(path, std::ios::binary);
+    if (!file.read(header.data(), header.size())) return {};
+    if (number_at(header, 68) != kApplicationId) return fail(ErrorCode::kRefused, "store: not a database of xen-vtpm");
+    return require_known(number_at(header, 60));
 }
 
 }  // namespace vtpm

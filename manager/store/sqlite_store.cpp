@@ -88,6 +88,10 @@ Result<SqliteStore> SqliteStore::open(const std::string &directory_path, const c
     return store;
 }
 
+Result<> SqliteStore::require_known(const std::string &directory_path) {
+    return require_known_schema(directory_path + "/store.db");
+}
+
 Result<std::string> SqliteStore::back_up(const std::function<void()> &between) {
     std::string copy = fmt::format("{}/{}{}.db", directory_.path(), kCopyName, Uuid::random().to_string());
     VTPM_TRY(database_.copy_to(copy, between));

@@ -12,6 +12,8 @@ class SqliteStore final : public Store {
 public:
     // The directory exists. A first start creates the database; one that is gone, damaged or newer is kRefused.
     static Result<SqliteStore> open(const std::string &directory_path, const char *vfs = nullptr);
+    // kRefused: its database is of a version that this program could not open; also while another process has it open.
+    static Result<> require_known(const std::string &directory_path);
 
     using Store::commit;
     void commit(const Edits &edits, const Done &done) override;

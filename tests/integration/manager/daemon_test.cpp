@@ -358,6 +358,24 @@ TEST_CASE_METHOD(Fixture, "a configuration is checked without a daemon") {
     REQUIRE(run({{VTPM_MANAGERD, "--config", std::string(directory / "nowhere.toml"), "--check"}, {}, {}}).status != 0);
 }
 
+TEST_CASE_METHOD(Fixture, "a store that this program cannot read is told beforehand, also while its own program runs") {
+    const std::string config = directory / "checked.toml";
+    std::ofstream(config) << "state_directory = \"" << place.state_directory() << "\"\n";
+    const auto check = [&] { return run({{VTPM_MANAGERD, "--config", config, "--check"}, {}, {}}); };
+    const std::string database = place.state_directory() + "/store.db";
+    REQUIRE(check().status == 0);  // there is none yet
+    {
+        ManagerProcess manager(place);
+        REQUIRE(check().status == 0);
+        REQUIRE(read_file(database).at(63) == 14);  // and not in the log only
+    }
+    // As the next version might leave it.
+    std::fstream(database, std::ios::in | std::ios::out | std::ios::binary).seekp(63).put(15);
+    const Output newer = check();
+    REQUIRE(newer.status != 0);
+    REQUIRE_THAT(newer.err, Contains("its schema is version 15, this program knows 14"));
+}
+
 // systemd names what it does not understand, but its status is good.
 TEST_CASE_METHOD(Fixture, "systemd takes the units, and each drop-in that is printed for them") {
     const std::string units = directory / "units";

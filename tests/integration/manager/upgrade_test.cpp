@@ -132,6 +132,9 @@ TEST_CASE("a store of a former schema opens, and its groups' manifests remember 
         REQUIRE(host.xen_vtpm({"audit", "verify"}).status == 0);
         REQUIRE(host.lost().empty());
         host.has_states();
+        // Another program may have to know while this one runs.
+        std::ifstream header(host.place.state_directory() + "/store.db", std::ios::binary);
+        REQUIRE(header.seekg(63).get() == 14);
     }
     REQUIRE(host.xen_vtpm({"group", "rekey", "tenant"}).status == 0);
     host.has_states();
