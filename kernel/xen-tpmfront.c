@@ -252,17 +252,19 @@ static bool is_leaving(const struct tpmfront *front)
 }
 
 /*
- * All commands together have FREEZE_SECONDS, or those that queue behind each other would have so
- * many each. Whoever waits looks once a second: after a longer pause it is another suspend.
+ * A command that has had FREEZE_SECONDS has no more, and all together have so many, or those that
+ * queue would have them one after the other. Whoever waits looks once a second: after a longer
+ * pause it is another suspend.
  */
-static bool freezer_presses(struct tpmfront *front)
+static bool freezer_presses(struct tpmfront *front, unsigned long began)
 {
 	if (!is_freezing(front))
 		return false;
 	if (!front->freezing_since || time_after(jiffies, front->freezing_seen + 2 * HZ))
 		front->freezing_since = jiffies;
 	front->freezing_seen = jiffies;
-	return time_after(jiffies, front->freezing_since + FREEZE_SECONDS * HZ);
+	return time_after(jiffies, began + FREEZE_SECONDS * HZ) ||
+	       time_after(jiffies, front->freezing_since + FREEZE_SECONDS * HZ);
 }
 
 /*
@@ -278,7 +280,7 @@ static int wait_for_page(struct tpmfront *front, unsigned long deadline)
 	while (!wait_event_idle_timeout(front->wait, page_is_ours_or_lost(front), HZ)) {
 		if (time_after(jiffies, deadline))
 			return -ETIME;
-		if (freezer_presses(front))
+		if (freezer_presses(front, began))
 			return -ETIME;
 		if (is_leaving(front) && time_after(jiffies, began + MIN_COMMAND_SECONDS * HZ))
 			return -ETIME;
@@ -472,7 +474,7 @@ static int exchange(struct tpmfront *front, const u8 *request, size_t length,
 	if (front->late_ordinal && !page_is_ours(front) &&
 	    (is_freezing(front) || is_leaving(front) || is_flush(request, length)))
 		return -ETIME;
-	if (freezer_presses(front))
+	if (freezer_presses(front, jiffies))
 		return -ETIME;
 	err = settle_page(front, jiffies + min_t(unsigned long, timeout, MIN_COMMAND_SECONDS * HZ));
 	if (err)
