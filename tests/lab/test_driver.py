@@ -182,6 +182,7 @@ def test_a_queue_of_commands_does_not_keep_the_guest_from_being_saved(driven):
         driven.sh("setsid python3 /root/queue.py < /dev/null > /root/queue.log 2>&1 & sleep 12")
         saved = driven.lab.dom0(f"xl save -c {driven.name} /var/lib/saved; result=$?; rm -f /var/lib/saved; exit $result",
                                 check=False, timeout=200)
+    driven.lab.run("dom0", "--", "lab-guest", "running", driven.name)
     driven.sh("touch /run/enough; timeout 100 sh -c 'while pgrep -f [q]ueue.py; do sleep 0.5; done' > /dev/null", timeout=200)
     assert saved.returncode == 0, saved.stderr
     assert driven.sh("cat /root/queue.log").stdout == ""
