@@ -37,18 +37,19 @@ public:
     };
     // Needs no daemon.
     template <typename Options>
-    Added<Options> add(const char *word, const char *help, Result<Json> (*action)(const Options &), Text text) const {
+    Added<Options> add(const char *word, const char *help, Result<Json> (*action)(const Options &),
+                       const Text &text) const {
         const auto options = std::make_shared<Options>();
         return {add_action(
-                    word, help, [action, options] { return action(*options); }, std::move(text)),
+                    word, help, [action, options] { return action(*options); }, text),
                 *options};
     }
     template <typename Options>
     Added<Options> add(const char *word, const char *help, Result<Json> (*action)(Daemons &, const Options &),
-                       Text text) const {
+                       const Text &text) const {
         const auto options = std::make_shared<Options>();
         const auto ask = [action, options](Daemons &daemons) { return action(daemons, *options); };
-        return {add_question(word, help, ask, std::move(text)), *options};
+        return {add_question(word, help, ask, text), *options};
     }
     // What it prints depends on them, too.
     template <typename Options>

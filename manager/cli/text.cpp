@@ -168,7 +168,7 @@ std::string vtpm_state(const Json &vtpm) {
 
 std::string last_used(const Json &vtpm) {
     if (flag(vtpm, "in_use")) return "now";
-    const std::string time = text(vtpm, "last_used");
+    std::string time = text(vtpm, "last_used");
     if (!time.empty()) return time;
     return text(vtpm, "sequence") == "0" ? "never" : "";  // before that was noted
 }
@@ -194,7 +194,8 @@ bool is_called(const Column &column, std::string_view word) {
 }
 
 const Column *column_called(std::string_view word) {
-    const auto found = std::ranges::find_if(kColumns, [&](const Column &column) { return is_called(column, word); });
+    const auto *const found =
+        std::ranges::find_if(kColumns, [&](const Column &column) { return is_called(column, word); });
     return found == kColumns.end() ? nullptr : &*found;
 }
 

@@ -21,7 +21,7 @@ Result<Json> list_vtpms(Daemons &daemons, const ListOptions &options) {
     VTPM_ASSIGN(const auto devices, daemons.devices());
     if (options.unused_days != 0 && !devices)
         return fail(ErrorCode::kUnavailable, "xen-vtpmd, which knows who uses a vTPM, does not run");
-    constexpr std::time_t kDay = 24 * 60 * 60;
+    constexpr std::time_t kDay = 86'400;
     const std::time_t since = std::time(nullptr) - kDay * options.unused_days;
     Json rows = Json::array();
     for (const bus::Dictionary &vtpm : vtpms) {

@@ -3,6 +3,9 @@
 // derives from devices that the toolstack has made, and each state that it writes is an answer to what stands there.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -20,7 +23,8 @@ public:
 
     std::optional<std::string> read(const std::string &path) override {
         // Its own directory: whether xenstored is there.
-        require(path == backend_root(0) || is_of_a_device(path), "the daemon reads what is of its devices only");
+        require(path == backend_root(0) || is_of_a_device(path) || is_name_of_a_guest(path),
+                "the daemon reads what is of its devices only");
         return real_.read(path);
     }
     std::vector<std::string> list(const std::string &path) override {
@@ -64,6 +68,10 @@ private:
         for (const DeviceId id : devices)
             if (directory == backend_path(0, id) || directory == frontend_path(id)) return true;
         return false;
+    }
+    [[nodiscard]] bool is_name_of_a_guest(const std::string &path) const {
+        return std::ranges::any_of(
+            devices, [&](DeviceId id) { return path == fmt::format("/local/domain/{}/name", id.domain); });
     }
 
     // docs/protocol.md, "xenstore: the device"
