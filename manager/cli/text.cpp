@@ -234,11 +234,13 @@ Result<> require_columns(const ListLayout &layout) {
 std::string list_text(const Json &vtpms, const ListLayout &layout) {
     if (vtpms.empty()) return layout.plain ? "" : "no vTPMs\n";
     std::vector<Column> columns = columns_of(layout);
-    for (Column &column : columns)
-        for (const Json &vtpm : vtpms)
-            column.width = std::max(column.width, static_cast<int>(column.value(vtpm).size()));
     std::string out;
-    if (!layout.plain) out += line_of(columns, false, [](const Column &column) { return std::string(column.name); });
+    if (!layout.plain) {
+        for (Column &column : columns)
+            for (const Json &vtpm : vtpms)
+                column.width = std::max(column.width, static_cast<int>(column.value(vtpm).size()));
+        out += line_of(columns, false, [](const Column &column) { return std::string(column.name); });
+    }
     for (const Json &vtpm : vtpms)
         out += line_of(columns, layout.plain, [&](const Column &column) { return column.value(vtpm); });
     return out;

@@ -55,6 +55,11 @@ class Driven:
             assert time.monotonic() < deadline, f"{outcome} after {self.held()[-5:]}"
             time.sleep(0.5)
 
+    def begin_key(self):
+        """A command that takes long, which somebody waits for; what becomes of it: /root/create.log. killed_writers.py is there."""
+        self.sh("setsid python3 -c \"exec(open('/root/killed_writers.py').read().split('failures = []')[0]); create()\" "
+                "< /dev/null > /root/create.log 2>&1 & sleep 2")
+
     @contextlib.contextmanager
     def hanging_engine(self):
         """Nobody answers meanwhile. Yields when it began. Where IMA measures, each program that it has not seen waits for the TPM
@@ -195,8 +200,7 @@ def test_a_save_does_not_wait_for_ever(driven):
     """The answer of the command is lost with its page, and the object that it may have made is nobody's. The TPM works on."""
     driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
     with driven.hanging_engine():
-        driven.sh("setsid python3 -c \"exec(open('/root/killed_writers.py').read().split('failures = []')[0]); create()\" "
-                  "< /dev/null > /root/create.log 2>&1 & sleep 2")
+        driven.begin_key()
         driven.lab.dom0(f"sh -c 'xl save {driven.name} /var/lib/saved > /root/save.log 2>&1; echo $? >> /root/save.log' & "
                         f"timeout 100 sh -c 'until xl list {driven.name} | grep -q ss-; do sleep 0.5; done'", timeout=200)
     driven.lab.dom0("timeout 200 sh -c 'until tail -n 1 /root/save.log | grep -qx 0; do sleep 0.5; done'; "
@@ -260,8 +264,7 @@ def test_unbinding_does_not_wait_for_a_command_that_takes_long(driven):
     """TPM2_CreatePrimary may take 300 seconds, and the TPM core waits for what is under way."""
     driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
     with driven.hanging_engine():
-        driven.sh("setsid python3 -c \"exec(open('/root/killed_writers.py').read().split('failures = []')[0]); create()\" "
-                  "< /dev/null > /root/create.log 2>&1 & sleep 2")
+        driven.begin_key()
         began = time.monotonic()
         driven.sh("echo vtpm-0 > /sys/bus/xen/drivers/xen-tpmfront/unbind", timeout=400)
         assert time.monotonic() - began < 30
