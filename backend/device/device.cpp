@@ -342,7 +342,8 @@ void Device::engine_exited(const std::string &how, ExitKind end) {
     channel_.end();
     ring_.lose();
     if (uuid_) services_.engine_ended(*uuid_, id_);
-    if (end == ExitKind::kNotStarted && !powered_on_) return try_later(how);
+    // No guest has had this TPM.
+    if (end == ExitKind::kWant && !powered_on_) return try_later(how);
     if (!ended.was_told) {
         fail_for_good(reason_.empty() || orderly ? how : reason_ + "; " + how);
         return;

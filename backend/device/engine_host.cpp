@@ -66,12 +66,12 @@ std::string describe_exit(int status, bool out_of_memory) {
 }
 
 ExitKind kind_of_exit(int status) {
-    if (!WIFEXITED(status)) return ExitKind::kFault;
+    if (WIFSIGNALED(status)) return WTERMSIG(status) == SIGKILL ? ExitKind::kWant : ExitKind::kFault;
     switch (WEXITSTATUS(status)) {
         case 0:
             return ExitKind::kOrderly;
         case kCouldNotStart:
-            return ExitKind::kNotStarted;
+            return ExitKind::kWant;
         default:
             return ExitKind::kFault;
     }

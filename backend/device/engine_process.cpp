@@ -93,6 +93,7 @@ void EngineProcess::receive() {
 // An engine is not trusted: one that does not speak the protocol has been taken over, or is broken.
 void EngineProcess::end(std::string_view why) {
     log::error("engine {} {} and is ended", id_, why);
+    is_at_fault_ = true;
     readable_.reset();
     kill();
 }
@@ -106,7 +107,7 @@ void EngineProcess::take_over(std::uint32_t pid) {
 // Its last words first, which the zygote's report may have overtaken.
 void EngineProcess::exited(const std::string &how, ExitKind end) {
     while (readable_ && wait_readable(control_.get(), std::chrono::milliseconds(0))) receive();
-    observer_->engine_exited(how, end);
+    observer_->engine_exited(how, is_at_fault_ ? ExitKind::kFault : end);
 }
 
 Result<> EngineProcess::listen(EventLoop &loop) {

@@ -17,7 +17,7 @@ namespace vtpm {
 
 enum class ExitKind {
     kOrderly,
-    kNotStarted,  // for a shortage that passes; no guest has had this TPM
+    kWant,  // it could not be started, or was killed from outside, as for want of memory: that passes
     kFault,
 };
 
@@ -96,6 +96,7 @@ private:
     std::string version_;
     std::uint32_t state_protocol_;
     std::uint32_t pid_ = 0;
+    bool is_at_fault_ = false;
     UniqueFd control_;
     EventSource readable_;
     EngineObserver *observer_;

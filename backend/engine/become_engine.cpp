@@ -9,6 +9,7 @@
 
 #include "backend/engine/command_limit.hpp"
 #include "backend/engine/engine.hpp"
+#include "backend/engine/patient_malloc.hpp"
 #include "backend/engine/sandbox.hpp"
 #include "base/log.hpp"
 
@@ -77,6 +78,7 @@ EngineProgram engine_program() { return {allow_only_engine_calls, serve_guest}; 
 
 void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel,
                const UniqueFd &group, const UniqueFd &log) noexcept {
+    wait_for_memory();
     if (::dup2(log.get(), STDERR_FILENO) < 0) ::_exit(1);
     const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group);
     if (!ended) log::error("{}", ended.error().text);

@@ -76,6 +76,21 @@ TEST_CASE("the zygote may be out of descriptors: who lives goes on, who comes wa
     CHECK(open_descriptors(zygote) <= used + 2);  // a second engine's control socket and log
 }
 
+TEST_CASE("an engine that the kernel kills before a guest has had its TPM is started again") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.offer(kDevice, kUuid, guest);
+    host.frontend_initialised(kDevice);
+    const pid_t first = host.engine_pid(kDevice);  // it waits for the manager, which answers in our loop
+    REQUIRE(::kill(first, SIGKILL) == 0);
+    REQUIRE(host.run_until([&] { return host.reason(kDevice).find("signal 9") != std::string::npos; }));
+    REQUIRE(host.reaches(kDevice, "4"));
+    host.frontend_state(kDevice, 4);
+    CHECK(host.engine_pid(kDevice) != first);
+    CHECK(host.reason(kDevice).empty());
+    CHECK(rc(host.execute(guest, commands::get_random())) == 0);
+}
+
 TEST_CASE("a ring that cannot be opened for want of memory is opened later, with the TPM as it was") {
     TestHost host;
     LoopbackGuest guest;

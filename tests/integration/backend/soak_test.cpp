@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A host's ordinary bad days, at random and for a while: guests that come, go, reboot, are saved and restored, daemons
-// and managers that are restarted, a full disk, too few descriptors. No guest loses its TPM, a PCR or what was
-// acknowledged.
+// and managers that are restarted, a full disk, too few descriptors, too little memory. No guest loses its TPM, a PCR
+// or what was acknowledged.
 //
 // XEN_VTPM_SOAK_GUESTS=N, XEN_VTPM_SOAK_SECONDS=N, XEN_VTPM_SEED=N (random, printed). From kLong on, the memory of the
 // engines' parents must not grow, and a guest that does nothing but read a PCR now and then must not notice the others.
@@ -107,6 +107,8 @@ public:
         host_.remove(id_);
         REQUIRE(host_.run_until([&] { return !host_.backend->devices().contains(id_); }));
     }
+    pid_t engine() { return host_.engine_pid(id_); }
+    bool is_connected() { return host_.own_state(id_) == "4"; }
     int gave_up = 0;  // writes
     void check() {
         CAPTURE(id_.domain, host_.status(id_), host_.reason(id_));
@@ -158,6 +160,63 @@ private:
     rlimit former_{};
 };
 
+// Zygotes and engines that get no more memory, as long as it lives. Engines that are started meanwhile are as short.
+class LittleMemory {
+public:
+    // A sanitizer's own allocator ends who gets none.
+#if defined(__SANITIZE_ADDRESS__)
+    static constexpr bool kPossible = false;
+#else
+    static constexpr bool kPossible = true;
+#endif
+
+    LittleMemory(std::vector<pid_t> zygotes, pid_t engine) : zygotes_(std::move(zygotes)), engine_(engine) {
+        for (const pid_t zygote : zygotes_) limit(zygote, size_of(zygote));
+        limit(engine_, size_of(engine_));
+    }
+    ~LittleMemory() {
+        for (const pid_t zygote : zygotes_) {
+            limit(zygote, RLIM_INFINITY);  // first: from now on nobody is started with less
+            std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", zygote));
+            for (pid_t child = 0; children >> child;) limit(child, RLIM_INFINITY);
+        }
+    }
+    LittleMemory(const LittleMemory &) = delete;
+    LittleMemory &operator=(const LittleMemory &) = delete;
+
+private:
+    static rlim_t size_of(pid_t process) {
+        std::ifstream file(fmt::format("/proc/{}/statm", process));
+        rlim_t pages = 0;
+        REQUIRE(file >> pages);
+        return pages * static_cast<rlim_t>(::getpagesize());
+    }
+    // By a process of its user, which root may lack the right to (CAP_SYS_RESOURCE). The process may have ended.
+    static void limit(pid_t process, rlim_t bytes) {
+        const rlimit limit{bytes, RLIM_INFINITY};
+        const uid_t user = user_of(process);
+        const pid_t child = ::fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            const bool became = ::setresgid(user, user, user) == 0 && ::setresuid(user, user, user) == 0;
+            ::_exit(became && (::prlimit(process, RLIMIT_AS, &limit, nullptr) == 0 || errno == ESRCH) ? 0 : 1);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        CHECK(status == 0);
+    }
+    static uid_t user_of(pid_t process) {
+        std::ifstream file(fmt::format("/proc/{}/status", process));
+        uid_t user = 0;
+        for (std::string word; file >> word;)
+            if (word == "Uid:") file >> user;
+        return user;
+    }
+
+    std::vector<pid_t> zygotes_;
+    pid_t engine_;
+};
+
 // Reads a PCR a hundred times a second, in a thread of its own: nobody is to keep it waiting.
 class QuietGuest {
 public:
@@ -205,20 +264,23 @@ public:
         : host_(host), guests_(guests), random_(seed) {}
 
     void go_on() {
-        constexpr std::array<std::pair<unsigned, void (BadDays::*)()>, 9> kChoices{{{40, &BadDays::use},
-                                                                                    {60, &BadDays::reboot},
-                                                                                    {75, &BadDays::save},
-                                                                                    {85, &BadDays::reload},
-                                                                                    {88, &BadDays::restart_daemon},
-                                                                                    {91, &BadDays::restart_manager},
-                                                                                    {93, &BadDays::upgrade},
-                                                                                    {97, &BadDays::full_disk},
-                                                                                    {100, &BadDays::few_descriptors}}};
+        constexpr std::array<std::pair<unsigned, void (BadDays::*)()>, 10> kChoices{{{40, &BadDays::use},
+                                                                                     {60, &BadDays::reboot},
+                                                                                     {75, &BadDays::save},
+                                                                                     {85, &BadDays::reload},
+                                                                                     {88, &BadDays::restart_daemon},
+                                                                                     {91, &BadDays::restart_manager},
+                                                                                     {93, &BadDays::upgrade},
+                                                                                     {95, &BadDays::full_disk},
+                                                                                     {98, &BadDays::little_memory},
+                                                                                     {100, &BadDays::few_descriptors}}};
         const auto number = static_cast<unsigned>(random_() % 100);
         log::info("choice {}", number);
         for (const auto &[below, action] : kChoices)
             if (number < below) return (this->*action)();
     }
+
+    int without_memory = 0;  // days
 
 private:
     Soaked &any() { return guests_[random_() % guests_.size()]; }
@@ -264,6 +326,29 @@ private:
             host_.run_for(std::chrono::milliseconds(20));
         }
         guest.power_on();
+    }
+
+    // One guest comes, and waits; another one, whose engine gets none either, notices nothing.
+    void little_memory() {
+        if (!LittleMemory::kPossible) return use();
+        const std::size_t number = random_() % guests_.size();
+        Soaked &coming = guests_[number];
+        Soaked &staying = guests_[(number + 1) % guests_.size()];
+        coming.leave();
+        std::vector<pid_t> zygotes;
+        for (const auto &[name, engines] : host_.engines->zygotes()) zygotes.push_back(name.zygote);
+        std::optional<LittleMemory> short_of_memory(std::in_place, zygotes, staying.engine());
+        const auto relief = host_.loop.after(std::chrono::milliseconds(300), [&] {
+            CHECK_FALSE(coming.is_connected());
+            short_of_memory.reset();
+        });
+        REQUIRE(relief);
+        ++without_memory;
+        staying.extend();
+        staying.write(true);
+        coming.power_on();
+        REQUIRE(host_.run_until([&] { return !short_of_memory; }));
+        staying.check();
     }
 
     TestHost &host_;
@@ -316,6 +401,8 @@ TEST_CASE("a host's bad days cost no guest its TPM") {
     std::cout << fmt::format(
         "a quiet guest's PCR_Read, p99: alone {:.0f} us, then {:.0f} us; a zygote's memory, KiB: {}\n", alone,
         among_others, fmt::join(memories, " "));
+    std::cout << days.without_memory << " days without memory"
+              << (LittleMemory::kPossible ? "\n" : ": a sanitizer does not stand it\n");
     CHECK(static_cast<std::uint64_t>(gave_up) <= 1 + steps / 50);
     CHECK(quiet.failed() == 0);
     CHECK(host.engines->count() == count + 1);
