@@ -48,9 +48,9 @@ bool Attachment::may_change(const Error &error) const {
            std::chrono::steady_clock::now() - first_seen_ < limits::kAttach;
 }
 
-bool Attachment::note() {
-    return notes_.set(DeviceNotes::kRestored, beginning_ == Beginning::kResume) &&
-           notes_.set(DeviceNotes::kLaunched, launched_);
+bool Attachment::note(const Xenstore::Seen &seen) {
+    return notes_.set(DeviceNotes::kRestored, beginning_ == Beginning::kResume, seen) &&
+           notes_.set(DeviceNotes::kLaunched, launched_, seen);
 }
 
 Result<ByteView> Attachment::launch() const {

@@ -25,7 +25,7 @@ public:
     // Whether to ask again, soon, after such an answer.
     [[nodiscard]] bool may_change(const Error &error) const;
     // For the next daemon; false: xenstore does not take it.
-    [[nodiscard]] bool note();
+    [[nodiscard]] bool note(const Xenstore::Seen &seen);
 
     [[nodiscard]] Beginning beginning() const { return beginning_; }
     // The record of the launch; empty: nobody measured it. Until the next record.

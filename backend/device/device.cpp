@@ -40,7 +40,8 @@ Device::Device(DeviceId id, DeviceServices &services)
       own_path_(backend_path(services.own_domain, id)),
       guest_path_(frontend_path(id)),
       notes_(services.xenstore, own_path_),
-      uuid_(read_uuid()),
+      uuid_text_(read_uuid()),
+      uuid_(uuid_text_ ? Uuid::parse(*uuid_text_) : std::nullopt),
       attachment_(services, id, notes_),
       session_(services, id, *this),
       ring_(services, id),
@@ -59,10 +60,7 @@ Device::Device(DeviceId id, DeviceServices &services)
         fail_for_good("its engine ended with a former xen-vtpmd; the PCRs are lost until the guest is power cycled");
 }
 
-std::optional<Uuid> Device::read_uuid() const {
-    const auto text = services_.xenstore.read(own_path_ + "/uuid");
-    return text ? Uuid::parse(*text) : std::nullopt;
-}
+std::optional<std::string> Device::read_uuid() const { return services_.xenstore.read(own_path_ + "/uuid"); }
 
 XenbusView Device::look() const {
     XenbusView view;
@@ -71,6 +69,13 @@ XenbusView Device::look() const {
     view.online = services_.xenstore.read_number(own_path_ + "/online") == 1u;
     view.frontend = to_state(services_.xenstore.read_number(guest_path_ + "/state"));
     return view;
+}
+
+Xenstore::Seen Device::seen(const XenbusView &view) const {
+    Xenstore::Seen seen{{TPMIF_KEY_STATE, std::to_string(static_cast<unsigned>(view.own))}};
+    // In its own place: a device that came there has the state that only a toolstack writes.
+    if (view.own == XenbusState::kInitialising && uuid_text_) seen.emplace_back("uuid", *uuid_text_);
+    return seen;
 }
 
 void Device::reconcile() {
@@ -132,7 +137,7 @@ void Device::end() {
 // A toolstack may remove a device and attach another one before we look. It writes state 1, which we never do.
 bool Device::is_replaced(const XenbusView &view) const {
     if (view.own != XenbusState::kInitialising) return false;
-    return answered_ || read_uuid() != uuid_;
+    return answered_ || read_uuid() != uuid_text_;
 }
 
 // ---- attach ----
@@ -152,8 +157,8 @@ void Device::prepared(const Result<> &allowed) {
     if (gone_ || view.own != XenbusState::kInitialising || is_replaced(view)) return reconcile();  // meanwhile
     if (allowed) {
         offered_ = Clock::now();
-        if (!attachment_.note()) return refuse("xenstore does not take what its guest is");
-        (void)services_.xenstore.update(own_path_, TPMIF_KEY_PROTOCOL_V2, "1");
+        if (!attachment_.note(seen(view))) return refuse("xenstore does not take what its guest is");
+        (void)services_.xenstore.update(own_path_, seen(view), TPMIF_KEY_PROTOCOL_V2, "1");
         set_state(view, XenbusState::kInitWait);
         return reconcile();
     }
@@ -164,10 +169,11 @@ void Device::prepared(const Result<> &allowed) {
 
 // libxl fails at once when the state node vanishes, and only after 10 s on anything else.
 void Device::refuse(const std::string &why) {
+    const bool is_here = !is_replaced(look());
     answered_ = true;
     reason_ = why;
     log::error("device {} (vTPM {}) refused: {}", to_string(id_), uuid_ ? uuid_->to_string() : "?", why);
-    (void)services_.xenstore.remove(own_path_ + "/state");
+    if (is_here) (void)services_.xenstore.remove(own_path_ + "/state");
 }
 
 // ---- the guest ----
@@ -287,23 +293,22 @@ void Device::engine_ready(const Result<> &started) {
     }
     if (!started) return fail_for_good(started.error().text);
     if (session_.state() == EngineState::kAdopting) return;  // engine_status() follows
-    if (!note_power_on()) return fail_for_good("xenstore does not take that its TPM was powered on");
+    const XenbusView view = look();
+    if (!view.present || is_replaced(view)) return reconcile();  // meanwhile, and this TPM is powered off
+    powered_on_ = true;
+    // A daemon that knew nothing of it could give a guest zero PCRs.
+    if (!notes_.add(DeviceNotes::kPoweredOn, seen(view)))
+        return fail_for_good("xenstore does not take that its TPM was powered on");
     pause_.reset();
     session_.runs();
     channel_.engine_runs();
     reconcile();
 }
 
-// A daemon that knew nothing of it could give a guest zero PCRs.
-bool Device::note_power_on() {
-    powered_on_ = true;
-    return notes_.add(DeviceNotes::kPoweredOn);
-}
-
 void Device::engine_status(const EngineStatus &status) {
     if (session_.state() != EngineState::kAdopting) return;
     // The former daemon may not have.
-    if (!notes_.has(DeviceNotes::kPoweredOn) && !note_power_on())
+    if (!notes_.has(DeviceNotes::kPoweredOn) && !notes_.add(DeviceNotes::kPoweredOn, seen(look())))
         log::error("device {}: xenstore does not take that its TPM was powered on", to_string(id_));
     session_.runs();
     if (status.event_channel != 0)
@@ -429,7 +434,7 @@ void Device::set_state(const XenbusView &view, XenbusState state) {
     if (view.own == state) return;
     closing_is_ours_ = state == XenbusState::kClosing;
     const auto written =
-        services_.xenstore.update(own_path_, TPMIF_KEY_STATE, std::to_string(static_cast<unsigned>(state)));
+        services_.xenstore.update(own_path_, seen(view), TPMIF_KEY_STATE, std::to_string(static_cast<unsigned>(state)));
     if (!written) log::error("device {}: {}", to_string(id_), written.error().text);
     if (written && *written) answered_ = true;
 }

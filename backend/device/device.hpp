@@ -69,7 +69,6 @@ private:
     void try_later_or_fail(const Error &error);
     void try_later(const std::string &why);
     [[nodiscard]] bool await_pause();
-    [[nodiscard]] bool note_power_on();
     void opened(Result<ManagedVtpm> answer);
     void attach_ring();
     void ring_refused(const Error &error);
@@ -94,8 +93,10 @@ private:
     void state_channel_changed(const Result<> &usable) override;
     void engine_exited(const std::string &how, ExitKind end) override;
 
-    [[nodiscard]] std::optional<Uuid> read_uuid() const;
+    [[nodiscard]] std::optional<std::string> read_uuid() const;
     [[nodiscard]] XenbusView look() const;
+    // For a write that is for this device only.
+    [[nodiscard]] Xenstore::Seen seen(const XenbusView &view) const;
     [[nodiscard]] bool is_replaced(const XenbusView &view) const;
     [[nodiscard]] Progress progress(const XenbusView &view) const;
     void set_state(const XenbusView &view, XenbusState state);
@@ -106,6 +107,7 @@ private:
     std::string own_path_;
     std::string guest_path_;
     DeviceNotes notes_;
+    std::optional<std::string> uuid_text_;  // as xenstore has it
     std::optional<Uuid> uuid_;
     Attachment attachment_;
     TpmSession session_;

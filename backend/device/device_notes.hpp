@@ -22,14 +22,15 @@ public:
     DeviceNotes(Xenstore &xenstore, std::string directory) : xenstore_(xenstore), directory_(std::move(directory)) {}
 
     [[nodiscard]] bool has(const char *note) const { return xenstore_.read(path(note)).has_value(); }
-    // Whether it is there now: not, if the toolstack has removed the device.
-    [[nodiscard]] bool add(const char *note) {
-        const auto noted = xenstore_.update(directory_, note, "1");
+    // Whether it is there now: not, if the toolstack has removed the device, or has put another one in its place since
+    // it was `seen`.
+    [[nodiscard]] bool add(const char *note, const Xenstore::Seen &seen) {
+        const auto noted = xenstore_.update(directory_, seen, note, "1");
         return noted && *noted;
     }
     // A former daemon that noted it, and was killed before it offered the device, may have met another guest here.
-    [[nodiscard]] bool set(const char *note, bool holds) {
-        if (holds) return xenstore_.update(directory_, note, "1").has_value();
+    [[nodiscard]] bool set(const char *note, bool holds, const Xenstore::Seen &seen) {
+        if (holds) return xenstore_.update(directory_, seen, note, "1").has_value();
         return !has(note) || xenstore_.remove(path(note)).has_value();
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/xen/xenstore.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -32,18 +33,20 @@ public:
         return {names.get(), names.get() + count};
     }
 
-    Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
-        const std::string guard = directory + "/state";
+    Result<bool> update(const std::string &directory, const Seen &seen, const std::string &key,
+                        const std::string &value) override {
         const std::string path = directory + "/" + key;
         for (;;) {
             const xs_transaction_t transaction = xs_transaction_start(handle_.get());
             if (transaction == XBT_NULL) return failed("start a transaction for", path);
-            const bool present = read_in(transaction, guard).has_value();
-            const bool written = present && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
-                                                     static_cast<unsigned>(value.size()));
+            const bool is_so = std::ranges::all_of(seen, [&](const auto &node) {
+                return read_in(transaction, directory + "/" + node.first) == node.second;
+            });
+            const bool written = is_so && xs_write(handle_.get(), transaction, path.c_str(), value.data(),
+                                                   static_cast<unsigned>(value.size()));
             const int write_error = errno;
             if (xs_transaction_end(handle_.get(), transaction, !written)) {
-                if (written || !present) return written;
+                if (written || !is_so) return written;
                 errno = write_error;
                 return fail_errno("write {}", path);
             }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/number.hpp"
@@ -21,14 +22,19 @@ public:
         std::string token;
     };
 
+    // Keys of a directory, and their values. None is absent.
+    using Seen = std::vector<std::pair<std::string, std::string>>;
+
     virtual ~Xenstore() = default;
 
     // The value, or nothing if xenstored says that the node is absent, or not ours to read.
     virtual std::optional<std::string> read(const std::string &path) = 0;
     virtual std::vector<std::string> list(const std::string &path) = 0;
-    // Writes `directory`/`key` if `directory`/state still exists, in one transaction: a node that the toolstack
-    // has removed is never brought back. False if it did not exist.
-    virtual Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) = 0;
+    // Writes `directory`/`key` if the keys of `seen` still say there what they said when the caller looked, in one
+    // transaction: a device that the toolstack has removed is never brought back, and one that it has put in its place
+    // gets nothing that was meant for the former. False if they do not.
+    virtual Result<bool> update(const std::string &directory, const Seen &seen, const std::string &key,
+                                const std::string &value) = 0;
     virtual Result<> remove(const std::string &path) = 0;
 
     virtual Result<> watch(const std::string &path, const std::string &token) = 0;

@@ -34,9 +34,13 @@ public:
         return {names.begin(), names.end()};
     }
 
-    Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
+    Result<bool> update(const std::string &directory, const Seen &seen, const std::string &key,
+                        const std::string &value) override {
         if (key == refused_key) return fail(ErrorCode::kSystem, "as the test wants it");
-        if (!nodes_.contains(directory + "/state")) return false;
+        for (const auto &[name, said] : seen) {
+            const auto node = nodes_.find(directory + "/" + name);
+            if (node == nodes_.end() || node->second != said) return false;
+        }
         write(directory + "/" + key, value);
         if (on_update) on_update();
         return true;
@@ -60,7 +64,7 @@ public:
 
     std::optional<WatchEvent> next_event() override {
         std::optional<WatchEvent> event;
-        if (!events_.empty()) {
+        if (!events_.empty() && !late_) {
             event = events_.front();
             events_.pop_front();
         }
@@ -73,6 +77,11 @@ public:
     std::string refused_key;          // cannot be written
     std::function<void()> on_update;  // after a write of the backend
 
+    // What has changed is told when it is on time again.
+    void be_late(bool late) {
+        late_ = late;
+        if (!late && !events_.empty()) (void)::eventfd_write(readable_.get(), 1);
+    }
     void forget_watches() {
         watches_.clear();
         events_.clear();
@@ -95,12 +104,13 @@ private:
     }
     void push(WatchEvent event) {
         events_.push_back(std::move(event));
-        (void)::eventfd_write(readable_.get(), 1);
+        if (!late_) (void)::eventfd_write(readable_.get(), 1);
     }
 
     std::map<std::string, std::string> nodes_{{"/local/domain/0/name", "Domain-0"}};
     std::set<std::pair<std::string, std::string>> watches_;
     std::deque<WatchEvent> events_;
+    bool late_ = false;
     UniqueFd readable_;
 };
 

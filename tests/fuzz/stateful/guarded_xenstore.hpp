@@ -31,7 +31,8 @@ public:
         require(path == "/local/domain" || path.starts_with(backend_root(0)), "the daemon lists its devices only");
         return real_.list(path);
     }
-    Result<bool> update(const std::string &directory, const std::string &key, const std::string &value) override {
+    Result<bool> update(const std::string &directory, const Seen &seen, const std::string &key,
+                        const std::string &value) override {
         const auto id = of_directory(directory);
         require(id.has_value(), "the daemon writes into its own directories only");
         require(key.find('/') == std::string::npos, "and not below them");
@@ -39,8 +40,8 @@ public:
         if (there && key == "state") check_state(*id, directory, value);
         // Otherwise its PCRs would be zero for a guest that runs on.
         require(key != "powered-on" || !real_.read(directory + "/powered-on"), "a device's TPM is powered on once");
-        const auto written = real_.update(directory, key, value);
-        require(!written || *written == there, "a directory that was removed stays so");
+        const auto written = real_.update(directory, seen, key, value);
+        require(!written || there || !*written, "a directory that was removed stays so");
         return written;
     }
     Result<> remove(const std::string &path) override {

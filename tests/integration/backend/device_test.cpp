@@ -457,6 +457,30 @@ TEST_CASE("a guest that writes without end is listened to now and then, and serv
     CHECK(rc(host.execute(guest, commands::get_random())) == 0);
 }
 
+TEST_CASE("a device in the place of one whose TPM just starts gets nothing that was meant for that") {
+    TestHost host;
+    LoopbackGuest guest;
+    host.offer(kDevice, kUuid, guest);
+    host.frontend_initialised(kDevice);
+    const pid_t engine = host.engine_pid(kDevice);
+    const std::string note = backend_path(0, kDevice) + "/powered-on";
+    // xenstored has not told the daemon yet when the engine is ready.
+    host.xenstore.be_late(true);
+    host.remove(kDevice);
+    const Uuid uuid = GENERATE(kUuid, Uuid::random());
+    host.attach(kDevice, uuid);
+    REQUIRE(host.run_until([&] { return !process_status(engine).contains("Name") || host.xenstore.read(note); }));
+    CHECK_FALSE(host.xenstore.read(note));
+    host.xenstore.be_late(false);
+    // Of the note it would say that the PCRs were lost.
+    host.restart_daemon();
+    host.rings.guests[kDevice.domain] = &guest;
+    REQUIRE(host.reaches(kDevice, "2"));
+    host.frontend_initialised(kDevice);
+    REQUIRE(host.reaches(kDevice, "4"));
+    CHECK(host.reason(kDevice).empty());
+}
+
 TEST_CASE("a device that is attached in the place of one that is not listened to is looked at") {
     TestHost host;
     LoopbackGuest guest;

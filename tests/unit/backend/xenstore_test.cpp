@@ -76,7 +76,7 @@ TEST_CASE("what a xenstored that has gone does not say is not taken for an absen
     for (int i = 0; i < answers; ++i) CHECK((*xenstore)->read("/local/domain/0/name") == std::nullopt);
     CHECK_THROWS_AS((*xenstore)->read("/local/domain/0/name"), Lost);
     CHECK_THROWS_AS((*xenstore)->list("/local/domain"), Lost);
-    CHECK_THROWS_AS((*xenstore)->update("/local/domain/0", "key", "value"), Lost);
+    CHECK_THROWS_AS((*xenstore)->update("/local/domain/0", {{"state", "1"}}, "key", "value"), Lost);
     CHECK_THROWS_AS((*xenstore)->remove("/local/domain/0"), Lost);
     CHECK_THROWS_AS((*xenstore)->watch("/local/domain/0", "token"), Lost);
 }
