@@ -26,6 +26,7 @@
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/tpm_eventlog.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <asm/sync_bitops.h>
@@ -56,8 +57,9 @@
 #define SUSPEND_SECONDS 20
 /* Handles that are to be flushed; a TPM 2.0 has three objects and three sessions loaded. */
 #define MAX_ORPHANS 16
-/* The most that is taken for an event log. */
+/* The most that is taken for an event log, and the most digests of one event in it. */
 #define MAX_EVENT_LOG (64 * 1024)
+#define MAX_LOG_DIGESTS 16
 /* Part 2, 6.6.3: "not now", the command was not executed. */
 #define RC_WARNING_MASK 0xf80
 #define RC_WARNING 0x900
@@ -774,6 +776,64 @@ static int read_event_log_part(struct tpmfront *front, struct event_log_part *pa
 	return size;
 }
 
+/* How long the event is, of the @room that the log has left; 0: it does not fit, or is no event. */
+static size_t logged_event_size(const struct tcg_efi_specid_event_head *id, const void *event,
+				size_t room)
+{
+	const struct tcg_pcr_event2_head *head = event;
+	const struct tcg_event_field *field;
+	const struct tpm_digest *digest;
+	size_t size = sizeof(*head);
+	u32 i, j;
+
+	if (room < size || head->count != id->num_algs)
+		return 0;
+	for (i = 0; i < id->num_algs; i++) {
+		digest = event + size;
+		size += sizeof(digest->alg_id);
+		if (room < size)
+			return 0;
+		for (j = 0; j < id->num_algs; j++) {
+			if (id->digest_sizes[j].alg_id == digest->alg_id)
+				break;
+		}
+		if (j == id->num_algs)
+			return 0;
+		size += id->digest_sizes[j].digest_size;
+	}
+	field = event + size;
+	size += sizeof(*field);
+	if (room < size || field->event_size > room - size)
+		return 0;
+	return size + field->event_size;
+}
+
+/*
+ * Whoever reads the log goes by the lengths in it, in Linux' own tree the TPM core: a firmware is
+ * trusted, a backend is not. The first event tells the digests of the others, TCG PC Client
+ * Platform Firmware Profile, 10.4.
+ */
+static bool is_event_log(const void *log, size_t size)
+{
+	const struct tcg_pcr_event *first = log;
+	const struct tcg_efi_specid_event_head *id = (const void *)first->event;
+	size_t at = sizeof(*first) + sizeof(*id);
+	size_t next;
+
+	if (size < at || first->event_size < sizeof(*id) ||
+	    first->event_size > size - sizeof(*first) || first->event_type != NO_ACTION ||
+	    memcmp(id->signature, TCG_SPECID_SIG, sizeof(TCG_SPECID_SIG)) ||
+	    !id->num_algs || id->num_algs > MAX_LOG_DIGESTS ||
+	    struct_size(id, digest_sizes, id->num_algs) > first->event_size)
+		return false;
+	for (at = sizeof(*first) + first->event_size; at < size; at += next) {
+		next = logged_event_size(id, log + at, size - at);
+		if (!next)
+			return false;
+	}
+	return true;
+}
+
 /* NULL: there is none. */
 static struct event_log *read_event_log(struct tpmfront *front)
 {
@@ -805,7 +865,9 @@ static struct event_log *read_event_log(struct tpmfront *front)
 	if (log && have == whole) {
 		kref_init(&log->users);
 		log->size = whole;
-		return log;
+		if (is_event_log(log->data, whole))
+			return log;
+		size = -EPROTO;
 	}
 	if (log || size < 0)
 		dev_warn(&front->dev->dev, "the event log cannot be read: %d\n", size);

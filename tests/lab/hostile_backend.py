@@ -5,9 +5,10 @@
     hostile_backend.py DOMID
 
 Serves the domain's first vTPM from dom0's own /dev/tpm0, honestly but for TPM2_GetRandom of 16 bytes (the test's: the
-kernel's hwrng, which asks when it likes, wants 64), which it answers as the file /run/hostile-backend says (a function
-below; "all" before it: so is any command). Notes in /run/hostile-backend.log how many bytes of an earlier message a
-request found in the page.
+kernel's hwrng, which asks when it likes, wants 64) and TPM2_HashSequenceStart, which it answers as the file
+/run/hostile-backend says (a function below; "all" before it: so is any command; "late": only when it has been told to
+cancel). "log" and a name there: what the TPM's event log is (LOGS, LOG_PARTS). Notes in /run/hostile-backend.log how many
+bytes of an earlier message a request found in the page.
 """
 
 import fcntl
@@ -23,7 +24,11 @@ from xen_wire import CANCEL, FINISH, IDLE, SUBMIT, EventChannel, Xenstore, ioctl
 MAP_GRANT_REF = ioctl_number("G", 0, 24)  # include/uapi/xen/gntdev.h
 MODE = pathlib.Path("/run/hostile-backend")
 GET_RANDOM_16 = bytes.fromhex("80010000000c0000017b0010")
+HASH_SEQUENCE_START = bytes.fromhex("80010000000e000001860000000b")
+# Of an object that is nobody's: who is told of it may flush it.
+SEQUENCE = bytes.fromhex("80010000000e0000000080ffff05")
 SHUTDOWN = 0x145
+READ_EVENT_LOG = 0x20005855
 SUCCESS = bytes.fromhex("80010000000a00000000")
 INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = "1", "2", "3", "4", "5", "6"
 
@@ -38,7 +43,7 @@ class Backend:
         self.events = self.page = None
         self.answers = {verb.__name__: verb for verb in (
             honest, short, long, huge, too_little, too_much, extra_pages, changing, scribbling, foreign_state,
-            no_answer, storm, leave)}
+            no_answer, no_handle, storm, leave)}
 
     def run(self):
         while True:
@@ -84,9 +89,15 @@ class Backend:
         residue = 4088 - size - self.page[8 + size:4096].count(0)
         code = struct.unpack(">I", request[6:10])[0]
         self.log.write(f"{code:#x} residue {residue}\n")
-        response = SUCCESS if code == SHUTDOWN else self.execute(request)
-        *everything, mode = MODE.read_text().split()
-        self.answers[mode if everything or request == GET_RANDOM_16 else "honest"](self, response)
+        *how, mode = MODE.read_text().split()
+        if "log" in how and code == READ_EVENT_LOG:
+            self.answer(log_part(mode, *struct.unpack(">I", request[10:])))
+            return
+        response = SUCCESS if code == SHUTDOWN else SEQUENCE if request == HASH_SEQUENCE_START else self.execute(request)
+        attacked = "all" in how or ("log" not in how and request in (GET_RANDOM_16, HASH_SEQUENCE_START))
+        while attacked and "late" in how and self.page[4] == SUBMIT:
+            time.sleep(0.1)
+        self.answers[mode if attacked else "honest"](self, response)
 
     def execute(self, request):
         os.write(self.tpm, request)
@@ -163,6 +174,10 @@ def no_answer(backend, response):
     backend.publish(IDLE)
 
 
+def no_handle(backend, response):
+    backend.answer(SUCCESS)
+
+
 def storm(backend, response):
     """Events without end, also after the answer."""
     sent = 0
@@ -180,6 +195,65 @@ def leave(backend, response):
     time.sleep(1)
     MODE.write_text("honest")
     backend.say(INIT_WAIT)
+
+
+def spec_id(algorithms, count=None, event_size=None):
+    """The first event of a log, which says what digests the others have."""
+    body = b"Spec ID Event03\0" + bytes([0, 0, 0, 0, 0, 2, 0, 2])
+    body += struct.pack("<I", len(algorithms) if count is None else count)
+    body += b"".join(struct.pack("<HH", *algorithm) for algorithm in algorithms) + b"\0"
+    return struct.pack("<II20xI", 0, 3, len(body) if event_size is None else event_size) + body
+
+
+def event(data=b"something", digests=((0xB, bytes(32)),), count=None, size=None):
+    head = struct.pack("<III", 4, 13, len(digests) if count is None else count)
+    return head + b"".join(struct.pack("<H", name) + digest for name, digest in digests) + \
+        struct.pack("<I", len(data) if size is None else size) + data
+
+
+SHA256 = [(0xB, 32)]
+LOGS = {
+    "whole": spec_id(SHA256) + event() + event(b"") + event(b"the last one"),
+    "one_event": spec_id(SHA256) + event(),
+    "one_byte": b"a",
+    "no_spec_id": event() + event(),
+    "first_is_cut": spec_id(SHA256)[:40],
+    "first_is_endless": spec_id(SHA256, event_size=0xFFFFFFFF) + event(),
+    "no_algorithm": spec_id([]) + event(digests=()),
+    # The digest's algorithm is none of them: Linux looks for it in four thousand millions.
+    "algorithms_without_end": spec_id(SHA256, count=0xFFFFFFFF) + event(digests=((0xFFF1, b""),), count=0xFFFFFFFF),
+    "more_algorithms_than_there_are": spec_id(SHA256, count=16) + event(digests=((0xFFF1, b""),), count=16),
+    "more_digests": spec_id(SHA256) + event(count=0xFFFFFFFF),
+    "another_algorithm": spec_id(SHA256) + event(digests=((0xC, bytes(48)),)),
+    "digest_too_long": spec_id([(0xB, 0xFFFF)]) + event(),
+    "event_too_long": spec_id(SHA256) + event() + event(size=0xFFFFFFF0),
+    "event_one_too_long": spec_id(SHA256) + event() + event(b"123", size=4),
+    "event_is_cut": spec_id(SHA256) + event() + event()[:11],
+}
+
+
+def part(whole, data, size=None):
+    body = struct.pack(">IH", whole, len(data) if size is None else size) + data
+    return struct.pack(">HII", 0x8001, 10 + len(body), 0) + body
+
+
+# Parts that do not fit each other, or make no progress.
+LOG_PARTS = {
+    "too_large": lambda offset: part(0xFFFFFFFF, b"a" * 4000),
+    "beyond_its_end": lambda offset: part(100, b"a" * 101),
+    "nothing_of_it": lambda offset: part(100, b""),
+    "half_of_it": lambda offset: part(100, b"" if offset else b"a" * 50),
+    "size_of_more": lambda offset: part(100, b"a" * 10, size=100),
+    "grows": lambda offset: part(offset + 100, b"a" * 50),
+    "no_part": lambda offset: SUCCESS,
+    "cut": lambda offset: part(100, b"")[:2] + struct.pack(">II", 12, 0) + b"\0\0",
+}
+
+
+def log_part(name, offset):
+    if name in LOG_PARTS:
+        return LOG_PARTS[name](offset)
+    return part(len(LOGS[name]), LOGS[name][offset:offset + 4000])
 
 
 if __name__ == "__main__":

@@ -2,21 +2,25 @@
 """A backend that answers what it likes: the guest's kernel gets an error, or a response that is whole."""
 
 import contextlib
+import hashlib
 import pathlib
 import re
 
 import pytest
 
+from hostile_backend import GET_RANDOM_16, HASH_SEQUENCE_START, LOG_PARTS, LOGS
 from lab import check_log
 
+FLUSH_CONTEXT = "0x165 "
+GOOD_LOGS = ("whole", "one_event")
 HERE = pathlib.Path(__file__).parent
 EXCHANGE = """
 import errno, os
 tpm = os.open("/dev/{}", os.O_RDWR)
 try:
-    os.write(tpm, bytes.fromhex("80010000000c0000017b0010"))
+    os.write(tpm, bytes.fromhex("{}"))
     answer = os.read(tpm, 4096)
-    print("ok" if len(answer) == 28 and answer[6:10] == bytes(4) else answer.hex())
+    print("ok" if len(answer) in (14, 28) and answer[6:10] == bytes(4) else answer.hex())
 except OSError as error:
     print(errno.errorcode[error.errno])
 """
@@ -34,8 +38,8 @@ class Victim:
     def become(self, mode):
         self.lab.dom0(f"echo '{mode}' > /run/hostile-backend.new; mv /run/hostile-backend.new /run/hostile-backend")
 
-    def exchange(self):
-        return self.sh(f"timeout 60 python3 -c '{EXCHANGE.format(self.chip)}'").stdout.strip()
+    def exchange(self, command=GET_RANDOM_16):
+        return self.sh(f"timeout 60 python3 -c '{EXCHANGE.format(self.chip, command.hex())}'").stdout.strip()
 
     def exchange_with(self, mode):
         """What a command ends with, and that the next one works."""
@@ -112,6 +116,39 @@ def test_a_request_finds_nothing_of_the_one_before_it_in_the_page(victim):
     assert victim.exchange() == "ok"
     residues = set(re.findall(r"residue (\d+)", victim.log()))
     assert residues == {"0"}, victim.log()
+
+
+@pytest.mark.parametrize("mode", ["honest", "huge", *(pytest.param(mode, marks=pytest.mark.long) for mode in (
+    "short", "long", "too_little", "too_much", "extra_pages", "no_handle"))])
+def test_a_late_answer_is_judged_as_any_other(victim, mode):
+    """A whole one tells of an object that is nobody's, which is flushed; another one tells nothing."""
+    flushed = victim.log().count(FLUSH_CONTEXT)
+    victim.become(f"late {mode}")
+    assert victim.exchange(HASH_SEQUENCE_START) == "ETIME"
+    victim.become("honest")
+    assert victim.exchange() == "ok"
+    assert victim.log().count(FLUSH_CONTEXT) == flushed + (mode == "honest")
+    assert victim.counters()["orphans"] == "0"
+
+
+def shown_log(victim, name):
+    """The digest of what the kernel shows, read to its end, when the TPM has that event log; or nothing."""
+    victim.become(f"log {name}")
+    with victim.unbound():
+        pass
+    assert victim.exchange() == "ok"
+    return victim.sh(f"log=/sys/kernel/security/{victim.chip}/binary_bios_measurements; ! test -e $log || sha256sum < $log").stdout[:64]
+
+
+@pytest.mark.parametrize("name", GOOD_LOGS)
+def test_a_log_that_is_one_is_shown_to_its_last_event(victim, name):
+    assert shown_log(victim, name) == hashlib.sha256(LOGS[name]).hexdigest()
+
+
+@pytest.mark.parametrize("name", [*LOG_PARTS, *(name for name in LOGS if name not in GOOD_LOGS)])
+def test_a_log_that_is_none_is_not_shown(victim, name):
+    """Linux itself reads beyond the end of one whose lengths are wrong."""
+    assert shown_log(victim, name) == ""
 
 
 def test_a_storm_of_events_is_throttled(victim):
