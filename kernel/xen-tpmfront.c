@@ -76,7 +76,10 @@ struct event_log {
 struct tpmfront {
 	struct xenbus_device *dev;
 	struct tpm_chip *chip;
-	/* The backend's directory; ours, since xenbus replaces its own at a resume. @ring_lock. */
+	/*
+	 * The backend's directory; ours, since xenbus replaces its own at a resume. @ring_lock, and
+	 * not while @look_work may run.
+	 */
 	char *backend;
 	/* What the TPM core said of the chip; set by probe() or by @register_work. */
 	bool registered;
@@ -92,6 +95,9 @@ struct tpmfront {
 	/* Held for the whole of a command and while the ring is made or freed. */
 	struct mutex ring_lock;
 	wait_queue_head_t wait;
+	/* Looks at the backend for who waits, and what it saw. */
+	struct work_struct look_work;
+	enum xenbus_state seen;
 	/*
 	 * The backend has left, or is to be left: whoever waits must return, nobody may start.
 	 * Written with or without @ring_lock, so that a waiter that holds it can be told.
@@ -223,14 +229,23 @@ static bool has_left(enum xenbus_state state)
 	}
 }
 
+/* Nobody waits for this but who closes the ring: xenstore may hang. */
+static void look_at_backend(struct work_struct *work)
+{
+	struct tpmfront *front = container_of(work, struct tpmfront, look_work);
+
+	WRITE_ONCE(front->seen, backend_state(front->backend));
+}
+
 /*
  * xenbus tells a driver of its backend's state only when probe() has returned, and from a thread
  * that may be busy with another device: a wait that takes long looks for itself.
  */
 static bool is_hopeless(struct tpmfront *front, unsigned long began)
 {
-	enum xenbus_state state = backend_state(front->backend);
+	enum xenbus_state state = READ_ONCE(front->seen);
 
+	schedule_work(&front->look_work);
 	if (has_left(state))
 		return true;
 	return state != XenbusStateConnected && time_after(jiffies, began + CONNECT_SECONDS * HZ);
@@ -279,6 +294,7 @@ static int wait_for_page(struct tpmfront *front, unsigned long deadline)
 {
 	unsigned long began = jiffies;
 
+	WRITE_ONCE(front->seen, XenbusStateConnected);
 	while (!wait_event_idle_timeout(front->wait, page_is_ours_or_lost(front), HZ)) {
 		if (time_after(jiffies, deadline))
 			return -ETIME;
@@ -635,6 +651,7 @@ static void close_ring(struct tpmfront *front)
 		xenbus_teardown_ring((void **)&front->page, 1, &front->ring_ref);
 	}
 	front->page = NULL;
+	cancel_work_sync(&front->look_work);
 	kfree(front->backend);
 	front->backend = NULL;
 	front->submitted = false;
@@ -1072,6 +1089,7 @@ static struct tpmfront *new_front(struct xenbus_device *dev)
 	mutex_init(&front->ring_lock);
 	init_waitqueue_head(&front->wait);
 	INIT_WORK(&front->register_work, register_later);
+	INIT_WORK(&front->look_work, look_at_backend);
 
 	front->chip = tpmm_chip_alloc(&dev->dev, &tpmfront_ops);
 	if (IS_ERR(front->chip)) {

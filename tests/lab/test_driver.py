@@ -149,6 +149,21 @@ def test_the_answer_of_a_command_that_was_given_up_leaves_nothing(driven):
     assert int(after["late"]) > int(before["late"]) and after["orphans"] == "0"
 
 
+def test_an_answer_counts_also_while_xenstore_hangs(driven):
+    """The driver looks there for a backend that has left, when a command takes longer than a second; it once waited for that."""
+    driven.sh("rm -f /run/asked")
+    xenstored = driven.lab.dom0("pgrep -x 'oxenstored|xenstored'").stdout.strip()
+    try:
+        with driven.hanging_engine():
+            driven.sh(f"({GET_RANDOM}; echo $? > /run/asked) < /dev/null > /dev/null 2>&1 & sleep 0.5")
+            driven.lab.dom0(f"kill -STOP {xenstored}; sleep 2")
+        asked = driven.sh("timeout 20 sh -c 'until test -s /run/asked; do sleep 0.2; done'; cat /run/asked", check=False).stdout
+    finally:
+        driven.lab.dom0(f"kill -CONT {xenstored}")
+    driven.sh("tpm2_getrandom --hex 4")
+    assert asked == "0\n"
+
+
 def test_killed_writers_leave_nothing_and_fail_nobody(driven):
     """Three of them once cost the guest its TPM until it was booted again."""
     driven.lab.run("push", "--guest", driven.name, str(HERE / "killed_writers.py"), "/root/")
