@@ -82,6 +82,7 @@ Result<SqliteStore> SqliteStore::open(const std::string &directory_path, const c
     VTPM_ASSIGN(Database database, Database::open(directory.database(), vfs));
     VTPM_TRY(configure(database));
     VTPM_TRY(ensure_schema(database, first_start));
+    database.wipe_log();  // which a crash may have left
     SqliteStore store(std::move(directory), std::move(database));
     VTPM_TRY(store.adopt_id());
     VTPM_TRY(store.look_for_staged());

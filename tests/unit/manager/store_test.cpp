@@ -7,6 +7,7 @@
 #include "edited.hpp"
 #include "expect.hpp"
 #include "failing_vfs.hpp"
+#include "manager/store/schema.hpp"
 #include "temporary_directory.hpp"
 
 namespace vtpm::store_test {
@@ -26,6 +27,16 @@ StateWrite some_state(const Uuid &uuid, std::uint64_t sequence, StateKind kind =
 }
 
 Result<> write(Store &store, const StateWrite &state) { return edited(store, shared(state)); }
+
+// Of all files.
+std::string contents(const std::string &directory) {
+    std::string all;
+    for (const auto &entry : std::filesystem::directory_iterator(directory)) {
+        std::ifstream file(entry.path(), std::ios::binary);
+        all.append(std::istreambuf_iterator<char>(file), {});
+    }
+    return all;
+}
 
 struct Fixture {
     TemporaryDirectory directory;
@@ -187,11 +198,31 @@ TEST_CASE_METHOD(Fixture, "a destroyed vTPM leaves nothing of itself in the file
     expect(edited(store, ManifestWrite{"default", {8}}, DeleteVtpm{vtpm.uuid}, ManifestWrite{"default", {9}}));
     REQUIRE_FALSE(expect(store.find_vtpm(vtpm.uuid)));
     REQUIRE_FALSE(expect(store.find_state(vtpm.uuid, StateKind::kPermanent)));
-    for (const auto &entry : std::filesystem::directory_iterator(directory.path())) {
-        std::ifstream file(entry.path(), std::ios::binary);
-        const std::string content(std::istreambuf_iterator<char>(file), {});
-        REQUIRE(content.find(marker) == std::string::npos);
+    REQUIRE(contents(directory.path()).find(marker) == std::string::npos);
+}
+
+// As a crash leaves it that comes between a commit and what takes it into the database.
+TEST_CASE_METHOD(Fixture,
+                 "what a crash left in the log is in the database, and what went in no file, at the next start") {
+    const std::string marker = "a recovery key that must not stay";
+    {
+        SqliteStore store = first_start();
+        expect(edited(store, SetRecovery{"default", Bytes(marker.begin(), marker.end())}));
     }
+    const TemporaryDirectory crashed;
+    run_sql("PRAGMA user_version = 13");
+    {
+        auto database = expect(Database::open(directory / "store.db"));
+        expect(configure(database));
+        expect(database.script("BEGIN; UPDATE groups SET recovery = x''; PRAGMA user_version = 14; COMMIT"));
+        std::filesystem::copy(directory.path(), crashed.path(), std::filesystem::copy_options::recursive);
+    }
+    REQUIRE(contents(crashed.path()).find(marker) != std::string::npos);
+    const SqliteStore store = expect(SqliteStore::open(crashed.path()));
+    REQUIRE(contents(crashed.path()).find(marker) == std::string::npos);
+    // For `--check` of a former program, while this one runs.
+    std::ifstream header(crashed / "store.db", std::ios::binary);
+    REQUIRE(header.seekg(63).get() == 14);
 }
 
 TEST_CASE_METHOD(Fixture, "a permanent state ends the volatile one before it") {
