@@ -16,7 +16,16 @@ std::string word(const Json &object, const char *key) {
     return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-void add_of_manager(const Json &manager, Problems &problems) {
+// The first group's, or the one that the first start makes.
+std::string remedy_for_all(const Json &groups) {
+    const std::string name = groups.empty() ? std::string("default") : word(groups.front(), "group");
+    const bool recoverable = std::ranges::any_of(groups, has_recovery_key);
+    return fmt::format(
+        "remove that cause, then: xen-vtpm group open {}{}", name,
+        recoverable ? "; or, with its recovery key, one group after the other: xen-vtpm group recover" : "");
+}
+
+void add_of_manager(const Json &manager, const Json &groups, Problems &problems) {
     const std::string state = word(manager, "state");
     if (state == "not running") {
         problems.push_back({ErrorCode::kUnavailable,
@@ -27,7 +36,7 @@ void add_of_manager(const Json &manager, Problems &problems) {
     }
     if (state == "refusing")
         problems.push_back({ErrorCode::kRefused, fmt::format("all groups are locked: {}", word(manager, "reason")),
-                            "remove that cause, then: systemctl restart xen-vtpm-managerd"});
+                            remedy_for_all(groups)});
     if (const std::string trouble = word(manager, "sealer_trouble"); !trouble.empty())
         problems.push_back({ErrorCode::kUnavailable, fmt::format("the hardware TPM: {}", trouble),
                             "see: journalctl -k --grep tpm; if it stays so, restart this host"});
@@ -132,7 +141,7 @@ std::vector<Problem> problems_of(const Json &status) {
     Problems problems;
     const Json groups = status.value("groups", Json::array());
     const Json manager = status.value("manager", Json::object());
-    add_of_manager(manager, problems);
+    add_of_manager(manager, groups, problems);
     add_of_groups(groups, manager, problems);
     add_of_backend(status.value("backend", Json::object()), problems);
     for (const Json &group : groups) add_risks_of_group(group, problems);

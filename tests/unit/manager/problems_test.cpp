@@ -52,7 +52,7 @@ TEST_CASE("each problem says what it is, what to do, and whether the host does i
          {{"state", "refusing"}, {"reason", "not this TPM"}},
          ErrorCode::kRefused,
          "all groups are locked: not this TPM",
-         "systemctl restart xen-vtpm-managerd"},
+         "xen-vtpm group open default; or, with its recovery key, one group after the other: xen-vtpm group recover"},
         {"/manager/sealer_trouble", "it has not answered for 9 s", ErrorCode::kUnavailable,
          "hardware TPM: it has not answered", "journalctl"},
         {"/manager/lost_group", "the group was removed", ErrorCode::kRefused,
