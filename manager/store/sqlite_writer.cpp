@@ -128,10 +128,10 @@ public:
         VTPM_TRY(require_stateless(vtpm.uuid));
         return database_.execute(
             "INSERT INTO vtpms (uuid, tpm_version, pcr_banks, algorithms, group_name, wrapped_key, created, launch, "
-            "launch_approver, launch_binding) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "launch_approver, launch_binding, alias, guest, last_used) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             vtpm.uuid.to_string(), to_string(vtpm.version), vtpm.profile.pcr_banks.to_string(), vtpm.profile.algorithms,
             vtpm.group, ByteView(vtpm.wrapped_key), vtpm.created, to_string(vtpm.launch),
-            ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding));
+            ByteView(vtpm.launch_approver), ByteView(vtpm.launch_binding), vtpm.alias, vtpm.guest, vtpm.last_used);
     }
 
     Result<> operator()(const UpdateVtpm &edit) {

@@ -319,16 +319,22 @@ Result<Uuid> Vtpms::find(const std::string &name) {
     if (!name.empty()) {
         VTPM_ASSIGN(named, services_.store.vtpms_named(name));
     }
+    std::vector<VtpmRecord> aliased;
     for (const VtpmRecord &vtpm : named) {
-        if (keys_.key(vtpm.group)) VTPM_TRY(services_.inventory.verify(vtpm));  // of a locked group nobody vouches
-        if (vtpm.alias == name) return vtpm.uuid;
+        if (!keys_.key(vtpm.group)) continue;  // nobody vouches for what a locked group's row says
+        VTPM_TRY(services_.inventory.verify(vtpm));
+        if (vtpm.alias == name) aliased.push_back(vtpm);
     }
-    if (named.empty())
+    const std::vector<VtpmRecord> &meant = aliased.empty() ? named : aliased;
+    if (meant.empty())
         return fail(ErrorCode::kNotFound, "no vTPM has the alias '{0}', and no guest of that name has used one", name);
-    if (named.size() > 1)
-        return fail(ErrorCode::kInvalid, "{} vTPMs were last used by guests that are called '{}': say which: {}",
-                    named.size(), name, uuids_of(named));
-    return named.front().uuid;
+    // An alias is another's too in a store that somebody changed, and that was taken as it is.
+    if (meant.size() > 1)
+        return fail(ErrorCode::kInvalid,
+                    "{} vTPMs have the alias '{}', or were last used by guests of that name: say "
+                    "which: {}",
+                    meant.size(), name, uuids_of(meant));
+    return meant.front().uuid;
 }
 
 // One whose certificates are just being issued gets the order with them.
@@ -401,6 +407,13 @@ Result<> take_launch(VtpmRecord &vtpm, const BackupHeader &backup, const std::op
     return random_bytes(vtpm.launch_binding);
 }
 
+// A name that it lost could be that of another one's guest, and mean that from then on.
+void take_names(VtpmRecord &vtpm, const VtpmRecord &former) {
+    vtpm.alias = former.alias;
+    vtpm.guest = former.guest;
+    vtpm.last_used = former.last_used;
+}
+
 }  // namespace
 
 Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order) {
@@ -420,6 +433,7 @@ Result<Uuid> Vtpms::import_vtpm(std::string_view text, const ImportOrder &order)
     record.profile = backup.header.profile;
     record.group = group;
     VTPM_TRY(take_launch(record, backup.header, former));
+    if (former) take_names(record, *former);
     record.created = std::time(nullptr);
     const VtpmIdentity identity{record.uuid, record.version, record.group};
     VTPM_ASSIGN(const Key key, random_key());

@@ -434,6 +434,22 @@ TEST_CASE_METHOD(Fixture, "a vTPM goes back to its backup only if that is said")
     REQUIRE(start()->state(one) == state_of(1));
 }
 
+TEST_CASE_METHOD(Fixture, "a vTPM that goes back to its backup keeps its names, which would mean another one's guest") {
+    auto manager = start();
+    const std::string backup = expect(manager->vtpms.export_vtpm(one));
+    expect(manager->vtpms.set_alias(one, "web"));
+    expect(manager->vtpms.import_vtpm(backup, {.replace = true}));
+    REQUIRE(expect(manager->vtpms.find("web")) == one);
+    manager->keys.close();
+    manager.reset();
+    manager = start();
+    REQUIRE(expect(manager->vtpms.find("web")) == one);
+    // One that is here no more has none.
+    expect(manager->vtpms.destroy(one));
+    expect(manager->vtpms.import_vtpm(backup, {}));
+    REQUIRE(expect_error(manager->vtpms.find("web")).code == ErrorCode::kNotFound);
+}
+
 TEST_CASE_METHOD(Fixture, "no backup makes a second running copy") {
     const auto manager = start();
     const std::string backup = expect(manager->vtpms.export_vtpm(one));

@@ -184,6 +184,27 @@ TEST_CASE_METHOD(Fixture, "the administrator can take an older store as it is") 
     expect(manager->vtpms.prepare(two));
 }
 
+TEST_CASE_METHOD(Fixture, "a name that somebody wrote into the store means no vTPM in the place of another") {
+    const Uuid third = Uuid::random();
+    {
+        const auto manager = start();
+        expect(manager->vtpms.create(third, std::nullopt));
+        expect(manager->vtpms.set_alias(one, "web"));
+        manager->stop();
+    }
+    run_sql("UPDATE vtpms SET alias = 'web', guest = 'web'");
+    const auto manager = open();
+    (void)manager->keys.unlock();
+    REQUIRE(expect_error(manager->vtpms.find("web")).code == ErrorCode::kInvalid);
+    // Of two groups, the locked one's rows do not count.
+    expect(manager->keys.accept_rollback("default"));
+    const Error both = expect_error(manager->vtpms.find("web"));
+    REQUIRE(both.code == ErrorCode::kInvalid);
+    REQUIRE_THAT(both.text, Contains(one.to_string()) && Contains(third.to_string()) && !Contains(two.to_string()));
+    expect(manager->vtpms.set_alias(third, ""));
+    REQUIRE(expect(manager->vtpms.find("web")) == one);
+}
+
 TEST_CASE_METHOD(Fixture, "a vTPM's rows that are put back refuse its group, and no other") {
     back_up();
     {
