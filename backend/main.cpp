@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // xen-vtpmd: the backend daemon. See xen-vtpmd(8).
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
@@ -61,6 +63,29 @@ bus::Rows describe(const Backend &backend) {
                         {"engine_pid", device->engine_pid()},
                         {"engine_version", device->engine_version()},
                         {"reason", device->reason()}});
+    }
+    return rows;
+}
+
+std::string text_of(const std::map<std::uint32_t, std::uint64_t> &errors) {
+    std::string text;
+    for (const auto &[code, count] : errors) text += fmt::format("{}{:#x}:{}", text.empty() ? "" : " ", code, count);
+    return text;
+}
+
+bus::Rows describe_meters(const Backend &backend) {
+    bus::Rows rows;
+    for (const auto &[id, device] : backend.devices()) {
+        const auto meter = device->meter();
+        if (!meter || !device->uuid()) continue;
+        rows.push_back({{"device", to_string(id)},
+                        {"uuid", device->uuid()->to_string()},
+                        {"commands", meter->commands},
+                        {"microseconds", meter->microseconds},
+                        {"latency", fmt::format("{}", fmt::join(meter->latency, " "))},
+                        {"stores", meter->stores},
+                        {"errors", text_of(meter->errors)},
+                        {"other_errors", meter->other_errors}});
     }
     return rows;
 }
@@ -161,6 +186,8 @@ Result<> run(const Options &options) {
         loop, kBackendBus,
         {{"ListDevices", "", "aa{sv}",
           [&](const bus::Arguments &) { return backend ? describe(*backend) : bus::Rows{}; }},
+         {"ListMeters", "", "aa{sv}",
+          [&](const bus::Arguments &) { return backend ? describe_meters(*backend) : bus::Rows{}; }},
          {"Status", "", "a{sv}", [&](const bus::Arguments &) { return describe(*engines, launches); }},
          {kRecordLaunch, "ss", "", [&](const bus::Arguments &a) { return record_launch(launches, a); }},
          {"ListZygotes", "", "aa{sv}", [&](const bus::Arguments &) { return describe_zygotes(*engines); }}},

@@ -20,8 +20,8 @@ namespace vtpm {
 // AnswerChallenge(s document) -> s secret AcceptRollback(s group), StartAnew(), AuditLog() -> aa{sv}, VerifyAuditLog()
 constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager1", "org.xenvtpm.Manager1"};
 
-// Status() -> a{sv}, ListDevices() -> aa{sv}, ListZygotes() -> aa{sv}, RecordLaunch(s domain, s log)
-// (record_launch.hpp)
+// Status() -> a{sv}, ListDevices() -> aa{sv}, ListMeters() -> aa{sv}, ListZygotes() -> aa{sv}, RecordLaunch(s domain, s
+// log) (record_launch.hpp)
 constexpr bus::Address kBackendBus{"org.xenvtpm.Backend1", "/org/xenvtpm/Backend1", "org.xenvtpm.Backend1"};
 
 }  // namespace vtpm

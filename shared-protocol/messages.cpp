@@ -147,7 +147,11 @@ struct Layout<StartEngine> {
 };
 template <>
 struct Layout<EngineStarted> {
-    static void visit(auto &io, auto &m) { all(io, m.engine, m.pid); }
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.pid, m.meter); }
+};
+template <>
+struct Layout<GiveMeters> {
+    static void visit(auto &, auto &) {}
 };
 template <>
 struct Layout<EngineExited> {
@@ -167,7 +171,7 @@ struct Layout<ListEngines> {
 };
 template <>
 struct Layout<LivingEngine> {
-    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.pid, m.uuid, m.domain, m.device); }
+    static void visit(auto &io, auto &m) { all(io, m.engine, m.uid, m.pid, m.uuid, m.domain, m.device, m.meter); }
 };
 template <>
 struct Layout<EnginesListed> {
@@ -253,7 +257,7 @@ std::string protocol_layout(Channel channel) {
             return describe(LoadState{}, LoadedState{}, StoreState{}, StoredState{}, ManufactureStep{},
                             ManufactureCommand{}, AskAttestation{}, GiveAttestation{}, PowerOn{}, PowerOnCommands{});
         case Channel::kEngines:
-            return describe(StartEngine{}, EngineStarted{}, EngineExited{}, KillEngine{}, ReleaseEngine{},
+            return describe(StartEngine{}, EngineStarted{}, GiveMeters{}, EngineExited{}, KillEngine{}, ReleaseEngine{},
                             ListEngines{}, LivingEngine{}, EnginesListed{}, EngineReady{}, AttachRing{}, RingAttached{},
                             DetachRing{}, RingDetached{}, ReplaceStateChannel{}, StateChannelStatus{}, AskStatus{},
                             EngineStatus{}, SuspendTpm{});
@@ -323,6 +327,7 @@ VTPM_INSTANTIATE(PowerOn);
 VTPM_INSTANTIATE(PowerOnCommands);
 VTPM_INSTANTIATE(StartEngine);
 VTPM_INSTANTIATE(EngineStarted);
+VTPM_INSTANTIATE(GiveMeters);
 VTPM_INSTANTIATE(EngineExited);
 VTPM_INSTANTIATE(KillEngine);
 VTPM_INSTANTIATE(ReleaseEngine);

@@ -177,6 +177,8 @@ struct PowerOnCommands {
 
 // ---- backend <-> zygote --------------------------------------------------------------------------------------------
 
+constexpr std::uint32_t kNoMeter = 0xffffffff;
+
 // With both ends of its control socket, its state channel, and perhaps cgroup.procs of the control group that it enters
 // (the fourth). The zygote keeps the backend's end too: an engine outlives the backend that started it.
 struct StartEngine {
@@ -196,6 +198,13 @@ struct EngineStarted {
     static constexpr std::uint16_t kType = 35;
     std::uint32_t engine = 0;
     std::uint32_t pid = 0;
+    std::uint32_t meter = kNoMeter;  // which page of GiveMeters' file it counts on
+};
+
+// With the file of its engines' meters (meter.hpp), to be read only: when the zygote has come up, and before each
+// answer to ListEngines.
+struct GiveMeters {
+    static constexpr std::uint16_t kType = 40;
 };
 
 struct EngineExited {
@@ -237,6 +246,7 @@ struct LivingEngine {
     Uuid uuid;
     std::uint32_t domain = 0;
     std::uint32_t device = 0;
+    std::uint32_t meter = kNoMeter;
 };
 
 struct EnginesListed {

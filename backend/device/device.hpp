@@ -50,6 +50,9 @@ public:
     [[nodiscard]] std::string status() const;
     [[nodiscard]] const std::string &reason() const { return reason_; }
     [[nodiscard]] std::uint32_t engine_pid() const { return has_engine() ? session_.engine()->pid() : 0; }
+    [[nodiscard]] std::optional<MeterReading> meter() const {
+        return has_engine() ? session_.engine()->meter() : std::nullopt;
+    }
     [[nodiscard]] std::string engine_version() const {
         return has_engine() ? session_.engine()->version() : std::string();
     }

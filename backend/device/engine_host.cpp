@@ -287,6 +287,9 @@ Result<> EngineHost::list_engines(Zygote &zygote) {
             }
             case EngineStarted::kType:  // it is listed
                 break;
+            case GiveMeters::kType:
+                read_meters(zygote, received.fds[0]);
+                break;
             default: {
                 VTPM_ASSIGN(const EnginesListed end, decode<EnginesListed>(message));
                 if (end.asker != asker) break;  // a former daemon, which was ended before it read the answer
@@ -304,6 +307,7 @@ void EngineHost::receive(Zygote &zygote) {
     if (!received && received.error().code == ErrorCode::kShortage) return;  // it is still there
     const ByteView message = ByteView(buffer).first(received ? received->size : 0);
     if (const auto report = decode<EngineStarted>(message)) return started(*report);
+    if (received && decode<GiveMeters>(message)) return read_meters(zygote, received->fds[0]);
     if (const auto report = decode<EngineExited>(message)) return exited(zygote, *report);
     ended(zygote);
 }
@@ -389,7 +393,7 @@ std::unique_ptr<EngineProcess> EngineHost::adopt(DeviceId device, const Uuid &uu
         log::error("engine {}: {}", entry->first, listening.error().text);
         engine->stop();
     }
-    engine->take_over(left->engine.pid);
+    engine->take_over(left->engine.pid, left->engine.meter);
     return engine;
 }
 
@@ -431,6 +435,19 @@ void EngineHost::forget(std::uint32_t engine) {
     if (entry != running_.end()) entry->second.process = nullptr;
 }
 
+std::optional<MeterReading> EngineHost::meter(std::uint32_t engine, std::uint32_t page) const {
+    const auto entry = running_.find(engine);
+    if (entry == running_.end() || !entry->second.zygote->meters) return std::nullopt;
+    return entry->second.zygote->meters->read(page);
+}
+
+// Without them nobody sees what its engines count.
+void EngineHost::read_meters(Zygote &zygote, const UniqueFd &file) {
+    auto meters = Meters::map(file);
+    if (!meters) return log::warning("{}", meters.error().text);
+    zygote.meters = std::move(*meters);
+}
+
 std::size_t EngineHost::room() const {
     const auto beyond = [](std::size_t most, std::size_t used) { return most - std::min(most, used); };
     rlimit descriptors{};
@@ -450,7 +467,8 @@ std::uint32_t EngineHost::free_uid() const {
 
 void EngineHost::started(const EngineStarted &report) {
     const auto entry = running_.find(report.engine);
-    if (entry != running_.end() && entry->second.process != nullptr) entry->second.process->started(report.pid);
+    if (entry != running_.end() && entry->second.process != nullptr)
+        entry->second.process->started(report.pid, report.meter);
 }
 
 void EngineHost::exited(Zygote &zygote, const EngineExited &report) {

@@ -16,6 +16,7 @@
 
 #include "backend/control_groups.hpp"
 #include "backend/device/engine_process.hpp"
+#include "backend/device/meters.hpp"
 #include "backend/service_manager.hpp"
 #include "base/allowance.hpp"
 #include "base/event_loop.hpp"
@@ -44,6 +45,7 @@ struct Zygote {
     bool is_own = false;  // this daemon has started it
     EventSource readable = {};
     std::optional<EngineGroups> groups = {};  // none: its engines have no limits
+    std::optional<Meters> meters = {};
 };
 
 class EngineHost final : public EngineParent {
@@ -89,6 +91,7 @@ private:
     void release(std::uint32_t engine) override { order(engine, ReleaseEngine{engine}); }
     void kill(std::uint32_t engine) override { order(engine, KillEngine{engine}); }
     void forget(std::uint32_t engine) override;
+    [[nodiscard]] std::optional<MeterReading> meter(std::uint32_t engine, std::uint32_t page) const override;
 
     EngineHost(EventLoop &loop, UniqueFd program, ServiceManager &service, std::function<void()> lost);
     // One that is not in use yet: systemd is asked to keep it.
@@ -109,6 +112,7 @@ private:
     Result<> list_engines(Zygote &zygote);
     Result<> serve(Zygote &zygote);
     void receive(Zygote &zygote);
+    static void read_meters(Zygote &zygote, const UniqueFd &file);
     void started(const EngineStarted &report);
     void living(Zygote &zygote, const LivingEngine &engine, UniqueFd control);
     void exited(Zygote &zygote, const EngineExited &report);

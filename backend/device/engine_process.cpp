@@ -98,8 +98,13 @@ void EngineProcess::end(std::string_view why) {
     kill();
 }
 
-void EngineProcess::take_over(std::uint32_t pid) {
+void EngineProcess::started(std::uint32_t pid, std::uint32_t meter) {
     pid_ = pid;
+    meter_ = meter;
+}
+
+void EngineProcess::take_over(std::uint32_t pid, std::uint32_t meter) {
+    started(pid, meter);
     may_say_ += kLeftBehind;
     tell(AskStatus{}, 1);
 }

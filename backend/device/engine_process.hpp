@@ -12,6 +12,7 @@
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "shared-protocol/messages.hpp"
+#include "shared-protocol/meter.hpp"
 
 namespace vtpm {
 
@@ -41,6 +42,7 @@ public:
     virtual void kill(std::uint32_t engine) = 0;
     // Nobody waits for its end any more.
     virtual void forget(std::uint32_t engine) = 0;
+    [[nodiscard]] virtual std::optional<MeterReading> meter(std::uint32_t engine, std::uint32_t page) const = 0;
 
 protected:
     ~EngineParent() = default;
@@ -73,15 +75,17 @@ public:
     void kill();
     // 0 until the zygote has said so.
     [[nodiscard]] std::uint32_t pid() const { return pid_; }
+    // What it has counted. Nothing: it counts where nobody reads.
+    [[nodiscard]] std::optional<MeterReading> meter() const { return parent_.meter(id_, meter_); }
     [[nodiscard]] const std::string &version() const { return version_; }
     [[nodiscard]] std::uint32_t state_protocol() const { return state_protocol_; }
 
     // ---- for its parent ----
 
     Result<> listen(EventLoop &loop);
-    void started(std::uint32_t pid) { pid_ = pid; }
+    void started(std::uint32_t pid, std::uint32_t meter);
     // It was started by a former daemon: engine_status follows.
-    void take_over(std::uint32_t pid);
+    void take_over(std::uint32_t pid, std::uint32_t meter);
     void exited(const std::string &how, ExitKind end);
 
 private:
@@ -96,6 +100,7 @@ private:
     std::string version_;
     std::uint32_t state_protocol_;
     std::uint32_t pid_ = 0;
+    std::uint32_t meter_ = kNoMeter;
     bool is_at_fault_ = false;
     UniqueFd control_;
     EventSource readable_;

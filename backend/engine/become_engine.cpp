@@ -36,14 +36,14 @@ Result<> confine(const StartEngine &order, Result<> (*filter)()) {
     return filter();
 }
 
-Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
+Result<> serve_guest(const StartEngine &order, UniqueFd control, UniqueFd state_channel, Meter &meter) {
     ManagerChannel channel(std::move(state_channel));
     auto tpm = order.beginning == Beginning::kResume ? Tpm::resume(order.version, std::move(channel), order.incarnation)
                                                      : Tpm::power_on(order.version, std::move(channel));
     Result<> started = tpm ? Result<>{} : Result<>{tl::make_unexpected(tpm.error())};
     (void)tell_ready(control.get(), started);  // a daemon that has let go does not hear it
     if (!tpm) return started;
-    return Engine(std::move(control), std::move(*tpm)).run();
+    return Engine(std::move(control), std::move(*tpm), meter).run();
 }
 
 // Closes what the zygote has of other engines and for itself. Nothing is written: what engines share with it stays
@@ -61,7 +61,7 @@ Result<> close_all_but(std::array<int, 2> kept) {
 
 // Confined before the first byte of state or of a guest is read.
 Result<> run_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel,
-                    const UniqueFd &group) {
+                    const UniqueFd &group, Meter &meter) {
     Result<> confined = enter_group(group);
     if (confined) confined = close_all_but({control.get(), state_channel.get()});
     if (confined) confined = confine(order, program.filter);
@@ -69,7 +69,7 @@ Result<> run_engine(const EngineProgram &program, const StartEngine &order, Uniq
         (void)tell_ready(control.get(), confined);
         return confined;
     }
-    return program.run(order, std::move(control), std::move(state_channel));
+    return program.run(order, std::move(control), std::move(state_channel), meter);
 }
 
 }  // namespace
@@ -77,10 +77,10 @@ Result<> run_engine(const EngineProgram &program, const StartEngine &order, Uniq
 EngineProgram engine_program() { return {allow_only_engine_calls, serve_guest}; }
 
 void be_engine(const EngineProgram &program, const StartEngine &order, UniqueFd control, UniqueFd state_channel,
-               const UniqueFd &group, const UniqueFd &log) noexcept {
+               const UniqueFd &group, const UniqueFd &log, Meter &meter) noexcept {
     wait_for_memory();
     if (::dup2(log.get(), STDERR_FILENO) < 0) ::_exit(1);
-    const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group);
+    const Result<> ended = run_engine(program, order, std::move(control), std::move(state_channel), group, meter);
     if (!ended) log::error("{}", ended.error().text);
     ::_exit(ended ? 0 : 1);
 }

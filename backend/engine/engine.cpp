@@ -75,11 +75,14 @@ Result<> Engine::serve() {
             ring_->page.publish(tpm_->answer_fault(GuestFault::kMalformed));
             break;
         case SharedPage::Event::kCommand: {
+            const auto began = std::chrono::steady_clock::now();
             const CommandUnderWay limited;
             const auto response = tpm_->execute(taken.command, taken.locality);
             if (!response) return tl::make_unexpected(response.error());
             const bool fits = response->size() <= ring_->page.room();
             ring_->page.publish(fits ? *response : tpm_->answer_fault(GuestFault::kFailure));
+            meter_.count(std::chrono::steady_clock::now() - began, return_code(*response));
+            meter_.set_stores(tpm_->stores());
             break;
         }
     }

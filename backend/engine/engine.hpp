@@ -12,13 +12,15 @@
 #include "base/seqpacket.hpp"
 #include "base/unique_fd.hpp"
 #include "shared-protocol/messages.hpp"
+#include "shared-protocol/meter.hpp"
 
 namespace vtpm {
 
 class Engine {
 public:
-    // `control` is this engine's end of the socket to the daemon.
-    Engine(UniqueFd control, std::unique_ptr<Tpm> tpm) : control_(std::move(control)), tpm_(std::move(tpm)) {}
+    // `control` is this engine's end of the socket to the daemon. `meter` outlives it.
+    Engine(UniqueFd control, std::unique_ptr<Tpm> tpm, Meter &meter)
+        : control_(std::move(control)), tpm_(std::move(tpm)), meter_(meter) {}
 
     // Serves until the daemon closes the control socket, then powers the TPM off; or until it wants it suspended.
     Result<> run();
@@ -54,6 +56,7 @@ private:
 
     UniqueFd control_;
     std::unique_ptr<Tpm> tpm_;
+    Meter &meter_;
     std::optional<Ring> ring_;
     std::optional<Order> postponed_;  // came while a command waited
     bool took_order_ = false;         // a command that waited has, of those that run() has seen coming

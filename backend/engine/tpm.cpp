@@ -237,6 +237,7 @@ Result<> Tpm::commit() {
     must_store_ = false;
     sequence_ = *sequence;
     stored_ = std::chrono::steady_clock::now();
+    ++stores_;
     return {};
 }
 

@@ -49,6 +49,8 @@ public:
     // The manager was restarted. What it has is what counts: if the last store was not acknowledged it may have
     // happened all the same, and the TPM then takes that state.
     Result<> replace_channel(ManagerChannel channel);
+    // How many states were made durable since it is here.
+    [[nodiscard]] std::uint64_t stores() const { return stores_; }
     [[nodiscard]] bool can_store() const { return channel_.is_open(); }
     // So that can_store() knows of a manager that has gone.
     void look_at_channel() { channel_.look(); }
@@ -88,6 +90,7 @@ private:
     AwaitManager await_manager_;
     std::uint64_t sequence_ = 0;                      // of the state that is known to be durable
     std::chrono::steady_clock::time_point stored_{};  // when it became that
+    std::uint64_t stores_ = 0;
     // What cannot be undone could not be stored: a failed try of an authorization, since guessing would be free; Clock,
     // which is of the volatile state too. The TPM knows it, and does nothing else until it is stored.
     bool must_store_ = false;

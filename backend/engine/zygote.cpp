@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "backend/engine/engine_log.hpp"
+#include "backend/engine/meter_pages.hpp"
 #include "backend/engine/sandbox.hpp"
 #include "base/log.hpp"
 #include "base/seqpacket.hpp"
@@ -46,17 +47,19 @@ class NotForked : public std::pmr::memory_resource {
 
 class Zygote {
 public:
-    Zygote(UniqueFd control, UniqueFd child_signal, UniqueFd epoll, LonelyFork lonely_fork,
+    Zygote(UniqueFd control, UniqueFd child_signal, UniqueFd epoll, LonelyFork lonely_fork, MeterPages meters,
            const EngineProgram &program)
         : control_(std::move(control)),
           child_signal_(std::move(child_signal)),
           epoll_(std::move(epoll)),
           lonely_fork_(std::move(lonely_fork)),
+          meters_(std::move(meters)),
           program_(program) {}
 
     Result<> run() {
         VTPM_TRY(listen(control_.get(), kControl));
         VTPM_TRY(listen(child_signal_.get(), kChildSignal));
+        VTPM_TRY(send_at_last(GiveMeters{}, {meters_.fd()}));
         while (!ended_) {
             std::array<epoll_event, 16> ready;
             const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), -1);
@@ -75,7 +78,10 @@ private:
         StartEngine order;
         UniqueFd control;  // the backend's end, for the next backend; empty once it is released
         EngineLog log;
+        std::uint32_t meter;
     };
+
+    using Children = std::pmr::map<std::uint32_t, Child>;
 
     // What epoll tells: one of these, or the engine that says something.
     static constexpr std::uint64_t kControl = std::uint64_t{1} << 32;
@@ -111,6 +117,11 @@ private:
 
     // Before it is closed: a child that was just forked may have a duplicate, with which it would stay in the set.
     void forget(const EngineLog &log) { (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, log.fd(), nullptr); }
+
+    void forget(Children::iterator child) {
+        meters_.give_back(child->second.meter);
+        children_.erase(child);
+    }
 
     // One order may fail; the engines that are there outlive that.
     Result<> receive() {
@@ -179,17 +190,21 @@ private:
         VTPM_ASSIGN(EngineLog log, EngineLog::open(order.uuid, says));
         // Before the fork: a child that is not remembered would never be reaped.
         const auto child =
-            children_.emplace(order.engine, Child{0, order, std::move(backend_end), std::move(log)}).first;
+            children_.emplace(order.engine, Child{0, order, std::move(backend_end), std::move(log), kNoMeter}).first;
+        const std::uint32_t meter = meters_.take();
+        child->second.meter = meter;
         const Result<pid_t> forked = lonely_fork_.fork();
         if (!forked) {
-            children_.erase(child);
+            forget(child);
             return tl::make_unexpected(forked.error());
         }
-        if (*forked == 0) be_engine(program_, order, std::move(engine_end), std::move(state_channel), group, says);
+        if (*forked == 0)
+            be_engine(program_, order, std::move(engine_end), std::move(state_channel), group, says,
+                      meters_.keep_only(meter));
         child->second.pid = *forked;
         if (const auto heard = listen(child->second.log.fd(), order.engine); !heard)
             log::warning("vTPM {}: what its engine says is lost: {}", order.uuid.to_string(), heard.error().text);
-        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*forked)});
+        tell(EngineStarted{order.engine, static_cast<std::uint32_t>(*forked), meter});
         return {};
     }
 
@@ -207,10 +222,12 @@ private:
             VTPM_TRY(await_room());
             tell_rest();
         }
+        VTPM_TRY(send_at_last(GiveMeters{}, {meters_.fd()}));
         for (const auto &[engine, child] : children_) {
             const StartEngine &order = child.order;
             const LivingEngine living{engine,     order.uid,    static_cast<std::uint32_t>(child.pid),
-                                      order.uuid, order.domain, order.device};
+                                      order.uuid, order.domain, order.device,
+                                      child.meter};
             // Of an engine that it is not told of, a daemon would start a second one.
             if (child.control)
                 VTPM_TRY(send_at_last(living, {child.control.get()}));
@@ -252,7 +269,7 @@ private:
             const std::uint32_t engine = child->first;
             while (child->second.log.relay() == EngineLog::Heard::kSomething) {}
             forget(child->second.log);
-            children_.erase(child);
+            forget(child);
             tell(EngineExited{engine, static_cast<std::uint32_t>(status)});
         }
     }
@@ -287,11 +304,12 @@ private:
     UniqueFd child_signal_;
     UniqueFd epoll_;
     LonelyFork lonely_fork_;
+    MeterPages meters_;
     EngineProgram program_;
     bool ended_ = false;
     NotForked not_forked_;
     std::pmr::unsynchronized_pool_resource pool_{&not_forked_};
-    std::pmr::map<std::uint32_t, Child> children_{&pool_};
+    Children children_{&pool_};
     std::pmr::vector<Report> reports_{&pool_};  // that the daemon had no room for
 };
 
@@ -340,8 +358,11 @@ Result<> run_zygote(UniqueFd control, const EngineProgram &program) {
     if (!epoll) return fail_errno("epoll_create1");
     if (landlock_version() == 0) log::warning("this kernel has no Landlock: engines go without it");
     VTPM_ASSIGN(LonelyFork lonely_fork, LonelyFork::prepare());
+    VTPM_ASSIGN(MeterPages meters, MeterPages::create());
     VTPM_TRY(enter_empty_world());
-    return Zygote(std::move(control), std::move(child_signal), std::move(epoll), std::move(lonely_fork), program).run();
+    return Zygote(std::move(control), std::move(child_signal), std::move(epoll), std::move(lonely_fork),
+                  std::move(meters), program)
+        .run();
 }
 
 }  // namespace vtpm

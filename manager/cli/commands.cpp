@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "base/uuid.hpp"
+#include "manager/cli/meters.hpp"
 #include "manager/cli/problems.hpp"
 #include "manager/crypto/encoding.hpp"
 
@@ -121,7 +122,14 @@ Result<Json> show_vtpm(Daemons &daemons, const std::string &called) {
     VTPM_ASSIGN(const std::string uuid, resolve(daemons, called));
     VTPM_ASSIGN(const auto vtpm, daemons.show(uuid));
     VTPM_ASSIGN(const auto devices, daemons.devices());
-    return vtpm_json(vtpm, devices);
+    Json shown = vtpm_json(vtpm, devices);
+    // A backend of another version may count nothing.
+    const auto meters = daemons.meters();
+    for (const Json &meter : json_of(meters ? meters->value_or(bus::Rows{}) : bus::Rows{}))
+        for (Json &device : shown["devices"])
+            if (device.value("device", "") == meter.value("device", "") && meter.value("uuid", "") == uuid)
+                device["counted"] = counted_json(meter);
+    return shown;
 }
 
 Result<Json> list_groups(Daemons &daemons) {

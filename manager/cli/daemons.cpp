@@ -198,6 +198,7 @@ Result<std::optional<T>> Daemons::ask_backend(const char *method) {
 }
 
 Result<std::optional<bus::Rows>> Daemons::devices() { return ask_backend<bus::Rows>("ListDevices"); }
+Result<std::optional<bus::Rows>> Daemons::meters() { return ask_backend<bus::Rows>("ListMeters"); }
 Result<std::optional<bus::Dictionary>> Daemons::backend_status() { return ask_backend<bus::Dictionary>("Status"); }
 
 }  // namespace vtpm::cli

@@ -83,6 +83,8 @@ public:
     Result<> remove_launches(const std::string &id);
     // The backend's devices; nothing if it does not run.
     Result<std::optional<bus::Rows>> devices();
+    // What its engines have counted; nothing if it does not run.
+    Result<std::optional<bus::Rows>> meters();
     // How many engines it has, and for how many more there is room; nothing if it does not run.
     Result<std::optional<bus::Dictionary>> backend_status();
 

@@ -11,6 +11,7 @@
 #include "manager/cli/group_commands.hpp"
 #include "manager/cli/launch_commands.hpp"
 #include "manager/cli/menu.hpp"
+#include "manager/cli/meter_commands.hpp"
 #include "manager/cli/old_words.hpp"
 #include "manager/cli/policy_commands.hpp"
 #include "manager/cli/problems.hpp"
@@ -71,6 +72,7 @@ int main(int argc, char **argv) {
         "state.");
     const Menu menu(app, chosen);
     add_vtpm_commands(menu);
+    add_meter_commands(menu);
     add_group_commands(menu);
     add_policy_commands(menu);
     add_launch_commands(menu);

@@ -30,6 +30,9 @@ public:
     // Commands below one that is a command itself.
     [[nodiscard]] Menu at(CLI::App &command) const { return {command, *chosen_}; }
 
+    // For a command that prints more than one answer. It is known when the command acts.
+    [[nodiscard]] const bool &json() const { return chosen_->json; }
+
     template <typename Options>
     struct Added {
         CLI::App &command;

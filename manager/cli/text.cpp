@@ -12,14 +12,14 @@
 #include "version.hpp"
 
 namespace vtpm::cli {
-namespace {
 
-// Absent keys are empty: an older daemon may say less.
 std::string text(const Json &object, const char *key) {
     const auto found = object.find(key);
     if (found == object.end()) return {};
     return found->is_string() ? found->get<std::string>() : found->dump();
 }
+
+namespace {
 
 bool flag(const Json &object, const char *key) { return object.value(key, false); }
 
@@ -150,12 +150,12 @@ std::string status_text(const Json &status) {
     return out + problem_lines(status.value("problems", Json::array()));
 }
 
-namespace {
-
-std::string name(const Json &vtpm) {
+std::string vtpm_name(const Json &vtpm) {
     const std::string alias = text(vtpm, "alias");
     return alias.empty() ? text(vtpm, "guest") : alias;
 }
+
+namespace {
 
 // One word.
 std::string vtpm_state(const Json &vtpm) {
@@ -179,7 +179,7 @@ struct Column {
     std::string (*value)(const Json &vtpm);
 };
 constexpr std::array<Column, 7> kColumns{{
-    {"NAME", 16, name},
+    {"NAME", 16, vtpm_name},
     {"UUID", 36, [](const Json &vtpm) { return text(vtpm, "uuid"); }},
     {"TPM", 3, [](const Json &vtpm) { return text(vtpm, "tpm"); }},
     {"GROUP", 10, [](const Json &vtpm) { return text(vtpm, "group"); }},
@@ -246,6 +246,12 @@ std::string list_text(const Json &vtpms, const ListLayout &layout) {
     return out;
 }
 
+std::string duration(std::uint64_t microseconds) {
+    if (microseconds < 1000) return fmt::format("{} us", microseconds);
+    if (microseconds < 1'000'000) return fmt::format("{} ms", microseconds / 1000);
+    return fmt::format("{} s", microseconds / 1'000'000);
+}
+
 std::string names_in_brackets(const Json &vtpm) {
     std::string names = text(vtpm, "alias");
     if (const std::string guest = text(vtpm, "guest"); !guest.empty())
@@ -254,6 +260,21 @@ std::string names_in_brackets(const Json &vtpm) {
 }
 
 namespace {
+
+// Since its engine was started.
+std::string counted_text(const Json &counted) {
+    std::string out = text(counted, "commands");
+    if (out != "0")
+        out +=
+            fmt::format(", half of them within {}, 99 % within {}", duration(counted.value("p50_us", std::uint64_t{0})),
+                        duration(counted.value("p99_us", std::uint64_t{0})));
+    out += fmt::format("; {} stores", text(counted, "stores"));
+    const Json errors = counted.value("errors", Json::object());
+    std::string codes;
+    for (const auto &[code, count] : errors.items())
+        codes += fmt::format("{}{} {} times", codes.empty() ? "" : ", ", code, count.dump());
+    return codes.empty() ? out : out + "; errors: " + codes;
+}
 
 std::string launch(const Json &vtpm) {
     const std::string approver = text(vtpm, "launch_approver");
@@ -280,7 +301,11 @@ std::string show_text(const Json &vtpm) {
     line(out, "saved", flag(vtpm, "saved") ? "yes: its guest may be restored, once, until it is started anew" : "no");
     if (flag(vtpm, "reissue")) line(out, "certificates", "to be issued again at its next power-on");
     line(out, "refused", text(vtpm, "reason"));
-    for (const Json &device : vtpm.value("devices", Json::array())) line(out, "device", device_line(device));
+    for (const Json &device : vtpm.value("devices", Json::array())) {
+        line(out, "device", device_line(device));
+        if (const auto counted = device.find("counted"); counted != device.end())
+            line(out, "  commands", counted_text(*counted));
+    }
     return out;
 }
 

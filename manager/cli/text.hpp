@@ -9,6 +9,13 @@
 
 namespace vtpm::cli {
 
+// An absent key is empty: a daemon of another version may not say.
+std::string text(const Json &object, const char *key);
+// Its alias, or else its guest's name; empty: it has neither.
+std::string vtpm_name(const Json &vtpm);
+// "32 us", "4 ms", "2 s"
+std::string duration(std::uint64_t microseconds);
+
 std::string status_text(const Json &status);
 
 struct ListLayout {

@@ -28,8 +28,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     using namespace vtpm;
     round_trips<PrepareVtpm, OpenVtpm, VtpmAnswer, LoadState, LoadedState, StoreState, StoredState, ManufactureStep,
                 ManufactureCommand, AskAttestation, GiveAttestation, PowerOn, PowerOnCommands, StartEngine,
-                EngineStarted, EngineExited, KillEngine, ReleaseEngine, ListEngines, LivingEngine, EnginesListed,
-                EngineReady, AttachRing, RingAttached, DetachRing, RingDetached, ReplaceStateChannel,
+                EngineStarted, GiveMeters, EngineExited, KillEngine, ReleaseEngine, ListEngines, LivingEngine,
+                EnginesListed, EngineReady, AttachRing, RingAttached, DetachRing, RingDetached, ReplaceStateChannel,
                 StateChannelStatus, AskStatus, EngineStatus, SuspendTpm>({data, size});
     return 0;
 }

@@ -28,7 +28,7 @@ def commands_in(text):
 
 
 def options_in(text):
-    return set(re.findall(r"^ +(?:-h,)?(--[a-z-]+)", text, re.M)) - OF_ALL
+    return set(re.findall(r"^ +(?:-[a-z],)?(--[a-z-]+)", text, re.M)) - OF_ALL
 
 
 def walk(words=()):

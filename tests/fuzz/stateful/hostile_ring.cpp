@@ -48,7 +48,8 @@ public:
         require(tpm.has_value(), "a stored TPM starts");
         control_ = std::move(ends->ours);
         thread_ = std::jthread([control = std::move(ends->theirs), tpm = std::move(*tpm)]() mutable {
-            const auto ended = Engine(std::move(control), std::move(tpm)).run();
+            Meter meter;
+            const auto ended = Engine(std::move(control), std::move(tpm), meter).run();
             require(ended.has_value(), "an engine ends when it is told to");
         });
     }

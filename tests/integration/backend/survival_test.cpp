@@ -341,6 +341,39 @@ TEST_CASE(
 }
 
 // A zygote says that to a daemon which was ended before it read the first answer, and then to the next one.
+TEST_CASE("what an engine counts is read by the next daemon too, and ends with the engine") {
+    TestHost host;
+    Measured measured(host);  // two commands
+    const auto meter = [&] { return host.backend->devices().at(kDevice)->meter(); };
+    REQUIRE(meter());
+    const std::uint64_t before = meter()->commands;
+    CHECK(before >= 2);
+    CHECK(rc(host.execute(measured.guest, commands::nv_define(kIndex, 8))) == 0);
+    CHECK(rc(host.execute(measured.guest, commands::nv_define(kIndex, 8))) == 0x14c);  // TPM_RC_NV_DEFINED
+    CHECK(meter()->commands == before + 2);
+    CHECK(meter()->errors == std::map<std::uint32_t, std::uint64_t>{{0x14c, 1}});
+    const std::uint64_t stores = meter()->stores;
+    CHECK(stores >= 1);
+    host.restart_daemon();
+    REQUIRE(is_connected(host, kDevice));
+    CHECK(measured.read(host) == measured.pcr);
+    REQUIRE(meter());
+    CHECK(meter()->commands == before + 3);
+    CHECK(meter()->stores == stores);
+    LoopbackGuest other;
+    host.bring_up(kOther, Uuid::random(), other);
+    CHECK(rc(host.execute(other, commands::get_random())) == 0);
+    CHECK(host.backend->devices().at(kOther)->meter()->commands == 1);
+    CHECK(meter()->commands == before + 3);
+
+    host.detach(kDevice);
+    REQUIRE(host.reaches(kDevice, "6"));
+    host.remove(kDevice);
+    LoopbackGuest next;
+    host.bring_up(kDevice, kUuid, next);
+    CHECK(meter()->commands == 0);
+}
+
 TEST_CASE("a crash that is told while a zygote is taken over waits for its turn") {
     TestHost host;
     host.daemon_dies();

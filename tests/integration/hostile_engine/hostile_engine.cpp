@@ -214,7 +214,7 @@ bool succeeds(Attempt attempt, pid_t victim, int control, int state_channel) {
     return false;
 }
 
-Result<> attack(const StartEngine &order, UniqueFd control, UniqueFd state_channel) {
+Result<> attack(const StartEngine &order, UniqueFd control, UniqueFd state_channel, Meter &) {
     const auto attempt = static_cast<Attempt>(order.device);
     errno = 0;
     const bool done = succeeds(attempt, static_cast<pid_t>(order.domain), control.get(), state_channel.get());

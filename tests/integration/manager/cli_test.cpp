@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "base/bus.hpp"
@@ -73,10 +74,22 @@ private:
 
 // xen-vtpmd's: one device with an engine.
 std::vector<bus::Method> device_with_engine(const std::string &uuid) {
-    return {{"ListDevices", "", "aa{sv}", [uuid](const bus::Arguments &) -> Result<bus::Reply> {
+    return {{"ListDevices", "", "aa{sv}",
+             [uuid](const bus::Arguments &) -> Result<bus::Reply> {
                  return bus::Rows{{{"device", std::string("1/0")},
                                    {"uuid", uuid},
                                    {"engine_pid", static_cast<std::uint32_t>(::getpid())}}};
+             }},
+            {"ListMeters", "", "aa{sv}",
+             [uuid, count = std::uint64_t{0}](const bus::Arguments &) mutable -> Result<bus::Reply> {
+                 count += 5;
+                 return bus::Rows{{{"device", std::string("1/0")},
+                                   {"uuid", uuid},
+                                   {"commands", count},
+                                   {"latency", fmt::format("0 0 {}", count)},
+                                   {"errors", std::string("0x922:1")},
+                                   {"other_errors", std::uint64_t{0}},
+                                   {"stores", count}}};
              }}};
 }
 
@@ -113,6 +126,32 @@ TEST_CASE_METHOD(Fixture, "a vTPM of which only the backend knows that it is in 
     }
     REQUIRE(xen_vtpm({"import", "--replace", backup}).status == 0);
     REQUIRE(xen_vtpm({"delete", "--yes", kUuid}).status == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "top shows each interval, once where nobody watches, and ends without the backend") {
+    const Output away = xen_vtpm({"top"});
+    CHECK(away.status == 6);
+    CHECK_THAT(away.err, Contains("xen-vtpmd does not run"));
+    REQUIRE(xen_vtpm({"create", kUuid}).status == 0);
+    REQUIRE(xen_vtpm({"alias", kUuid, "web"}).status == 0);
+    const DaemonOnTheBus backend(bus.address(), kBackendBus, device_with_engine(kUuid));
+    const Output once = xen_vtpm({"top", "-d", "0.1"});
+    CAPTURE(once.out, once.err);
+    CHECK(once.status == 0);
+    CHECK_THAT(once.out, Contains("1 TPMs run") && Contains("web") && Contains("4 us"));
+    CHECK_THAT(xen_vtpm({"show", "web"}).out, Contains("errors: 0x922 1 times"));
+    const Output thrice = xen_vtpm({"top", "-d", "0.1", "-n", "3"});
+    std::size_t shown = 0;
+    for (std::size_t at = 0; (at = thrice.out.find("TPMs run", at)) != std::string::npos; ++at) ++shown;
+    CHECK(shown == 3);
+    CHECK(xen_vtpm({"--json", "top", "-d", "0.1"}).out.find(R"("name": "web")") != std::string::npos);
+    std::istringstream documents(xen_vtpm({"--json", "top", "-d", "0.1", "-n", "2"}).out);
+    nlohmann::json first;
+    nlohmann::json second;
+    documents >> first >> second;
+    CHECK((first.size() == 1 && second.size() == 1));
+    CHECK(xen_vtpm({"top", "-d", "0"}).status == 2);
+    CHECK(xen_vtpm({"top", "-d", "nan"}).status == 2);
 }
 
 TEST_CASE_METHOD(Fixture, "what destroys wants --yes where nobody can be asked") {

@@ -7,6 +7,8 @@
 #include "expect.hpp"
 #include "manager/boot/measured_boot.hpp"
 #include "manager/cli/exit_status.hpp"
+#include "manager/cli/meter_commands.hpp"
+#include "manager/cli/meters.hpp"
 #include "manager/cli/old_words.hpp"
 #include "manager/cli/text.hpp"
 
@@ -50,6 +52,52 @@ TEST_CASE("a vTPM's devices are shown with it") {
     const Json old{{"uuid", "u"}, {"devices", {{{"device", "3/0"}, {"engine_pid", 42}, {"engine_version", "0.0.1"}}}}};
     REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is rebooted: xl reboot)"));
     REQUIRE(cli::list_text(Json::array({vtpm}), {{"domain"}, true}) == "3\n");
+}
+
+TEST_CASE("top tells what happened between two looks, the busiest guest first") {
+    const auto meter = [](const char *device, const char *uuid, std::uint64_t commands, const char *latency,
+                          const char *errors, std::uint64_t stores) {
+        return Json{{"device", device}, {"uuid", uuid},      {"commands", commands}, {"latency", latency},
+                    {"errors", errors}, {"other_errors", 0}, {"stores", stores}};
+    };
+    const Json before =
+        Json::array({meter("1/0", "u1", 10, "0 0 0 10", "0x922:1", 3), meter("2/0", "u2", 50, "50", "", 50)});
+    const Json after = Json::array({meter("1/0", "u1", 30, "0 0 0 20 0 0 0 0 0 0 10", "0x922:1 0x9a2:4", 7),
+                                    meter("2/0", "u2", 20, "20", "", 20),       // another engine: it was rebooted
+                                    meter("3/0", "u3", 100, "0 100", "", 0)});  // it came meanwhile
+    const Json top = cli::top_of(before, after, std::chrono::seconds(2), Json{{"u1", "web"}});
+    REQUIRE(top.size() == 3);
+    CHECK(top.at(0).at("uuid") == "u3");
+    CHECK(top.at(0).at("commands_per_second") == 50.0);
+    CHECK(top.at(0).at("p99_us") == 2);
+    CHECK(top.at(1).at("name") == "web");
+    CHECK(top.at(1).at("commands_per_second") == 10.0);
+    CHECK(top.at(1).at("p50_us") == 8);
+    CHECK(top.at(1).at("p99_us") == 1024);
+    CHECK(top.at(1).at("errors_per_second") == 2.0);
+    CHECK(top.at(1).at("stores_per_second") == 2.0);
+    CHECK(top.at(2).at("commands_per_second") == 10.0);
+    const std::string all = cli::top_text(top, 0);
+    CHECK_THAT(all, Contains("3 TPMs run, 70.0 commands/s, 2.0 errors/s"));
+    CHECK_THAT(all, Contains("web") && Contains("8 us") && Contains("1 ms"));
+    CHECK_THAT(cli::top_text(top, 1), Contains("u3") && !Contains("web") && Contains("2 more"));
+    CHECK(cli::top_text(Json::array(), 0) == "0 TPMs run, 0.0 commands/s, 0.0 errors/s\n");
+}
+
+TEST_CASE("a daemon that says less of a meter, or something else, is no error") {
+    const Json strange =
+        Json::array({Json{{"device", "1/0"}, {"uuid", "u"}, {"latency", "x 1"}, {"errors", "y 0x1:"}}});
+    CHECK(cli::top_of(strange, strange, std::chrono::seconds(0), Json::object()).at(0).at("commands_per_second") ==
+          0.0);
+    CHECK(cli::counted_json(strange.at(0)).at("commands") == 0);
+}
+
+TEST_CASE("what a vTPM's guest did is shown with its device") {
+    const Json counted = cli::counted_json(Json{
+        {"commands", 12}, {"latency", "0 0 0 0 0 11 1"}, {"errors", "0x922:3"}, {"other_errors", 2}, {"stores", 4}});
+    const Json vtpm{{"uuid", "u"}, {"devices", Json::array({Json{{"device", "1/0"}, {"counted", counted}}})}};
+    CHECK_THAT(cli::show_text(vtpm), Contains("12, half of them within 32 us, 99 % within 64 us; 4 stores; errors: "
+                                              "0x922 3 times, other 2 times"));
 }
 
 TEST_CASE("a list has the columns that are asked for, and its state is one word") {
