@@ -27,6 +27,18 @@ bool has_engine(const bus::Dictionary &device) {
 
 }  // namespace
 
+// By the scope that xen-vtpmd has systemd give its engines' parent, under either version of cgroups.
+bool any_engine_runs(const std::filesystem::path &cgroups) {
+    for (const char *slice : {"system.slice", "systemd/system.slice"}) {
+        std::error_code absent;
+        for (const auto &unit : std::filesystem::directory_iterator(cgroups / slice, absent)) {
+            const std::string name = unit.path().filename().string();
+            if (name.starts_with("xen-vtpm-engines-") && name.ends_with(".scope")) return true;
+        }
+    }
+    return false;
+}
+
 tl::unexpected<Error> in_use(const std::string &uuid) {
     return fail(ErrorCode::kInUse, "vTPM {} is in use: shut its guest down first", uuid);
 }
@@ -87,6 +99,10 @@ Json json_of(const bus::Rows &rows) {
 
 Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons) {
     VTPM_ASSIGN(const auto devices, daemons.devices());
+    if (!devices && any_engine_runs())
+        return fail(ErrorCode::kUnavailable,
+                    "xen-vtpmd does not run, but TPMs that it started do, and only it knows which: "
+                    "systemctl start xen-vtpmd, and try again");
     std::set<std::string> uuids;
     for (const bus::Dictionary &device : devices.value_or(bus::Rows{}))
         if (has_engine(device)) uuids.insert(json_of(device).value("uuid", ""));

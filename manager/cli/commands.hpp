@@ -2,6 +2,7 @@
 // What several commands have in common: the daemons' answers as JSON documents, as xen-vtpm(1) describes them.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -14,8 +15,10 @@ using Json = nlohmann::ordered_json;
 Json json_of(const bus::Dictionary &dictionary);
 Json json_of(const bus::Rows &rows);
 
-// The UUIDs of vTPMs that have an engine, whether or not the manager knows; none if the backend is away. A manager
-// knows of those only that have their state channel: after its start they come one by one.
+// Engines outlive xen-vtpmd (docs/decisions/0007).
+bool any_engine_runs(const std::filesystem::path &cgroups = "/sys/fs/cgroup");
+// The UUIDs of vTPMs that have an engine, whether or not the manager knows. A manager knows of those only that have
+// their state channel: after its start they come one by one. kUnavailable: the backend is away, and engines are there.
 Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons);
 tl::unexpected<Error> in_use(const std::string &uuid);
 

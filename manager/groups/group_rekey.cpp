@@ -43,6 +43,7 @@ Result<> GroupKeys::rekey(const std::string &name, NewCa new_ca, VtpmKeys &vtpms
     if (!rekeyed_.empty())
         return fail(ErrorCode::kInUse, "group '{}' gets another key just now: say it again when it has it", rekeyed_);
     VTPM_TRY(merge_staged(name));  // what an attempt left that was cut
+    if (const auto room = store_.require_room(); !room) return stays(name, room.error());
     rekeyed_ = name;
     const Result<GroupRecord> adopted = rekey_open(name, new_ca, vtpms);
     rekeyed_.clear();

@@ -99,6 +99,17 @@ Result<std::string> SqliteStore::back_up(const std::function<void()> &between) {
     return copy;
 }
 
+Result<> SqliteStore::require_room() {
+    std::error_code failed;
+    const auto used = std::filesystem::file_size(path(), failed);
+    const auto room = std::filesystem::space(path(), failed).available;
+    if (failed) return fail(ErrorCode::kSystem, "store: {}: {}", path(), failed.message());
+    if (room >= used) return {};
+    return fail(ErrorCode::kUnavailable,
+                "store: {} has {} KiB, which are to be written anew, and its file system has room for {} KiB", path(),
+                used / 1024, room / 1024);
+}
+
 // No transaction is open while it is collected.
 void SqliteStore::commit(const Edits &edits, const Done &done) {
     require(!std::exchange(collecting_, true), "one change is collected at a time");

@@ -20,6 +20,7 @@ public:
 
     [[nodiscard]] const std::string &id() const override { return directory_.store_id(); }
     [[nodiscard]] std::string path() const override { return directory_.database(); }
+    Result<> require_room() override;
     Result<std::string> back_up(const std::function<void()> &between) override;
     Result<std::optional<Pin>> pin() override;
     Result<std::vector<GroupRecord>> groups() override;

@@ -40,6 +40,10 @@ public:
     // commit: what they do is in the copy. Those that nobody took are gone with the next start.
     virtual Result<std::string> back_up(const std::function<void()> &between) = 0;
 
+    // For who is to write all of it anew, and would leave no room for what guests store meanwhile. kUnavailable: there
+    // is not as much room again.
+    virtual Result<> require_room() = 0;
+
     // Nothing before the first start is complete.
     virtual Result<std::optional<Pin>> pin() = 0;
     virtual Result<std::vector<GroupRecord>> groups() = 0;

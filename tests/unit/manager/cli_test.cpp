@@ -11,6 +11,7 @@
 #include "manager/cli/meters.hpp"
 #include "manager/cli/old_words.hpp"
 #include "manager/cli/text.hpp"
+#include "temporary_directory.hpp"
 
 namespace vtpm::cli_test {
 using cli::Json;
@@ -52,6 +53,16 @@ TEST_CASE("a vTPM's devices are shown with it") {
     const Json old{{"uuid", "u"}, {"devices", {{{"device", "3/0"}, {"engine_pid", 42}, {"engine_version", "0.0.1"}}}}};
     REQUIRE_THAT(cli::show_text(old), Contains("engine 42 (version 0.0.1, until the guest is rebooted: xl reboot)"));
     REQUIRE(cli::list_text(Json::array({vtpm}), {{"domain"}, true}) == "3\n");
+}
+
+TEST_CASE("engines are there as long as systemd has a scope of theirs") {
+    const TemporaryDirectory cgroups;
+    CHECK_FALSE(cli::any_engine_runs(cgroups.path()));
+    const std::string slice = cgroups / GENERATE("system.slice", "systemd/system.slice");
+    std::filesystem::create_directories(slice + "/xen-vtpmd.service");
+    CHECK_FALSE(cli::any_engine_runs(cgroups.path()));
+    std::filesystem::create_directory(slice + "/xen-vtpm-engines-4711.scope");
+    CHECK(cli::any_engine_runs(cgroups.path()));
 }
 
 TEST_CASE("top tells what happened between two looks, the busiest guest first") {

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/sqlite_store.hpp"
 
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <sched.h>
 #include <filesystem>
 #include <fstream>
 
@@ -55,6 +60,29 @@ struct Fixture {
 };
 
 }  // namespace
+
+// In a mount namespace of its own, and so in a process of its own.
+TEST_CASE_METHOD(Fixture, "whoever is to write the store anew is told that there is no room for that") {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const std::string place = directory.path();
+        const char *const disk = place.c_str();
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            ::mount("none", disk, "tmpfs", 0, "size=2M,mode=0700") != 0)
+            ::_exit(2);
+        SqliteStore store = first_start();
+        const bool has_room = store.require_room().has_value();
+        std::ofstream(directory / "filler") << std::string(std::filesystem::space(disk).available - 8192, 'x');
+        const auto refused = store.require_room();
+        const bool says_so = !refused && refused.error().code == ErrorCode::kUnavailable &&
+                             refused.error().text.find("room for 8 KiB") != std::string::npos;
+        ::_exit(has_room && says_so ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
 
 TEST_CASE_METHOD(Fixture, "a group's key is kept as it is sealed, at first and anew") {
     SqliteStore store = first_start();
