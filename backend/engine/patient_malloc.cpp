@@ -12,13 +12,14 @@ void vtpm::wait_for_memory() {}
 #include <cerrno>
 #include <cstddef>
 
-// NOLINTBEGIN(readability-identifier-naming, bugprone-reserved-identifier, cert-dcl*): glibc's names
+// glibc's names.
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 extern "C" {
 void *__libc_malloc(std::size_t size);
 void *__libc_calloc(std::size_t count, std::size_t size);
 void *__libc_realloc(void *memory, std::size_t size);
 }
-// NOLINTEND
+// NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
 namespace {
 

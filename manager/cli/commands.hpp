@@ -23,7 +23,7 @@ Result<std::set<std::string>> vtpms_with_engines(Daemons &daemons);
 tl::unexpected<Error> in_use(const std::string &uuid);
 
 // What a vTPM may ask of its guest's launch.
-inline const std::vector<std::string> kLaunchPolicies{"off", "measure", "require", "require-approved"};
+inline std::vector<std::string> launch_policies() { return {"off", "measure", "require", "require-approved"}; }
 
 Result<> require_uuid(const std::string &text);
 // What people call a vTPM: its UUID, its alias, the name of its guest, or the number of the domain that uses it now.

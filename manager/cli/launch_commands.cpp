@@ -267,7 +267,7 @@ void add_set(const Menu &launch) {
            "off: nothing; measure: that its PCRs tell it; require: that it was measured; require-approved: that "
            "its group's approver signed it")
         ->required()
-        ->check(CLI::IsMember(kLaunchPolicies));
+        ->check(CLI::IsMember(launch_policies()));
     set.add_option("--release", options.release, "File of launch release: then it need not be approved any more");
 }
 

@@ -99,7 +99,7 @@ void add_create(const Menu &menu) {
     command.add_option("--pcr-banks", options.pcr_banks,
                        "PCR banks of a TPM 2.0, such as sha256,sha384; default: profile.pcr_banks of manager.toml");
     command.add_option("--launch", options.launch, "Launch policy, as of launch set; default: launch of manager.toml")
-        ->check(CLI::IsMember(kLaunchPolicies));
+        ->check(CLI::IsMember(launch_policies()));
 }
 
 struct DeleteOptions {

@@ -127,8 +127,8 @@ public:
     // Of this kind; null: there is none.
     template <typename T>
     [[nodiscard]] const T *last() const {
-        for (auto edit = edits_.rbegin(); edit != edits_.rend(); ++edit)
-            if (const T *found = std::get_if<T>(&*edit)) return found;
+        for (const Edit &edit : edits_ | std::views::reverse)
+            if (const T *found = std::get_if<T>(&edit)) return found;
         return nullptr;
     }
 
