@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <ranges>
 #include <utility>
 #include <variant>
 #include <vector>

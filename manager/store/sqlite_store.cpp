@@ -122,7 +122,7 @@ Result<> SqliteStore::write(const Edits &edits) {
     Change change;
     VTPM_TRY(edits(change));
     has_staged_ |= change.last<StageVtpm>() != nullptr;
-    const Result<> written = write_change(database_, change, has_staged_);
+    Result<> written = write_change(database_, change, has_staged_);
     if (written && change.last<MergeStaged>() != nullptr) (void)look_for_staged();
     return written;
 }
