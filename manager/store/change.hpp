@@ -3,9 +3,9 @@
 // Store::commit() has them: so no transaction is open while somebody decides what to write.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
-#include <ranges>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -128,9 +128,9 @@ public:
     // Of this kind; null: there is none.
     template <typename T>
     [[nodiscard]] const T *last() const {
-        for (const Edit &edit : edits_ | std::views::reverse)
-            if (const T *found = std::get_if<T>(&edit)) return found;
-        return nullptr;
+        const auto found = std::find_if(edits_.rbegin(), edits_.rend(),
+                                        [](const Edit &edit) { return std::holds_alternative<T>(edit); });
+        return found == edits_.rend() ? nullptr : &std::get<T>(*found);
     }
 
 private:
