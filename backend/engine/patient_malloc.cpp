@@ -11,6 +11,7 @@ void vtpm::wait_for_memory() {}
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 
 // glibc's names.
 // NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
@@ -48,17 +49,17 @@ void vtpm::wait_for_memory() { patient = true; }
 // They take the place of glibc's ("Replacing malloc" in its manual), and are glibc's: free() stays.
 extern "C" {
 
-void *malloc(std::size_t size) {
+void *malloc(std::size_t size) noexcept {
     return ask_patiently(size, [=] { return __libc_malloc(size); });
 }
 
-void *calloc(std::size_t count, std::size_t size) {
+void *calloc(std::size_t count, std::size_t size) noexcept {
     std::size_t all = 0;
     if (__builtin_mul_overflow(count, size, &all)) all = kMost + 1;
     return ask_patiently(all, [=] { return __libc_calloc(count, size); });
 }
 
-void *realloc(void *memory, std::size_t size) {
+void *realloc(void *memory, std::size_t size) noexcept {
     return ask_patiently(size, [=] { return __libc_realloc(memory, size); });
 }
 
