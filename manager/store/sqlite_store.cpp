@@ -102,12 +102,13 @@ Result<std::string> SqliteStore::back_up(const std::function<void()> &between) {
 Result<> SqliteStore::require_room() {
     std::error_code failed;
     const auto used = std::filesystem::file_size(path(), failed);
-    const auto room = std::filesystem::space(path(), failed).available;
+    const auto disk = std::filesystem::space(path(), failed);
     if (failed) return fail(ErrorCode::kSystem, "store: {}: {}", path(), failed.message());
-    if (room >= used) return {};
+    // Some file systems do not say.
+    if (disk.capacity == 0 || disk.available >= used) return {};
     return fail(ErrorCode::kUnavailable,
                 "store: {} has {} KiB, which are to be written anew, and its file system has room for {} KiB", path(),
-                used / 1024, room / 1024);
+                used / 1024, disk.available / 1024);
 }
 
 // No transaction is open while it is collected.
