@@ -14,6 +14,7 @@
 
 #include "base/bus.hpp"
 #include "base/log.hpp"
+#include "shared-protocol/bus_names.hpp"
 #include "shared-protocol/time_limits.hpp"
 
 namespace vtpm {
@@ -269,7 +270,7 @@ std::unique_ptr<ServiceManager::Request> answer_soon(EventLoop &loop, const Resu
     return request;
 }
 
-std::string scope_name(pid_t zygote) { return fmt::format("xen-vtpm-engines-{}.scope", zygote); }
+std::string scope_name(pid_t zygote) { return fmt::format("{}{}.scope", kEngineScope, zygote); }
 
 std::unique_ptr<ServiceManager> make_service_manager() {
     if (std::getenv("NOTIFY_SOCKET") == nullptr) return std::make_unique<NoServiceManager>();

@@ -24,4 +24,7 @@ constexpr bus::Address kManagerBus{"org.xenvtpm.Manager1", "/org/xenvtpm/Manager
 // log) (record_launch.hpp)
 constexpr bus::Address kBackendBus{"org.xenvtpm.Backend1", "/org/xenvtpm/Backend1", "org.xenvtpm.Backend1"};
 
+// The unit of systemd in which a zygote is with its engines: this, its pid, and ".scope".
+constexpr const char *kEngineScope = "xen-vtpm-engines-";
+
 }  // namespace vtpm

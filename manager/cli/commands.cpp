@@ -7,6 +7,7 @@
 #include "manager/cli/meters.hpp"
 #include "manager/cli/problems.hpp"
 #include "manager/crypto/encoding.hpp"
+#include "shared-protocol/bus_names.hpp"
 
 namespace vtpm::cli {
 namespace {
@@ -33,7 +34,7 @@ bool any_engine_runs(const std::filesystem::path &cgroups) {
         std::error_code absent;
         for (const auto &unit : std::filesystem::directory_iterator(cgroups / slice, absent)) {
             const std::string name = unit.path().filename().string();
-            if (name.starts_with("xen-vtpm-engines-") && name.ends_with(".scope")) return true;
+            if (name.starts_with(kEngineScope) && name.ends_with(".scope")) return true;
         }
     }
     return false;

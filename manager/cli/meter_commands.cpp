@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <thread>
 #include <vector>
 
@@ -16,37 +17,29 @@
 namespace vtpm::cli {
 namespace {
 
-const Json *find_device(const Json &meters, const Json &device) {
-    const auto found = std::ranges::find_if(meters, [&](const Json &candidate) {
-        return candidate.value("device", "") == device.value("device", "") &&
-               candidate.value("uuid", "") == device.value("uuid", "");
-    });
-    return found == meters.end() ? nullptr : &*found;
-}
+// A device that is put in the place of another has another vTPM.
+std::string key_of(const Json &meter) { return meter.value("device", "") + " " + meter.value("uuid", ""); }
 
 // An engine's counts only grow: where one is less than it was, another engine has begun.
 bool is_of_another_engine(const Json &before, const Json &after) {
     return number(after, "commands") < number(before, "commands") || number(after, "stores") < number(before, "stores");
 }
 
-Json row_of(const Json *before, const Json &after, double seconds, const Json &names) {
-    if (before != nullptr && is_of_another_engine(*before, after)) before = nullptr;
-    const auto grown = [&](std::uint64_t now, std::uint64_t then) { return now >= then ? now - then : 0; };
-    const auto count = [&](const char *name) {
-        return grown(number(after, name), before != nullptr ? number(*before, name) : 0);
-    };
-    Latency latency = latency_of(after);
-    if (before != nullptr) std::ranges::transform(latency, latency_of(*before), latency.begin(), grown);
-    const std::uint64_t errors = grown(all_errors(after), before != nullptr ? all_errors(*before) : 0);
-    const std::string uuid = after.value("uuid", "");
+// `before`: empty, if this engine was not there then.
+Json row_of(const Json &before, const Json &after, double seconds, const Json &names) {
+    const auto grown = [](std::uint64_t now, std::uint64_t then) { return now >= then ? now - then : 0; };
+    const auto count = [&](const char *name) { return grown(number(after, name), number(before, name)); };
     const auto per_second = [&](std::uint64_t counted) { return static_cast<double>(counted) / seconds; };
+    Latency latency = latency_of(after);
+    std::ranges::transform(latency, latency_of(before), latency.begin(), grown);
+    const std::string uuid = after.value("uuid", "");
     return {{"name", names.value(uuid, "")},
             {"uuid", uuid},
             {"device", after.value("device", "")},
             {"commands_per_second", per_second(count("commands"))},
             {"p50_us", latency_quantile(latency, 0.5)},
             {"p99_us", latency_quantile(latency, 0.99)},
-            {"errors_per_second", per_second(errors)},
+            {"errors_per_second", per_second(grown(all_errors(after), all_errors(before)))},
             {"stores_per_second", per_second(count("stores"))}};
 }
 
@@ -110,8 +103,15 @@ std::string top_as(const Json &top, const TopOptions &options) {
 
 Json top_of(const Json &before, const Json &after, std::chrono::duration<double> between, const Json &names) {
     const double seconds = std::max(between.count(), 1e-3);
+    std::map<std::string, const Json *> former;
+    for (const Json &device : before) former.emplace(key_of(device), &device);
+    const Json nothing = Json::object();
     std::vector<Json> rows;
-    for (const Json &device : after) rows.push_back(row_of(find_device(before, device), device, seconds, names));
+    for (const Json &device : after) {
+        const auto found = former.find(key_of(device));
+        const bool is_there = found != former.end() && !is_of_another_engine(*found->second, device);
+        rows.push_back(row_of(is_there ? *found->second : nothing, device, seconds, names));
+    }
     std::ranges::stable_sort(rows, std::ranges::greater{},
                              [](const Json &row) { return row.at("commands_per_second").get<double>(); });
     return rows;
@@ -126,7 +126,7 @@ std::string top_text(const Json &top, std::size_t rows) {
     }
     std::string out = fmt::format("{} TPMs run, {:.1f} commands/s, {:.1f} errors/s\n", top.size(), commands, errors);
     if (top.empty()) return out;
-    out += fmt::format("{:<36}  {:>7}  {:>9}  {:>8}  {:>8}  {:>8}  {:>8}\n", "NAME", "DOMAIN", "COMMANDS/S", "P50",
+    out += fmt::format("{:<36}  {:>7}  {:>10}  {:>8}  {:>8}  {:>8}  {:>8}\n", "NAME", "DOMAIN", "COMMANDS/S", "P50",
                        "P99", "ERRORS/S", "STORES/S");
     const auto time = [](const Json &row, const char *name) {
         const auto us = row.at(name).get<std::uint64_t>();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager/store/sqlite_store.hpp"
 
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <sched.h>
 #include <filesystem>
 #include <fstream>
 
